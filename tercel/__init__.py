@@ -1,0 +1,1 @@
+"""tercel: an HTTP/3-first application server for Python."""

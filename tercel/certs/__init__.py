@@ -1,0 +1,1 @@
+"""Certificates for both TLS stacks: loading, checking, and a development CA."""

@@ -1,0 +1,1 @@
+"""What both HTTP versions share: messages, streams, buffers, settings, applications."""

@@ -1,0 +1,1 @@
+"""Adapters from a RequestStream to an application interface, and the demo application."""

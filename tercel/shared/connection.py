@@ -1,0 +1,112 @@
+"""What connections of every HTTP version have in common."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from tercel.shared import accesslog
+from tercel.shared.errors import ResetReason
+from tercel.shared.response_fields import ResponseFields
+from tercel.shared.settings import Settings
+from tercel.shared.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from tercel.shared.stream import Application, RequestStream
+
+Address = tuple[str, int]
+
+
+@dataclass(slots=True, kw_only=True)
+class ConnectionInfo:
+    """Facts about one connection that an application may ask for."""
+
+    client: Address | None = None
+    """The peer's IP address and port; None on a unix socket."""
+    server: tuple[str, int | None] | None = None
+    """The local IP address and port, or the path of a unix socket and None."""
+    secure: bool = False
+    """Whether TLS protects the connection."""
+    tls: dict[str, Any] | None = None
+    """The ASGI `tls` extension of a secure connection."""
+    transport: asyncio.BaseTransport | None = None
+    """The TCP transport; None for QUIC."""
+    ctx: SimpleNamespace = field(default_factory=SimpleNamespace)
+    """Whatever an application wants to keep for the connection."""
+
+    @property
+    def client_name(self) -> str:
+        """The peer as `address:port`, for logs."""
+        if self.client is None:
+            return "unix"
+        host, port = self.client
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class ServerContext:
+    """What all connections of one worker share."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        application: "Application",
+        response_fields: ResponseFields | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.application = application
+        self.response_fields = response_fields or ResponseFields()
+        self.clock = clock
+        """Seconds that never go back; what every time-out is measured with."""
+        self.tasks = TaskSet(loop)
+
+
+class HttpProtocolMixin:
+    """One HTTP connection: opens exchanges for the application and accounts for their end.
+
+    A subclass owns the transport. It calls `_begin` for each request and `_finish` once for each
+    when both directions have ended, or the exchange was given up.
+    """
+
+    context: ServerContext
+    info: ConnectionInfo
+    streams: "dict[int, RequestStream]"
+
+    @property
+    def http(self) -> Any:
+        """The sans-I/O half of the connection: what parses, None before there is one."""
+        raise NotImplementedError
+
+    @property
+    def version(self) -> int:
+        """The major HTTP version: 1 or 3."""
+        raise NotImplementedError
+
+    def _begin(self, stream_id: int, stream: "RequestStream") -> None:
+        """Put `stream` on the table and hand it to the application."""
+        self.streams[stream_id] = stream
+        stream.opened_at = self.context.clock()
+        try:
+            stream.handler = self.context.application.open(stream)
+        except Exception:
+            accesslog.log.exception("the application adapter failed")
+            stream.reset(ResetReason.INTERNAL_ERROR)
+
+    def _finish(self, stream_id: int) -> None:
+        """Take the stream off the table and log the exchange."""
+        stream = self.streams.pop(stream_id, None)
+        if stream is None or not self.context.settings.access_log:
+            return
+        accesslog.log_exchange(
+            stream.head,
+            client=self.info.client_name,
+            status=0 if stream.response is None else stream.response.status,
+            size=stream.content_sent,
+            seconds=self.context.clock() - stream.opened_at,
+            note="" if stream.aborted is None else str(stream.aborted),
+        )

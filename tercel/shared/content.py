@@ -1,0 +1,84 @@
+"""The received content of one request: what arrived and has not been read yet.
+
+Credit follows consumption: what the application takes is reported, and nothing else is. Knows
+neither the HTTP version nor how the application waits.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from tercel.shared.messages import Fields
+
+
+class ContentBuffer:
+    """Content in order of arrival.
+
+    `consumed` is called with the number of bytes each time some are taken or thrown away.
+    """
+
+    __slots__ = ("_chunks", "_consumed", "discarding", "ended", "received", "size", "trailers")
+
+    def __init__(self, consumed: Callable[[int], None]) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._consumed = consumed
+        self.discarding = False
+        self.ended = False
+        """All content has arrived; it may not have been taken yet."""
+        self.received = 0
+        """Bytes that arrived in all (RFC 9110 8.6 compares them with Content-Length)."""
+        self.size = 0
+        """Bytes that arrived and were not taken."""
+        self.trailers: Fields = []
+        """The trailer section (RFC 9110 6.5), never merged into the header fields."""
+
+    def append(self, data: bytes) -> None:
+        """Add the next `data`."""
+        size = len(data)
+        self.received += size
+        if self.discarding:
+            self._consumed(size)
+            return
+        self._chunks.append(data)
+        self.size += size
+
+    def end(self, trailers: Fields) -> None:
+        """Note that nothing follows but `trailers`."""
+        self.ended = True
+        self.trailers = trailers
+
+    def take(self, limit: int = 65_536) -> bytes:
+        """Remove and return what waits at the front: one chunk as it came, `limit` bytes at most.
+
+        b"" when nothing waits.
+        """
+        if not self._chunks:
+            return b""
+        data = self._chunks.popleft()
+        if len(data) > limit:
+            self._chunks.appendleft(data[limit:])
+            data = data[:limit]
+        elif self._chunks and len(data) + len(self._chunks[0]) <= limit:
+            data = self._join(data, limit)
+        self.size -= len(data)
+        self._consumed(len(data))
+        return data
+
+    def discard(self) -> None:
+        """Throw away what waits and all that comes later: nobody will read it."""
+        if not self.discarding:
+            self.discarding = True
+            self._chunks.clear()
+            size, self.size = self.size, 0
+            if size:
+                self._consumed(size)
+
+    def _join(self, first: bytes, limit: int) -> bytes:
+        # Datagrams bring about 1,200 bytes each; one message for many of them saves the
+        # application a wake-up per datagram.
+        parts = [first]
+        size = len(first)
+        while self._chunks and size + len(self._chunks[0]) <= limit:
+            part = self._chunks.popleft()
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)

@@ -1,0 +1,179 @@
+"""All settings: one frozen dataclass, each option declared once, validated once.
+
+Every field is a command-line option, a `TERCEL_*` environment variable and a key of the
+configuration file; `tercel.cli` makes them from the metadata here. Units: a name that ends in
+`_bytes` is bytes, one that ends in `_timeout` is seconds; everything else is a plain count or
+text. Zero means "no limit" only where the help says so.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tercel.shared.errors import ConfigurationError
+
+SERVING = "Serving"
+APPLICATION = "Application"
+TLS = "Certificates"
+PROCESS = "Process and logs"
+MESSAGES = "Limits of a message"
+HTTP1 = "HTTP/1.1"
+QUIC = "HTTP/3 and QUIC"
+
+
+def option(
+    default: Any,
+    group: str,
+    help: str,
+    *,
+    metavar: str = "",
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+) -> Any:
+    """Declare one option. `minimum` is the least value that a number may have."""
+    metadata = {
+        "group": group,
+        "help": help,
+        "metavar": metavar,
+        "choices": choices,
+        "minimum": minimum,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the operator decides. Raises ConfigurationError for a value out of its range."""
+
+    # fmt: off
+    bind: tuple[str, ...] = option(
+        ("127.0.0.1:4433",), SERVING,
+        "Serve HTTP/3 on this UDP port and HTTP/1.1 over TLS on the TCP port of the same number. "
+        "Repeatable; IPv6 as [::1]:4433.", metavar="HOST:PORT")
+    plain_bind: tuple[str, ...] = option(
+        (), SERVING, "Serve cleartext HTTP/1.1 on this TCP port too. Repeatable.",
+        metavar="HOST:PORT")
+    unix: str | None = option(
+        None, SERVING, "Serve cleartext HTTP/1.1 on this unix socket too.", metavar="PATH")
+    http: str = option(
+        "3", SERVING, "Highest HTTP version to serve: 3 is HTTP/3 with HTTP/1.1 as the fallback, "
+        "1 is HTTP/1.1 alone.", choices=("3", "1"))
+    fallback: bool = option(
+        True, SERVING, "Serve HTTP/1.1 over TLS beside HTTP/3.")
+    backlog: int = option(
+        2048, SERVING, "TCP connections that may wait to be accepted.", minimum=1)
+    server_name: str = option(
+        "tercel", SERVING, "Value of the Server response field; empty leaves it out.",
+        metavar="TEXT")
+
+    cert: str | None = option(
+        None, TLS, "PEM file with the certificate, leaf first, then its chain. Without one, a "
+        "loopback address gets a development certificate.", metavar="FILE")
+    key: str | None = option(
+        None, TLS, "PEM file with the private key. Default: in the --cert file.", metavar="FILE")
+    key_password: str | None = option(
+        None, TLS, "Password of the private key; better given as TERCEL_KEY_PASSWORD.",
+        metavar="TEXT")
+
+    factory: bool = option(
+        False, APPLICATION, "MODULE:ATTRIBUTE is a function that returns the application.")
+    app_dir: str = option(
+        ".", APPLICATION, "Directory to import MODULE from.", metavar="DIRECTORY")
+    root_path: str = option(
+        "", APPLICATION, "Path that the application is mounted under (ASGI root_path).",
+        metavar="PATH")
+    lifespan: str = option(
+        "auto", APPLICATION, "Run ASGI lifespan events: on fails to start where the application "
+        "does not support them, auto goes on without.", choices=("auto", "on", "off"))
+    lifespan_timeout: float = option(
+        60.0, APPLICATION, "Longest wait for the application to start, and to stop.",
+        metavar="SECONDS", minimum=0.001)
+
+    loop: str = option(
+        "auto", PROCESS, "Event loop; auto is uvloop where it is installed.",
+        choices=("auto", "asyncio", "uvloop"))
+    log_level: str = option(
+        "info", PROCESS, "Least severe message to log.",
+        choices=("critical", "error", "warning", "info", "debug"))
+    access_log: bool = option(
+        True, PROCESS, "Log one line per request.")
+    graceful_timeout: float = option(
+        15.0, PROCESS, "Time that running requests have to finish when the server stops.",
+        metavar="SECONDS", minimum=0)
+    keylog_file: str | None = option(
+        None, PROCESS, "Append TLS secrets to this file, for Wireshark. Never in production.",
+        metavar="FILE")
+    qlog_dir: str | None = option(
+        None, PROCESS, "Write a qlog file per QUIC connection to this directory.",
+        metavar="DIRECTORY")
+
+    max_field_section_bytes: int = option(
+        65_536, MESSAGES, "Size of a header or trailer section, each field counted as name, value "
+        "and 32 bytes (RFC 9114 4.2.2).", metavar="BYTES", minimum=1024)
+    max_fields: int = option(
+        128, MESSAGES, "Field lines in a header or trailer section.", minimum=1)
+    max_target_bytes: int = option(
+        16_384, MESSAGES, "Size of a request target.", metavar="BYTES", minimum=64)
+    max_content_bytes: int = option(
+        0, MESSAGES, "Size of a request's content; 0 is no limit. Content is streamed, never "
+        "stored, so its size costs no memory.", metavar="BYTES", minimum=0)
+    send_timeout: float = option(
+        60.0, MESSAGES, "Longest time that a client may take nothing of a response that waits.",
+        metavar="SECONDS", minimum=0.001)
+    max_unsent_bytes: int = option(
+        262_144, MESSAGES, "Response bytes that may wait per exchange before the application's "
+        "send waits.", metavar="BYTES", minimum=1024)
+
+    header_timeout: float = option(
+        10.0, HTTP1, "Longest time from the first byte of a request to the end of its header "
+        "section, and for the TLS handshake.", metavar="SECONDS", minimum=0.001)
+    content_timeout: float = option(
+        60.0, HTTP1, "Longest pause between two parts of a request's content while the "
+        "application waits for it.", metavar="SECONDS", minimum=0.001)
+    keep_alive_timeout: float = option(
+        60.0, HTTP1, "How long an idle connection is kept; 0 closes after each response.",
+        metavar="SECONDS", minimum=0)
+    max_receive_buffer_bytes: int = option(
+        65_536, HTTP1, "Bytes received and not yet read by the application, pipelined requests "
+        "included, before reading from the connection pauses.", metavar="BYTES", minimum=4096)
+    max_drain_bytes: int = option(
+        65_536, HTTP1, "Unread request content that is read and dropped to keep a connection; "
+        "with more it is closed.", metavar="BYTES", minimum=0)
+
+    retry: str = option(
+        "never", QUIC, "Validate a client's address with a Retry packet (RFC 9000 8.1.2) before "
+        "anything is kept for it.", choices=("never", "always"))
+    max_quic_connections: int = option(
+        100_000, QUIC, "QUIC connections at one time.", minimum=1)
+    max_half_open_connections: int = option(
+        2048, QUIC, "QUIC connections at one time whose handshake has not completed.", minimum=1)
+    handshake_timeout: float = option(
+        10.0, QUIC, "Longest time for a QUIC handshake.", metavar="SECONDS", minimum=0.001)
+    idle_timeout: float = option(
+        60.0, QUIC, "How long a QUIC connection without traffic is kept (max_idle_timeout).",
+        metavar="SECONDS", minimum=1)
+    max_concurrent_streams: int = option(
+        128, QUIC, "Requests in flight on one QUIC connection.", minimum=1)
+    stream_window_bytes: int = option(
+        1_048_576, QUIC, "Request content in flight or unread per stream.", metavar="BYTES",
+        minimum=16_384)
+    connection_window_bytes: int = option(
+        4_194_304, QUIC, "Request content in flight or unread per QUIC connection.",
+        metavar="BYTES", minimum=16_384)
+    udp_buffer_bytes: int = option(
+        4_194_304, QUIC, "Kernel buffer of a UDP socket, each way.", metavar="BYTES",
+        minimum=65_536)
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            choices, minimum = spec.metadata["choices"], spec.metadata["minimum"]
+            name = "--" + spec.name.replace("_", "-")
+            if choices and value not in choices:
+                raise ConfigurationError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+            if minimum is not None and not value >= minimum:
+                raise ConfigurationError(f"{name} is {minimum} or more, not {value}")
+        if self.connection_window_bytes < self.stream_window_bytes:
+            raise ConfigurationError(
+                "--connection-window-bytes must not be less than --stream-window-bytes"
+            )

@@ -1,0 +1,246 @@
+"""One request/response exchange (RFC 9114 4.1) and the interfaces on its two sides.
+
+The rules that hold for a response on every HTTP version live here, once: the order of its parts,
+content that must not be sent, the length that was promised. What goes on the wire is the
+subclass's.
+"""
+
+from abc import ABC, abstractmethod
+from enum import Enum, auto
+
+from tercel.shared.connection import ConnectionInfo
+from tercel.shared.content import ContentBuffer
+from tercel.shared.errors import LocalProtocolError, ResetReason, ServerError, StreamAborted
+from tercel.shared.messages import (
+    BODILESS_STATUS,
+    Fields,
+    RequestHead,
+    ResponseHead,
+    field_value,
+    parse_content_length,
+)
+
+
+class SendState(Enum):
+    """How far the response has come."""
+
+    HEAD = auto()
+    CONTENT = auto()
+    ENDED = auto()
+
+
+class RequestHandler(ABC):
+    """What an application adapter hears of one exchange.
+
+    `content_received` any number of times, then exactly one of `message_complete` and `aborted`.
+    After `message_complete`, `aborted` may still come once when the response cannot be finished:
+    then it is `response_aborted`. None of them may block or raise.
+    """
+
+    @abstractmethod
+    def content_received(self) -> None:
+        """There is something new in `stream.content`."""
+
+    @abstractmethod
+    def message_complete(self) -> None:
+        """The request has arrived whole: `stream.content.ended` is set, with its trailers."""
+
+    @abstractmethod
+    def aborted(self, error: ServerError) -> None:
+        """The request will never be whole: the peer reset it, or its connection is gone."""
+
+    @abstractmethod
+    def response_aborted(self, error: ServerError) -> None:
+        """The request was whole, but the peer no longer wants the response."""
+
+
+class Application(ABC):
+    """An application of any interface, as the connections see it."""
+
+    @abstractmethod
+    def open(self, stream: "RequestStream") -> RequestHandler:
+        """Start to answer the request that `stream.head` opens. Must not block."""
+
+    @abstractmethod
+    async def startup(self) -> None:
+        """Run before the first connection is accepted.
+
+        Raises ServerError when the application refuses to start.
+        """
+
+    @abstractmethod
+    async def shutdown(self) -> None:
+        """Run after the last exchange has ended."""
+
+
+class RequestStream(ABC):
+    """One exchange, seen from the application's side.
+
+    The `send_*` methods never wait; `drain` does, while too much is unsent. They raise
+    LocalProtocolError when the application breaks the rules of a message and StreamAborted when
+    the peer has gone.
+    """
+
+    __slots__ = (
+        "_content_left",
+        "_suppress_content",
+        "aborted",
+        "connection",
+        "content",
+        "content_sent",
+        "handler",
+        "head",
+        "opened_at",
+        "response",
+        "send_state",
+    )
+
+    def __init__(
+        self, head: RequestHead, content: ContentBuffer, connection: ConnectionInfo
+    ) -> None:
+        self.head = head
+        self.content = content
+        self.connection = connection
+        self.handler: RequestHandler | None = None
+        self.response: ResponseHead | None = None
+        """The head that was sent, for the access log."""
+        self.send_state = SendState.HEAD
+        self.aborted: ServerError | None = None
+        self.content_sent = 0
+        """Content bytes of the response so far."""
+        self.opened_at = 0.0
+        """When the request's head arrived, by the context's clock."""
+        self._content_left: int | None = None
+        self._suppress_content = False
+
+    # -- the application's side -------------------------------------------------------------
+
+    def send_informational(self, status: int, fields: Fields) -> None:
+        """Send an interim response (RFC 9110 15.2), 103 with its links for instance.
+
+        `status` is 100 to 199 but not 101. HTTP/1.0 clients get nothing.
+        """
+        if self.send_state is not SendState.HEAD:
+            raise LocalProtocolError(f"status {status} after the final response has begun")
+        if not 100 <= status <= 199 or status == 101:
+            raise LocalProtocolError(f"{status} is not the status of an interim response")
+        self._check_alive()
+        self._write_informational(status, fields)
+
+    def send_head(self, head: ResponseHead, *, end_stream: bool = False) -> None:
+        """Send the final response's head; with `end_stream` there is no content."""
+        if self.send_state is not SendState.HEAD:
+            raise LocalProtocolError("the response has begun already")
+        if not 200 <= head.status <= 599:
+            raise LocalProtocolError(f"{head.status} is not the status of a final response")
+        self._check_alive()
+        self._content_left = self._promised_length(head)
+        # RFC 9110 9.3.2, 6.4.1: these have no content, but may say what length it would have.
+        self._suppress_content = self.head.method == b"HEAD" or head.status in BODILESS_STATUS
+        if end_stream:
+            self._check_length_kept()
+        self.response = head
+        self.send_state = SendState.ENDED if end_stream else SendState.CONTENT
+        self._write_head(head, end_stream)
+
+    def send_content(self, data: bytes, *, end_stream: bool = False) -> None:
+        """Send the next content; with `end_stream` it is the last.
+
+        Content of a response that may have none (HEAD, 204, 304) is left out.
+        """
+        if self.send_state is not SendState.CONTENT:
+            raise LocalProtocolError(f"content while the response is at its {self.send_state.name}")
+        self._check_alive()
+        if self._suppress_content:
+            data = b""
+        elif self._content_left is not None:
+            self._content_left -= len(data)
+            if self._content_left < 0:
+                raise LocalProtocolError("more content than its content-length says")
+        if end_stream:
+            self._check_length_kept()
+            self.send_state = SendState.ENDED
+        if data or end_stream:
+            self.content_sent += len(data)
+            self._write_content(data, end_stream)
+
+    def send_trailers(self, fields: Fields) -> None:
+        """Send the trailer section, which ends the response (RFC 9110 6.5)."""
+        if self.send_state is not SendState.CONTENT:
+            raise LocalProtocolError(
+                f"trailers while the response is at its {self.send_state.name}"
+            )
+        self._check_alive()
+        self._check_length_kept()
+        self.send_state = SendState.ENDED
+        self._write_trailers(fields)
+
+    @abstractmethod
+    def reset(self, reason: ResetReason) -> None:
+        """Give up the exchange at once. HTTP/1.1 closes the connection; idempotent."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Wait until more may be sent.
+
+        Raises StreamAborted when the peer is gone, or took nothing for `send_timeout` seconds.
+        """
+
+    # -- the connection's side --------------------------------------------------------------
+
+    def receive_content(self, data: bytes) -> None:
+        """Pass on the next content of the request."""
+        self.content.append(data)
+        if self.handler is not None:
+            self.handler.content_received()
+
+    def receive_end(self, trailers: Fields) -> None:
+        """Pass on the end of the request."""
+        self.content.end(trailers)
+        if self.handler is not None:
+            self.handler.message_complete()
+
+    def receive_abort(self, error: ServerError) -> None:
+        """Pass on that the peer gave up, or was made to; later calls have no effect."""
+        if self.aborted is not None:
+            return
+        self.aborted = error
+        if self.handler is not None:
+            if self.content.ended:
+                self.handler.response_aborted(error)
+            else:
+                self.handler.aborted(error)
+        self.content.discard()
+
+    # -- the wire, a subclass's -------------------------------------------------------------
+
+    @abstractmethod
+    def _write_informational(self, status: int, fields: Fields) -> None: ...
+
+    @abstractmethod
+    def _write_head(self, head: ResponseHead, end_stream: bool) -> None: ...
+
+    @abstractmethod
+    def _write_content(self, data: bytes, end_stream: bool) -> None: ...
+
+    @abstractmethod
+    def _write_trailers(self, fields: Fields) -> None: ...
+
+    def _check_alive(self) -> None:
+        if self.aborted is not None:
+            raise StreamAborted(str(self.aborted)) from self.aborted
+
+    def _promised_length(self, head: ResponseHead) -> int | None:
+        value = field_value(head.fields, b"content-length")
+        if value is None:
+            return None
+        length = parse_content_length(value)
+        if length is None:
+            raise LocalProtocolError(f"content-length {value!r} is not a number")
+        return length
+
+    def _check_length_kept(self) -> None:
+        if self._content_left and not self._suppress_content:
+            raise LocalProtocolError(
+                f"the content ended {self._content_left} bytes before its content-length"
+            )
