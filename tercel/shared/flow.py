@@ -16,7 +16,7 @@ class Wakeup:
     async def wait(self, timeout: float | None = None) -> bool:
         """Suspend until the next `set()`; False when `timeout` seconds passed without one."""
         loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiters.append(waiter)
         timer = None if timeout is None else loop.call_later(timeout, _answer, waiter, False)
         try:
