@@ -59,6 +59,10 @@ class MalformedMessage(RemoteProtocolError):
     scope = Scope.STREAM
 
 
+class IncompleteMessage(MalformedMessage):
+    """A message that ended before it was whole (RFC 9110 6.1)."""
+
+
 class UnsupportedTransferCoding(MalformedMessage):
     """A Transfer-Encoding other than chunked (RFC 9112 6.1)."""
 

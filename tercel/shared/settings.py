@@ -159,6 +159,9 @@ class Settings:
     connection_window_bytes: int = option(
         4_194_304, QUIC, "Request content in flight or unread per QUIC connection.",
         metavar="BYTES", minimum=16_384)
+    max_unacknowledged_bytes: int = option(
+        8_388_608, QUIC, "Response bytes kept per stream until the client acknowledges them.",
+        metavar="BYTES", minimum=65_536)
     udp_buffer_bytes: int = option(
         4_194_304, QUIC, "Kernel buffer of a UDP socket, each way.", metavar="BYTES",
         minimum=65_536)

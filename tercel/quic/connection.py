@@ -1,0 +1,198 @@
+"""One QUIC connection of a server: aioquic's, with credit by consumption and send accounting.
+
+The only file that touches names of aioquic that start with an underscore; each use has a canary
+in tests/quic/test_connection.py, which fails loudly when aioquic changes under it.
+
+aioquic doubles a flow-control window when half of it has been received. Here a window moves by
+what was consumed, so a peer can never make the server hold more than the window's size.
+"""
+
+from typing import Any
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import (
+    QuicConnection,
+    QuicConnectionState,
+    stream_is_unidirectional,
+)
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+from aioquic.tls import Epoch
+
+from tercel.shared.settings import Settings
+
+_VARINT_MAX_BYTES = 8
+_LIMIT_FRAME_BYTES = 1 + _VARINT_MAX_BYTES
+_STREAM_LIMIT_FRAME_BYTES = 1 + 2 * _VARINT_MAX_BYTES
+
+# Unidirectional streams a client may open: control, two for QPACK, and room for reserved ones.
+_MAX_UNIDIRECTIONAL_STREAMS = 16
+
+
+class QuicServerConnection(QuicConnection):
+    """What HTTP/3 needs of a QUIC connection beyond aioquic's public interface.
+
+    Sans-I/O: datagrams in by `receive_datagram`, out by `datagrams_to_send`, time as a parameter.
+    """
+
+    def __init__(
+        self,
+        *,
+        configuration: QuicConfiguration,
+        settings: Settings,
+        original_destination_connection_id: bytes,
+        retry_source_connection_id: bytes | None = None,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
+        )
+        self._stream_window = settings.stream_window_bytes
+        self._stream_step = settings.stream_window_bytes // 4
+        self._connection_step = settings.connection_window_bytes // 4
+        self._max_unacknowledged = settings.max_unacknowledged_bytes
+        self._max_unsent = settings.max_unsent_bytes
+        self._local_max_streams_bidi.value = settings.max_concurrent_streams
+        self._local_max_streams_bidi.sent = settings.max_concurrent_streams
+        self._local_max_streams_uni.value = _MAX_UNIDIRECTIONAL_STREAMS
+        self._local_max_streams_uni.sent = _MAX_UNIDIRECTIONAL_STREAMS
+
+    # -- receive credit ---------------------------------------------------------------------
+
+    def grant(self, stream_id: int, size: int) -> None:
+        """Let the peer send `size` bytes more: that many of this stream were consumed."""
+        self._local_max_data.value += size
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.max_stream_data_local += size
+
+    def release(self, stream_id: int) -> None:
+        """Give back to the connection what a stream that was reset took of its credit.
+
+        A reset counts up to its final size (RFC 9000 4.5), also bytes that never arrived.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            granted: int = stream.max_stream_data_local - self._stream_window
+            unconsumed: int = stream.receiver.highest_offset - granted
+            if unconsumed > 0:
+                self.grant(stream_id, unconsumed)
+
+    def stop(self, stream_id: int, code: int) -> None:
+        """Ask the peer to send no more on a stream (RFC 9000 3.5), unless all has arrived."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            self.stop_stream(stream_id, code)
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def backlog(self, stream_id: int) -> int:
+        """Bytes of this stream that wait to be sent for the first time.
+
+        Bytes in flight do not count until they exceed `max_unacknowledged_bytes`: a client that
+        acknowledges nothing must not make the server keep ever more of them.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return 0
+        sender = stream.sender
+        unsent: int = sender._buffer_stop - sender.highest_offset
+        if sender._buffer_stop - sender._buffer_start > self._max_unacknowledged:
+            return max(unsent, self._max_unsent + 1)
+        return unsent
+
+    def can_send(self, stream_id: int) -> bool:
+        """Whether the sending part of the stream is open: not ended, not reset, not stopped."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return False
+        sender = stream.sender
+        return sender._reset_error_code is None and sender._buffer_fin is None
+
+    def is_delivered(self) -> bool:
+        """Whether the peer has acknowledged the end of every response."""
+        return all(
+            stream.sender.is_finished
+            for stream_id, stream in self._streams.items()
+            if not stream_is_unidirectional(stream_id)
+        )
+
+    def hasten_acknowledgement(self, now: float) -> None:
+        """Send the acknowledgement that is due soon with the next packet, not in one of its own.
+
+        A response that follows its request at once then costs one datagram instead of two.
+        """
+        space = self._spaces.get(Epoch.ONE_RTT)
+        if space is not None and space.ack_at is not None and space.ack_at > now:
+            space.ack_at = now
+
+    # -- state ------------------------------------------------------------------------------
+
+    @property
+    def handshake_completed(self) -> bool:
+        """Whether the TLS handshake has completed (RFC 9001 4.1.1)."""
+        return bool(self._handshake_complete)
+
+    @property
+    def has_received_packet(self) -> bool:
+        """Whether any packet could be decrypted; until then there is nothing worth keeping."""
+        return bool(self._state != QuicConnectionState.FIRSTFLIGHT)
+
+    @property
+    def version(self) -> int | None:
+        """The QUIC version in use, None before the first packet."""
+        return self._version
+
+    # -- aioquic's limits, moved by consumption -----------------------------------------------
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        data = self._local_max_data
+        if data.value - data.sent >= self._connection_step:
+            self._write_connection_limit(builder, data)
+        for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
+            # As many again as the peer has left to open: neither a frame a stream, nor a stall.
+            if limit.value - limit.sent > limit.sent - limit.used:
+                self._write_connection_limit(builder, limit)
+
+    def _write_connection_limit(self, builder: QuicPacketBuilder, limit: Any) -> None:
+        buf = builder.start_frame(
+            limit.frame_type,
+            capacity=_LIMIT_FRAME_BYTES,
+            handler=self._on_connection_limit_delivery,
+            handler_args=(limit,),
+        )
+        buf.push_uint_var(limit.value)
+        limit.sent = limit.value
+        if self._quic_logger is not None and builder.quic_logger_frames is not None:
+            builder.quic_logger_frames.append(
+                self._quic_logger.encode_connection_limit_frame(
+                    frame_type=limit.frame_type, maximum=limit.value
+                )
+            )
+
+    def _write_stream_limits(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
+    ) -> None:
+        limit = stream.max_stream_data_local
+        # A lost update sets `sent` to 0 (aioquic), which makes the step large enough.
+        if limit - stream.max_stream_data_local_sent < self._stream_step:
+            return
+        if stream.receiver.is_finished or stream.receiver._final_size is not None:
+            return  # RFC 9000 4.1: the peer needs no credit once the final size is known
+        buf = builder.start_frame(
+            QuicFrameType.MAX_STREAM_DATA,
+            capacity=_STREAM_LIMIT_FRAME_BYTES,
+            handler=self._on_max_stream_data_delivery,
+            handler_args=(stream,),
+        )
+        stream_id: int = stream.stream_id  # type: ignore[assignment]  # None only for CRYPTO
+        buf.push_uint_var(stream_id)
+        buf.push_uint_var(limit)
+        stream.max_stream_data_local_sent = limit
+        if self._quic_logger is not None and builder.quic_logger_frames is not None:
+            builder.quic_logger_frames.append(
+                self._quic_logger.encode_max_stream_data_frame(maximum=limit, stream_id=stream_id)
+            )

@@ -1,0 +1,344 @@
+"""The UDP side of the server: datagram -> connection, and who may become one.
+
+Each wake-up takes a bounded batch of datagrams, gives each to its connection, and handles every
+touched connection's events once; what they and the applications then want to send leaves in one
+flush at the end of the loop's turn.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
+from aioquic.quic.logger import QuicFileLogger
+from aioquic.quic.packet import (
+    QuicHeader,
+    QuicPacketType,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+
+from tercel.certs.context import quic_identity
+from tercel.certs.load import Credential
+from tercel.quic.connection import QuicServerConnection
+from tercel.quic.errors import ErrorCode
+from tercel.quic.protocol import H3_ALPN, Http3Protocol
+from tercel.quic.tickets import InvalidToken, RetryTokens
+from tercel.quic.udp import Path, UdpSocket
+from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.shared.listener import Listener
+from tercel.shared.sockets import HostPort
+
+log = logging.getLogger("tercel.quic")
+
+# Datagrams handled before other work gets its turn. At some 50 microseconds each, a batch stays
+# within a few milliseconds.
+_BATCH = 64
+_CID_BYTES = 8
+# A refusal is worth a line in the log, a flood of them is not.
+_REPORT_INTERVAL_SECONDS = 10.0
+
+
+class QuicEndpoint(Listener):
+    """QUIC on one or more bound UDP sockets."""
+
+    def __init__(
+        self,
+        context: ServerContext,
+        sockets: Sequence[socket.socket],
+        credential: Credential,
+        *,
+        protocol: type[Http3Protocol] = Http3Protocol,
+    ) -> None:
+        self.context = context
+        self._bound = list(sockets)
+        self._sockets: list[UdpSocket] = []
+        self._protocol = protocol
+        self._keylog: Any = None
+        self._configuration = self._configure(credential)
+        self._retry = RetryTokens(context.clock) if context.settings.retry == "always" else None
+        self._by_cid: dict[bytes, Http3Protocol] = {}
+        self._connections: dict[Http3Protocol, set[bytes]] = {}
+        self._half_open: set[Http3Protocol] = set()
+        self._to_flush: dict[Http3Protocol, None] = {}
+        self._accepting = False
+        self._drained = asyncio.Event()
+        self._refused = 0
+        self._refusal_reported_at = float("-inf")
+
+    # -- Listener ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        settings = self.context.settings
+        self._sockets = [
+            UdpSocket(sock, self.context.loop, buffer_bytes=settings.udp_buffer_bytes)
+            for sock in self._bound
+        ]
+        self._accepting = True
+        for sock in self._sockets:
+            sock.start(self._readable)
+
+    def is_serving(self) -> bool:
+        return self._accepting
+
+    def stop_accepting(self) -> None:
+        self._accepting = False
+        for connection in list(self._connections):
+            connection.stop_accepting()
+
+    async def drain(self, timeout: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._is_drained():
+                    self._drained.clear()
+                    await self._drained.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._accepting = False
+        for connection in list(self._connections):
+            connection.close(ErrorCode.NO_ERROR, "server shut down")
+        self._flush()
+
+    async def wait_closed(self) -> None:
+        # What was sent last, CONNECTION_CLOSE included, is in the kernel's hands. RFC 9000 10.2
+        # would keep closing connections to answer late packets; a server that ends does not.
+        for connection in list(self._connections):
+            connection.abandon()
+        for sock in self._sockets:
+            sock.close()
+        for bound in self._bound:
+            bound.close()
+        if self._keylog is not None:
+            self._keylog.close()
+
+    @property
+    def addresses(self) -> list[str]:
+        return [
+            str(HostPort(*sock.getsockname()[:2])) for sock in self._bound if sock.fileno() >= 0
+        ]
+
+    # -- what connections call ------------------------------------------------------------------
+
+    def add_connection_id(self, cid: bytes, connection: Any) -> None:
+        """Route datagrams for `cid` to `connection`."""
+        self._by_cid[cid] = connection
+        self._connections.setdefault(connection, set()).add(cid)
+
+    def remove_connection_id(self, cid: bytes) -> None:
+        """Route `cid` no longer."""
+        connection = self._by_cid.pop(cid, None)
+        if connection is not None:
+            self._connections[connection].discard(cid)
+
+    def connection_terminated(self, connection: Any) -> None:
+        """Forget a connection."""
+        for cid in self._connections.pop(connection, ()):
+            self._by_cid.pop(cid, None)
+        self._half_open.discard(connection)
+        self._to_flush.pop(connection, None)
+        self._drained.set()
+
+    def flush_soon(self, connection: Any) -> None:
+        """Let `connection` transmit at the end of this turn of the loop."""
+        if not self._to_flush:
+            self.context.loop.call_soon(self._flush)
+        self._to_flush[connection] = None
+
+    def drained_soon(self, connection: Http3Protocol) -> None:
+        """Look again whether shutdown has to wait for anything."""
+        if connection.idle:
+            self._drained.set()
+
+    def send(self, datagrams: list[tuple[bytes, Path]]) -> None:
+        """Send what a connection built, in as few system calls as can be."""
+        path = datagrams[0][1]
+        batch: list[bytes] = []
+        for datagram, its_path in datagrams:
+            if its_path is not path and its_path != path:
+                path.socket.send(batch, path)
+                batch, path = [], its_path
+            batch.append(datagram)
+        path.socket.send(batch, path)
+
+    # -- datagrams ------------------------------------------------------------------------------
+
+    def _readable(self, sock: UdpSocket) -> None:
+        now = self.context.clock()
+        touched: dict[Http3Protocol, None] = {}
+        for data, path in sock.receive(_BATCH):
+            connection = self._route(data, path)
+            if connection is not None:
+                connection.receive_datagram(data, path, now)
+                touched[connection] = None
+        for connection in touched:
+            connection.process_events()
+            if connection in self._half_open:
+                self._settle(connection)
+            # Applications that just became ready run before this flush, so that their responses
+            # leave together with the acknowledgements.
+            if not connection.terminated:
+                self.flush_soon(connection)
+
+    def _flush(self) -> None:
+        connections, self._to_flush = self._to_flush, {}
+        for connection in connections:
+            connection.transmit()
+
+    def _route(self, data: bytes, path: Path) -> Http3Protocol | None:
+        if not data:
+            return None
+        if data[0] & 0x80:
+            return self._route_long(data, path)
+        return self._by_cid.get(data[1 : 1 + _CID_BYTES])
+
+    def _route_long(self, data: bytes, path: Path) -> Http3Protocol | None:
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_BYTES)
+        except ValueError:
+            if len(data) >= SMALLEST_MAX_DATAGRAM_SIZE:
+                self._negotiate_version(data, path)
+            return None
+        known = self._by_cid.get(header.destination_cid)
+        if known is not None:
+            return known
+        # RFC 9000 14.1: an Initial in less than 1,200 bytes gets no answer at all, so that a
+        # forged one cannot be used to reach somebody else.
+        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
+            return None
+        if header.version not in self._configuration.supported_versions:
+            self._negotiate_version(data, path)
+            return None
+        if header.packet_type is not QuicPacketType.INITIAL or not self._accepting:
+            return None
+        return self._accept(header, path)
+
+    def _negotiate_version(self, data: bytes, path: Path) -> None:
+        # RFC 8999 5.1: the invariants of every version. Version 0 is itself a Version
+        # Negotiation packet, which must not be answered (RFC 9000 6.1).
+        version = int.from_bytes(data[1:5], "big")
+        destination_end = 6 + data[5]
+        source_end = destination_end + 1 + data[destination_end]
+        if version == 0 or version in self._configuration.supported_versions:
+            return
+        path.socket.send(
+            [
+                encode_quic_version_negotiation(
+                    source_cid=data[6:destination_end],
+                    destination_cid=data[destination_end + 1 : source_end],
+                    supported_versions=self._configuration.supported_versions,
+                )
+            ],
+            path,
+        )
+
+    # -- new connections --------------------------------------------------------------------------
+
+    def _accept(self, header: QuicHeader, path: Path) -> Http3Protocol | None:
+        settings = self.context.settings
+        if (
+            len(self._half_open) >= settings.max_half_open_connections
+            or len(self._connections) >= settings.max_quic_connections
+        ):
+            self._report_refusal()
+            return None
+        original_cid, retry_cid = header.destination_cid, None
+        if self._retry is not None:
+            if not header.token:
+                self._send_retry(self._retry, header, path)
+                return None
+            retry_cid = header.destination_cid
+            try:
+                original_cid = self._retry.open(header.token, *path.peer[:2], retry_cid)
+            except InvalidToken as error:
+                log.debug("token of %r: %s", path, error)
+                return None
+        return self._create(header.destination_cid, original_cid, retry_cid, path)
+
+    def _create(
+        self, client_cid: bytes, original_cid: bytes, retry_cid: bytes | None, path: Path
+    ) -> Http3Protocol:
+        quic = QuicServerConnection(
+            configuration=self._configuration,
+            settings=self.context.settings,
+            original_destination_connection_id=original_cid,
+            retry_source_connection_id=retry_cid,
+        )
+        local = path.socket.sock.getsockname()
+        info = ConnectionInfo(
+            client=(path.peer[0], path.peer[1]), server=(local[0], local[1]), secure=True
+        )
+        connection = self._protocol(
+            quic,
+            app=self.context.application,
+            endpoint=self,
+            context=self.context,
+            info=info,
+        )
+        self.add_connection_id(client_cid, connection)
+        self.add_connection_id(quic.host_cid, connection)
+        self._half_open.add(connection)
+        return connection
+
+    def _settle(self, connection: Http3Protocol) -> None:
+        if connection.quic.handshake_completed:
+            self._half_open.discard(connection)
+        elif not connection.quic.has_received_packet:
+            # Nothing in its first datagram could be decrypted: not worth keeping.
+            connection.abandon()
+
+    def _send_retry(self, tokens: RetryTokens, header: QuicHeader, path: Path) -> None:
+        retry_cid = os.urandom(_CID_BYTES)
+        host, port = path.peer[:2]
+        assert header.version is not None  # noqa: S101  # a long header has one
+        packet = encode_quic_retry(
+            version=header.version,
+            source_cid=retry_cid,
+            destination_cid=header.source_cid,
+            original_destination_cid=header.destination_cid,
+            retry_token=tokens.seal(host, port, header.destination_cid, retry_cid),
+        )
+        path.socket.send([packet], path)
+
+    def _report_refusal(self) -> None:
+        self._refused += 1
+        now = self.context.clock()
+        if now - self._refusal_reported_at >= _REPORT_INTERVAL_SECONDS:
+            self._refusal_reported_at = now
+            log.warning(
+                "%d QUIC connections refused: %d open, %d in their handshake",
+                self._refused,
+                len(self._connections),
+                len(self._half_open),
+            )
+
+    def _is_drained(self) -> bool:
+        return all(connection.idle for connection in self._connections)
+
+    def _configure(self, credential: Credential) -> QuicConfiguration:
+        settings = self.context.settings
+        configuration = QuicConfiguration(
+            alpn_protocols=[H3_ALPN],
+            is_client=False,
+            connection_id_length=_CID_BYTES,
+            idle_timeout=settings.idle_timeout,
+            max_data=settings.connection_window_bytes,
+            max_stream_data=settings.stream_window_bytes,
+        )
+        identity = quic_identity(credential)
+        configuration.certificate = identity.certificate
+        configuration.certificate_chain = list(identity.certificate_chain)
+        configuration.private_key = identity.private_key
+        if settings.keylog_file is not None:
+            self._keylog = open(settings.keylog_file, "a")  # noqa: SIM115  # closed at the end
+            configuration.secrets_log_file = self._keylog
+        if settings.qlog_dir is not None:
+            configuration.quic_logger = QuicFileLogger(settings.qlog_dir)
+        return configuration

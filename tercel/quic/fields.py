@@ -1,0 +1,162 @@
+"""Field sections of HTTP/3 messages (RFC 9114 4.2, 4.3). Knows nothing about sockets or streams."""
+
+import re
+from functools import lru_cache
+
+from tercel.shared.errors import FieldsTooLarge, MalformedMessage
+from tercel.shared.messages import (
+    Fields,
+    RequestHead,
+    is_field_value,
+    is_token,
+    parse_content_length,
+)
+
+# RFC 9114 4.2: these mean something for one HTTP/1.1 connection only.
+_CONNECTION_SPECIFIC = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
+_REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+# RFC 3986 3.2 without userinfo, which RFC 9114 4.3.1 forbids.
+_AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
+# RFC 9112 3.2.1: path and query; a fragment, a blank or a control character is never part of it.
+_PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*|\*")
+_UPPER_CASE = re.compile(rb"[A-Z]")
+
+# RFC 9114 4.2.2: what each field costs besides its name and value.
+FIELD_OVERHEAD_BYTES = 32
+
+
+def check_section_size(fields: Fields, *, max_bytes: int, max_fields: int) -> None:
+    """Raise FieldsTooLarge when a decoded section is over its limits (RFC 9114 4.2.2)."""
+    if len(fields) > max_fields:
+        raise FieldsTooLarge(f"{len(fields)} field lines, {max_fields} are allowed")
+    size = FIELD_OVERHEAD_BYTES * len(fields)
+    for name, value in fields:
+        size += len(name) + len(value)
+    if size > max_bytes:
+        raise FieldsTooLarge(f"field section of {size} bytes, {max_bytes} are allowed")
+
+
+def request_head(section: Fields) -> tuple[RequestHead, int | None]:
+    """The head that a decoded field section opens, and the content length that it promises.
+
+    Raises MalformedMessage when RFC 9114 4.1.2 says that the message is malformed.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    fields: Fields = []
+    host: bytes | None = None
+    content_length: int | None = None
+    cookies = 0
+    for field in section:
+        name, value = field
+        if name[:1] == b":":
+            _take_pseudo(pseudo, name, value, late=bool(fields))
+            continue
+        _check_field(name, value)
+        if name == b"host":
+            if host is not None and host != value:
+                raise MalformedMessage("two different Host fields")
+            host = value
+        elif name == b"content-length":
+            content_length = _same_length(content_length, value)
+        elif name == b"te":
+            if value.lower() != b"trailers":
+                raise MalformedMessage("te may only be trailers")
+        elif name == b"cookie":
+            cookies += 1
+        fields.append(field)
+    if cookies > 1:
+        fields = _joined_cookies(fields)
+    return _assemble(pseudo, fields, host), content_length
+
+
+def trailers(section: Fields) -> Fields:
+    """Check a decoded trailer section (RFC 9114 4.1): no pseudo-header fields.
+
+    Framing and routing fields are dropped, as a recipient must not act on them there
+    (RFC 9110 6.5.1).
+    """
+    for name, value in section:
+        if name[:1] == b":":
+            raise MalformedMessage("pseudo-header field in a trailer section")
+        _check_field(name, value)
+    return [line for line in section if line[0] not in (b"content-length", b"host", b"te")]
+
+
+def _take_pseudo(pseudo: dict[bytes, bytes], name: bytes, value: bytes, *, late: bool) -> None:
+    if name not in _REQUEST_PSEUDO:
+        raise MalformedMessage(f"unknown pseudo-header field {name!r}")
+    if late:
+        raise MalformedMessage(f"pseudo-header field {name!r} after a regular field")
+    if name in pseudo:
+        raise MalformedMessage(f"pseudo-header field {name!r} twice")
+    pseudo[name] = value
+
+
+def _check_field(name: bytes, value: bytes) -> None:
+    if not _is_field_name(name):
+        raise MalformedMessage(f"invalid field name {name!r}")
+    # RFC 9114 10.3, RFC 9110 5.5: no control characters, no white space at the ends.
+    if not is_field_value(value) or value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t"):
+        raise MalformedMessage(f"invalid value of field {name!r}")
+    if name in _CONNECTION_SPECIFIC:
+        raise MalformedMessage(f"connection-specific field {name!r}")
+
+
+@lru_cache(maxsize=512)
+def _is_field_name(name: bytes) -> bool:
+    # RFC 9114 4.2: lower case only.
+    return is_token(name) and _UPPER_CASE.search(name) is None
+
+
+def _same_length(known: int | None, value: bytes) -> int:
+    length = parse_content_length(value)
+    if length is None or (known is not None and known != length):
+        raise MalformedMessage(f"content-length {value!r}")
+    return length
+
+
+def _joined_cookies(fields: Fields) -> Fields:
+    # RFC 9114 4.2.1: split for compression, to be joined for whoever is not HTTP/3.
+    crumbs = b"; ".join(value for name, value in fields if name == b"cookie")
+    return [*(line for line in fields if line[0] != b"cookie"), (b"cookie", crumbs)]
+
+
+def _assemble(pseudo: dict[bytes, bytes], fields: Fields, host: bytes | None) -> RequestHead:
+    method = pseudo.get(b":method")
+    if not method or not is_token(method):
+        raise MalformedMessage(":method is missing or no token")
+    protocol = pseudo.get(b":protocol")
+    scheme = pseudo.get(b":scheme")
+    path = pseudo.get(b":path")
+    if protocol is not None and method != b"CONNECT":
+        raise MalformedMessage(":protocol without CONNECT")  # RFC 8441 4
+    if method == b"CONNECT" and protocol is None:
+        # RFC 9114 4.4: only the authority, as the target of the tunnel.
+        if scheme is not None or path is not None:
+            raise MalformedMessage("CONNECT with :scheme or :path")
+        scheme, path = b"https", _authority(pseudo, host)
+    elif scheme not in (b"https", b"http") or path is None or not _PATH.fullmatch(path):
+        raise MalformedMessage(":scheme or :path is missing or invalid")
+    elif path == b"*" and method != b"OPTIONS":
+        raise MalformedMessage(":path * without OPTIONS")
+    return RequestHead(
+        method=method,
+        scheme=scheme,
+        authority=_authority(pseudo, host),
+        target=path,
+        fields=fields,
+        http_version="3",
+        protocol=protocol,
+    )
+
+
+def _authority(pseudo: dict[bytes, bytes], host: bytes | None) -> bytes:
+    # RFC 9114 4.3.1: :authority or Host, not empty, and the same where both are given.
+    authority = pseudo.get(b":authority", host)
+    if authority is None or not _AUTHORITY.fullmatch(authority):
+        raise MalformedMessage("no valid :authority or Host")
+    if host is not None and host != authority:
+        raise MalformedMessage(":authority and Host differ")
+    return authority

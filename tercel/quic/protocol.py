@@ -1,0 +1,408 @@
+"""One QUIC connection: QUIC events -> HTTP/3 events -> exchanges, and back.
+
+Owns the table of exchanges and decides what a fault takes down. The receive path never waits for
+an application. Sockets and timers of the operating system are the endpoint's.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aioquic.quic import events
+
+from tercel.quic import fields
+from tercel.quic.connection import QuicServerConnection
+from tercel.quic.errors import ErrorCode, H3ConnectionError, code_name, stream_error_code
+from tercel.quic.h3 import ContentReceived, H3Connection, H3Event, MessageFailed, SectionReceived
+from tercel.quic.stream import H3RequestStream, refusal
+from tercel.shared.connection import ConnectionInfo, HttpProtocolMixin, ServerContext
+from tercel.shared.errors import (
+    ConnectionClosed,
+    ExpectationFailed,
+    MethodNotAllowed,
+    NotImplementedByServer,
+    RemoteProtocolError,
+    StreamAborted,
+)
+from tercel.shared.messages import ResponseHead, field_value
+from tercel.shared.stream import SendState
+
+if TYPE_CHECKING:
+    from tercel.quic.endpoint import QuicEndpoint
+
+log = logging.getLogger("tercel.quic")
+
+H3_ALPN = "h3"
+
+
+class ConnectionProtocol:
+    """Drives one QUIC connection: datagrams and timers in, datagrams out.
+
+    The endpoint calls `receive_datagram` for each datagram of a batch, then `process_events` once,
+    then `transmit` once at the end of the loop's turn.
+    """
+
+    def __init__(
+        self,
+        quic: QuicServerConnection,
+        *,
+        endpoint: "QuicEndpoint",
+        context: ServerContext,
+        info: ConnectionInfo,
+    ) -> None:
+        self.quic = quic
+        self.endpoint = endpoint
+        self.context = context
+        self.info = info
+        self.terminated = False
+        self._timer: Any = None
+        self._timer_at = 0.0
+        self._handshake_deadline = context.clock() + context.settings.handshake_timeout
+
+    def receive_datagram(self, data: bytes, path: Any, now: float) -> None:
+        """Take one datagram that arrived on `path`."""
+        self.quic.receive_datagram(data, path, now)
+
+    def process_events(self) -> None:
+        """Handle what the datagrams, or a timer, brought about."""
+        while (event := self.quic.next_event()) is not None:
+            if isinstance(event, events.ConnectionIdIssued):
+                self.endpoint.add_connection_id(event.connection_id, self)
+            elif isinstance(event, events.ConnectionIdRetired):
+                self.endpoint.remove_connection_id(event.connection_id)
+            else:
+                self.quic_event_received(event)
+                if isinstance(event, events.ConnectionTerminated):
+                    self._terminate()
+
+    def quic_event_received(self, event: events.QuicEvent) -> None:
+        """Handle one QUIC event."""
+
+    def transmit(self) -> None:
+        """Send what waits to be sent, and set the timer."""
+        if self.terminated:
+            return
+        now = self.context.clock()
+        datagrams = self.quic.datagrams_to_send(now)
+        if datagrams:
+            self.endpoint.send(datagrams)
+        self._set_timer(now)
+
+    def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "") -> None:
+        """Send CONNECTION_CLOSE with an application error code (RFC 9000 19.19)."""
+        self.quic.close(error_code=code, reason_phrase=reason)
+        self.endpoint.flush_soon(self)
+
+    def abandon(self) -> None:
+        """Forget the connection without a word to the peer."""
+        if not self.terminated:
+            self.quic_event_received(
+                events.ConnectionTerminated(ErrorCode.NO_ERROR, None, "abandoned")
+            )
+            self._terminate()
+
+    def _terminate(self) -> None:
+        self.terminated = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.endpoint.connection_terminated(self)
+
+    def _set_timer(self, now: float) -> None:
+        timer_at = self.quic.get_timer()
+        if not self.quic.handshake_completed:
+            timer_at = min(timer_at or self._handshake_deadline, self._handshake_deadline)
+        if timer_at is None:
+            return
+        # A timer that fires early is set again then: cheaper than one cancelled per datagram.
+        if self._timer is not None:
+            if self._timer_at <= timer_at:
+                return
+            self._timer.cancel()
+        self._timer_at = timer_at
+        self._timer = self.context.loop.call_later(max(0.0, timer_at - now), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        now = self.context.clock()
+        if not self.quic.handshake_completed and now >= self._handshake_deadline:
+            # RFC 9000 10.1 leaves it open how long; no CONNECTION_CLOSE to who may not be there.
+            log.debug("handshake with %s not completed in time", self.info.client_name)
+            self.abandon()
+            return
+        timer_at = self.quic.get_timer()
+        if timer_at is not None and now >= timer_at:
+            self.quic.handle_timer(now)
+            self.process_events()
+        self.transmit()
+
+
+class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
+    """HTTP/3 on one QUIC connection."""
+
+    def __init__(self, *args: Any, app: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.app = app
+        self.streams = {}
+        self._http: H3Connection | None = None
+        self._held: list[H3RequestStream] = []
+        self._gated: set[H3RequestStream] = set()
+        self._written = False
+        self._stopping = False
+        self._rejected_from: int | None = None
+
+    # -- what it is -------------------------------------------------------------------------------
+
+    @property
+    def http(self) -> H3Connection | None:
+        return self._http
+
+    @property
+    def connection(self) -> H3Connection | None:
+        """The HTTP/3 connection; None until the handshake has agreed on h3."""
+        return self._http
+
+    @property
+    def version(self) -> int:
+        return 3
+
+    # -- QUIC events --------------------------------------------------------------------------
+
+    def quic_event_received(self, event: events.QuicEvent) -> None:
+        """Handle one QUIC event; a fault of the peer closes the connection with its code."""
+        try:
+            if isinstance(event, events.StreamDataReceived):
+                self._stream_data_received(event)
+            elif isinstance(event, events.StreamReset):
+                self._stream_reset(event)
+            elif isinstance(event, events.StopSendingReceived):
+                self._stop_sending_received(event)
+            elif isinstance(event, events.ProtocolNegotiated):
+                self._http = H3Connection(self.quic, self.context.settings)
+                if self._stopping:
+                    self.stop_accepting()
+            elif isinstance(event, events.ConnectionTerminated):
+                self._connection_terminated(event)
+        except H3ConnectionError as error:
+            log.info(
+                "%s: closing the connection with %s: %s",
+                self.info.client_name,
+                code_name(error.code),
+                error,
+            )
+            self.close(error.code, str(error))
+
+    def _stream_data_received(self, event: events.StreamDataReceived) -> None:
+        if self._http is None:
+            return
+        stream_id = event.stream_id
+        if (
+            self._rejected_from is not None
+            and stream_id >= self._rejected_from
+            and not stream_id & 2
+        ):
+            self.quic.grant(stream_id, len(event.data))
+            self._reject(stream_id)
+            return
+        for item in self._http.receive_data(stream_id, event.data, event.end_stream):
+            self._handle(item)
+
+    def _handle(self, event: H3Event) -> None:
+        try:
+            if isinstance(event, MessageFailed):
+                raise event.error
+            if isinstance(event, SectionReceived) and not event.trailing:
+                self._open(event)
+                return
+            stream = self.streams.get(event.stream_id)
+            if not isinstance(stream, H3RequestStream):
+                return
+            if isinstance(event, ContentReceived):
+                stream.accept_content(event.data)
+                trailers = []
+            else:
+                trailers = fields.trailers(event.fields)
+            if event.ended:
+                stream.accept_end(trailers)
+                self._finish_if_ended(stream)
+        except RemoteProtocolError as error:
+            self._fail(event.stream_id, error)
+
+    def _open(self, event: SectionReceived) -> None:
+        head, content_length = fields.request_head(event.fields)
+        stream = H3RequestStream(self, event.stream_id, head, content_length)
+        try:
+            self._check_served(stream, content_length)
+            if event.ended and content_length:
+                stream.accept_end([])
+        except RemoteProtocolError as error:
+            self.streams[event.stream_id] = stream
+            self._fail(event.stream_id, error)
+            return
+        if event.ended:
+            stream.content.end([])
+        self._begin(event.stream_id, stream)
+        if event.ended and stream.handler is not None and not stream.aborted:
+            stream.handler.message_complete()
+            self._finish_if_ended(stream)
+
+    def _check_served(self, stream: H3RequestStream, content_length: int | None) -> None:
+        head = stream.head
+        if head.method == b"CONNECT":
+            raise NotImplementedByServer("CONNECT is not served")
+        if head.method == b"TRACE":
+            raise MethodNotAllowed("TRACE is not served")
+        expect = field_value(head.fields, b"expect")
+        if expect is not None and expect.lower() != b"100-continue":
+            raise ExpectationFailed("only 100-continue is understood")
+
+    def _stream_reset(self, event: events.StreamReset) -> None:
+        if self._http is None:
+            return
+        self._http.receive_reset(event.stream_id)
+        self.quic.release(event.stream_id)
+        stream = self.streams.get(event.stream_id)
+        if isinstance(stream, H3RequestStream):
+            error = StreamAborted(f"the client reset the request: {code_name(event.error_code)}")
+            self.abort_stream(stream, error, ErrorCode.REQUEST_CANCELLED)
+
+    def _stop_sending_received(self, event: events.StopSendingReceived) -> None:
+        if self._http is None:
+            return
+        self._http.receive_stop_sending(event.stream_id)
+        stream = self.streams.get(event.stream_id)
+        if isinstance(stream, H3RequestStream):
+            error = StreamAborted(f"the client stopped reading: {code_name(event.error_code)}")
+            self.abort_stream(stream, error, ErrorCode.REQUEST_CANCELLED)
+
+    def _connection_terminated(self, event: events.ConnectionTerminated) -> None:
+        error = ConnectionClosed(event.reason_phrase or code_name(event.error_code))
+        for stream_id, stream in list(self.streams.items()):
+            if isinstance(stream, H3RequestStream):
+                stream.close_gate(error)
+            stream.receive_abort(error)
+            self._finish(stream_id)
+        self._gated.clear()
+        self._held.clear()
+
+    # -- the end of an exchange -------------------------------------------------------------------
+
+    def _finish_if_ended(self, stream: H3RequestStream) -> None:
+        if stream.content.ended and stream.send_state is SendState.ENDED:
+            self._finish(stream.stream_id)
+
+    def abort_stream(self, stream: H3RequestStream, error: StreamAborted, code: ErrorCode) -> None:
+        """Give up an exchange in both directions, whatever they have come to."""
+        if self.streams.get(stream.stream_id) is not stream:
+            return
+        self._close_receiving(stream.stream_id, stream.content.ended, code)
+        if self.quic.can_send(stream.stream_id):
+            self.quic.reset_stream(stream.stream_id, code)
+        stream.close_gate(error)
+        stream.receive_abort(error)
+        self._gated.discard(stream)
+        self._finish(stream.stream_id)
+        self.endpoint.flush_soon(self)
+
+    def _close_receiving(self, stream_id: int, ended: bool, code: ErrorCode) -> None:
+        if not ended and self._http is not None:
+            self._http.discard(stream_id)
+            self.quic.stop(stream_id, code)
+
+    def _fail(self, stream_id: int, error: RemoteProtocolError) -> None:
+        """Answer a message that cannot be served: by a response where it helps, else a reset."""
+        log.debug("%s stream %d: %s", self.info.client_name, stream_id, error)
+        stream = self.streams.get(stream_id)
+        if refusal(error) and (stream is None or stream.send_state is SendState.HEAD):
+            self._refuse(stream_id, error)
+            return
+        code = stream_error_code(error)
+        if isinstance(stream, H3RequestStream):
+            self.abort_stream(stream, StreamAborted(str(error)), code)
+            return
+        self._close_receiving(stream_id, False, code)
+        if self.quic.can_send(stream_id):
+            self.quic.reset_stream(stream_id, code)
+
+    def _refuse(self, stream_id: int, error: RemoteProtocolError) -> None:
+        assert self._http is not None  # noqa: S101  # only its events lead here
+        head = [(b":status", b"%d" % error.status), (b"content-length", b"0")]
+        self.context.response_fields.complete(head)
+        stream = self.streams.get(stream_id)
+        if self.quic.can_send(stream_id):
+            self.quic.send_stream_data(
+                stream_id, self._http.encode_section(stream_id, head), end_stream=True
+            )
+        # RFC 9114 4.1: the response is complete, so the rest of the request is not needed.
+        self._close_receiving(
+            stream_id, stream is not None and stream.content.ended, ErrorCode.NO_ERROR
+        )
+        if stream is not None:
+            stream.response = ResponseHead(error.status, [])
+            stream.send_state = SendState.ENDED
+            stream.receive_abort(StreamAborted(str(error)))
+            self._finish(stream_id)
+
+    # -- sending --------------------------------------------------------------------------------
+
+    def write(self, stream: H3RequestStream, data: bytes, end_stream: bool) -> None:
+        """Queue bytes of a response; they leave at the end of this turn of the loop."""
+        if not self.quic.can_send(stream.stream_id):
+            return  # stopped by the peer in this very batch; the abort is on its way
+        self._written = True
+        self.quic.send_stream_data(stream.stream_id, data, end_stream)
+        if end_stream:
+            if not stream.content.ended:
+                # RFC 9114 4.1: the response is complete, so the rest of the request is not needed.
+                self._close_receiving(stream.stream_id, False, ErrorCode.NO_ERROR)
+            stream.content.discard()
+            self._gated.discard(stream)
+            self._finish(stream.stream_id)
+        elif stream.update_gate():
+            self._gated.add(stream)
+        self.endpoint.flush_soon(self)
+
+    def flush_soon(self, stream: H3RequestStream) -> None:
+        """Write the held head of `stream` at the end of this turn of the loop."""
+        self._held.append(stream)
+        self.endpoint.flush_soon(self)
+
+    def transmit(self) -> None:
+        """Send what waits to be sent, then let writers go on whose data has left."""
+        if self._held:
+            held, self._held = self._held, []
+            for stream in held:
+                stream.release_head()
+        if self._written:
+            self._written = False
+            self.quic.hasten_acknowledgement(self.context.clock())
+        super().transmit()
+        if self._gated:
+            self._gated = {stream for stream in self._gated if stream.update_gate()}
+        if self._stopping:
+            self.endpoint.drained_soon(self)
+
+    def grant(self, stream_id: int, size: int) -> None:
+        """Give credit for content that was consumed."""
+        self.quic.grant(stream_id, size)
+        self.endpoint.flush_soon(self)
+
+    # -- shutdown ---------------------------------------------------------------------------------
+
+    def stop_accepting(self) -> None:
+        """Send GOAWAY: requests not seen yet are rejected, the others go on (RFC 9114 5.2)."""
+        self._stopping = True
+        if self._http is not None and self._rejected_from is None:
+            self._rejected_from = self._http.next_request_id
+            self._http.send_goaway()
+        self.endpoint.flush_soon(self)
+
+    @property
+    def idle(self) -> bool:
+        """No exchange runs, and the client has all of every response."""
+        return not self.streams and self.quic.is_delivered()
+
+    def _reject(self, stream_id: int) -> None:
+        if self.quic.can_send(stream_id):
+            self.quic.stop(stream_id, ErrorCode.REQUEST_REJECTED)
+            self.quic.reset_stream(stream_id, ErrorCode.REQUEST_REJECTED)
+            self.endpoint.flush_soon(self)

@@ -1,0 +1,147 @@
+"""One HTTP/3 exchange: a request stream (RFC 9114 4.1) as applications see it."""
+
+from typing import TYPE_CHECKING
+
+from aioquic.buffer import encode_uint_var
+
+from tercel.quic import h3
+from tercel.quic.errors import ErrorCode, reset_code
+from tercel.shared.content import ContentBuffer
+from tercel.shared.errors import (
+    ContentTooLarge,
+    MalformedMessage,
+    RemoteProtocolError,
+    ResetReason,
+    StreamAborted,
+)
+from tercel.shared.flow import WriteGate
+from tercel.shared.messages import Fields, RequestHead, ResponseHead, field_value
+from tercel.shared.stream import RequestStream, SendState
+
+if TYPE_CHECKING:
+    from tercel.quic.protocol import Http3Protocol
+
+
+class H3RequestStream(RequestStream):
+    """Writes frames into the QUIC stream; the protocol sends them once per turn of the loop."""
+
+    __slots__ = ("_content_length", "_expects_continue", "_gate", "_held", "_protocol", "stream_id")
+
+    def __init__(
+        self,
+        protocol: "Http3Protocol",
+        stream_id: int,
+        head: RequestHead,
+        content_length: int | None,
+    ) -> None:
+        super().__init__(head, ContentBuffer(self._consumed), protocol.info)
+        settings = protocol.context.settings
+        self.stream_id = stream_id
+        self._protocol = protocol
+        self._content_length = content_length
+        self._gate = WriteGate(high=settings.max_unsent_bytes, low=settings.max_unsent_bytes // 2)
+        self._held = b""
+        self._expects_continue = (
+            content_length != 0 and field_value(head.fields, b"expect") is not None
+        )
+
+    # -- the application's side -----------------------------------------------------------------
+
+    def want_content(self) -> None:
+        """Send 100 Continue to a client that waits for it before it sends content."""
+        if self._expects_continue and self.send_state is SendState.HEAD and not self.aborted:
+            self._expects_continue = False
+            if not self.content.received:
+                self._write_informational(100, [])
+
+    async def drain(self) -> None:
+        if self._gate.paused and not await self._gate.wait(
+            self._protocol.context.settings.send_timeout
+        ):
+            error = StreamAborted("the client took nothing of the response in its time")
+            self._protocol.abort_stream(self, error, ErrorCode.REQUEST_CANCELLED)
+            raise error
+
+    def reset(self, reason: ResetReason) -> None:
+        self.send_state = SendState.ENDED
+        self._held = b""
+        self._protocol.abort_stream(self, StreamAborted(reason.value), reset_code(reason))
+
+    # -- the connection's side --------------------------------------------------------------
+
+    def accept_content(self, data: bytes) -> None:
+        """Check the next content against what was announced, and pass it on.
+
+        Raises MalformedMessage or ContentTooLarge.
+        """
+        if data:
+            received = self.content.received + len(data)
+            if self._content_length is not None and received > self._content_length:
+                # RFC 9114 4.1.2: the sum of the DATA frames is the content length.
+                raise MalformedMessage("more content than its content-length says")
+            limit = self._protocol.context.settings.max_content_bytes
+            if limit and received > limit:
+                raise ContentTooLarge(f"content over {limit} bytes")
+            self.receive_content(data)
+
+    def accept_end(self, trailers: Fields) -> None:
+        """Check that the content was whole, and pass on its end."""
+        if self._content_length is not None and self.content.received != self._content_length:
+            raise MalformedMessage("less content than its content-length says")
+        self.receive_end(trailers)
+
+    def update_gate(self) -> bool:
+        """Let writers go on once little enough waits; True while they are still held back."""
+        self._gate.update(self._protocol.quic.backlog(self.stream_id))
+        return self._gate.paused
+
+    def close_gate(self, error: StreamAborted) -> None:
+        """Fail everyone who waits to write."""
+        self._gate.close(error)
+
+    def release_head(self) -> None:
+        """Write the head that was held back for content to come along with it."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._protocol.write(self, held, False)
+
+    # -- the wire -------------------------------------------------------------------------------
+
+    def _write_informational(self, status: int, fields: Fields) -> None:
+        self._protocol.write(self, self._section([(b":status", b"%d" % status), *fields]), False)
+
+    def _write_head(self, head: ResponseHead, end_stream: bool) -> None:
+        fields = [(b":status", b"%d" % head.status), *head.fields]
+        self._protocol.context.response_fields.complete(fields)
+        frame = self._section(fields)
+        if end_stream:
+            self._protocol.write(self, frame, True)
+        else:
+            # Most responses are one head and one piece of content: one write for both.
+            self._held = frame
+            self._protocol.flush_soon(self)
+
+    def _write_content(self, data: bytes, end_stream: bool) -> None:
+        frames = [self._held] if self._held else []
+        self._held = b""
+        if data:
+            frames += (b"\x00", encode_uint_var(len(data)), data)
+        self._protocol.write(self, b"".join(frames), end_stream)
+
+    def _write_trailers(self, fields: Fields) -> None:
+        held, self._held = self._held, b""
+        frame = self._section(fields) if fields else b""
+        self._protocol.write(self, held + frame, True)
+
+    def _section(self, fields: Fields) -> bytes:
+        http = self._protocol.http
+        assert isinstance(http, h3.H3Connection)  # noqa: S101  # a stream exists, so h3 does
+        return http.encode_section(self.stream_id, fields)
+
+    def _consumed(self, size: int) -> None:
+        self._protocol.grant(self.stream_id, size)
+
+
+def refusal(error: RemoteProtocolError) -> bool:
+    """Whether `error` is answered with a response; a malformed message is reset instead."""
+    return not isinstance(error, MalformedMessage)

@@ -1,0 +1,212 @@
+"""Datagrams in batches: many per system call where the kernel can (UDP GRO and GSO), else singly.
+
+Owns one bound UDP socket. Knows nothing about QUIC.
+"""
+
+import errno
+import logging
+import socket
+import struct
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+log = logging.getLogger("tercel.udp")
+
+# linux/udp.h; the socket module has no names for these.
+_UDP_SEGMENT = 103
+_UDP_GRO = 104
+# linux/in.h: the address that a datagram came to, and is to be sent from.
+_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+_IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
+
+_BUFFER_BYTES = 65_535
+_ANCILLARY_BYTES = 256
+# The kernel refuses more segments (UDP_MAX_SEGMENTS was 64 before Linux 6.9), or more bytes.
+_MAX_SEGMENTS = 64
+_MAX_SEND_BYTES = 65_000
+# Datagrams that may wait for the kernel to take them; QUIC repeats what is dropped beyond.
+_MAX_WAITING = 4096
+
+
+class Path(NamedTuple):
+    """The two ends of a datagram's way, comparable: what QUIC calls a network path."""
+
+    peer: tuple[str, int] | tuple[str, int, int, int]
+    """The peer's address as the socket module gives it."""
+    local: bytes | None
+    """Ancillary data that makes an answer leave from the address the datagram came to."""
+    socket: "UdpSocket"
+
+    def __repr__(self) -> str:
+        return f"{self.peer[0]}:{self.peer[1]}"
+
+
+class UdpSocket:
+    """A bound UDP socket, read by callback and written without waiting."""
+
+    def __init__(self, sock: socket.socket, loop: AbstractEventLoop, *, buffer_bytes: int) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self._loop = loop
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._waiting: deque[tuple[bytes, Path]] = deque()
+        self._is_v6 = sock.family == socket.AF_INET6
+        self.receives_batches = _set_option(sock, socket.IPPROTO_UDP, _UDP_GRO)
+        self.sends_batches = _accepts_segments(sock)
+        self._set_buffer(socket.SO_RCVBUF, "receive", buffer_bytes)
+        self._set_buffer(socket.SO_SNDBUF, "send", buffer_bytes)
+        if sock.getsockname()[0] in ("0.0.0.0", "::"):  # noqa: S104  # a question, not a bind
+            # Bound to every address, an answer must leave from the one it was asked at.
+            _set_option(sock, socket.IPPROTO_IP, _IP_PKTINFO)
+            if self._is_v6:
+                _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO)
+
+    def start(self, readable: Callable[["UdpSocket"], None]) -> None:
+        """Call `readable` whenever datagrams wait."""
+        self._loop.add_reader(self.sock.fileno(), readable, self)
+
+    def close(self) -> None:
+        """Stop reading and release the socket."""
+        if self.sock.fileno() >= 0:
+            self._loop.remove_reader(self.sock.fileno())
+            self._loop.remove_writer(self.sock.fileno())
+            self.sock.close()
+
+    def receive(self, most: int) -> list[tuple[bytes, Path]]:
+        """Datagrams that wait: up to about `most`, so that other work gets its turn."""
+        datagrams: list[tuple[bytes, Path]] = []
+        while len(datagrams) < most:
+            try:
+                size, ancillary, _, peer = self.sock.recvmsg_into((self._buffer,), _ANCILLARY_BYTES)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                # ICMP errors of earlier sends are reported here (ECONNREFUSED and the like).
+                log.debug("receive: %s", error)
+                continue
+            segment, local = self._read_ancillary(ancillary)
+            path = Path(peer, local, self)
+            if size <= segment or not segment:
+                datagrams.append((bytes(self._view[:size]), path))
+                continue
+            for start in range(0, size, segment):
+                datagrams.append((bytes(self._view[start : min(start + segment, size)]), path))
+        return datagrams
+
+    def send(self, datagrams: Sequence[bytes], path: Path) -> None:
+        """Send `datagrams` in order to one peer; what the kernel cannot take now goes later."""
+        if self._waiting:
+            self._wait(datagrams, path)
+            return
+        position = 0
+        while position < len(datagrams):
+            end = _batch_end(datagrams, position) if self.sends_batches else position + 1
+            try:
+                self._send_batch(datagrams[position:end], path)
+            except (BlockingIOError, InterruptedError):
+                self._wait(datagrams[position:], path)
+                return
+            except OSError as error:
+                if end - position > 1 and error.errno in (errno.EIO, errno.EINVAL):
+                    # A device without checksum offload cannot segment; singly it works.
+                    log.info("UDP segmentation is not to be had here, sending singly")
+                    self.sends_batches = False
+                    continue
+                # Unreachable, too large, refused: lost datagrams to QUIC, which sends again.
+                log.debug("send to %r: %s", path, error)
+            position = end
+
+    def _send_batch(self, batch: Sequence[bytes], path: Path) -> None:
+        ancillary: list[tuple[int, int, bytes]] = []
+        if len(batch) > 1:
+            ancillary.append((socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("@H", len(batch[0]))))
+        if path.local is not None:
+            ancillary.append(
+                (socket.IPPROTO_IPV6, _IPV6_PKTINFO, path.local)
+                if self._is_v6
+                else (socket.IPPROTO_IP, _IP_PKTINFO, path.local)
+            )
+        self.sock.sendmsg(batch, ancillary, 0, path.peer)
+
+    def _wait(self, datagrams: Sequence[bytes], path: Path) -> None:
+        if not self._waiting:
+            self._loop.add_writer(self.sock.fileno(), self._writable)
+        room = _MAX_WAITING - len(self._waiting)
+        self._waiting.extend((datagram, path) for datagram in datagrams[:room])
+
+    def _writable(self) -> None:
+        while self._waiting:
+            datagram, path = self._waiting[0]
+            try:
+                self._send_batch((datagram,), path)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                log.debug("send to %r: %s", path, error)
+            self._waiting.popleft()
+        self._loop.remove_writer(self.sock.fileno())
+
+    def _read_ancillary(self, ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes | None]:
+        segment, local = 0, None
+        for level, kind, data in ancillary:
+            if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
+                segment = struct.unpack_from("@i", data)[0]
+            elif level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
+                local = data
+            elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO and not self._is_v6:
+                # struct in_pktinfo: to send from an address, it goes where the interface's was.
+                _, spec_dst, _ = struct.unpack("=i4s4s", data)
+                local = struct.pack("=i4s4s", 0, spec_dst, b"\0\0\0\0")
+        return segment, local
+
+    def _set_buffer(self, option: int, name: str, size: int) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, option, size)
+        # Linux doubles what is asked for, to leave room for its own bookkeeping.
+        actual = self.sock.getsockopt(socket.SOL_SOCKET, option) // 2
+        if actual < size:
+            limit = "net.core.rmem_max" if option == socket.SO_RCVBUF else "net.core.wmem_max"
+            log.warning(
+                "the UDP %s buffer is %d KiB instead of %d KiB, which costs packets under load; "
+                "raise it with: sysctl -w %s=%d",
+                name,
+                actual // 1024,
+                size // 1024,
+                limit,
+                size,
+            )
+
+
+def _batch_end(datagrams: Sequence[bytes], start: int) -> int:
+    """The end of the longest run that one call can send: equal sizes, only the last shorter."""
+    size = len(datagrams[start])
+    total = size
+    end = start + 1
+    while end < len(datagrams) and end - start < _MAX_SEGMENTS:
+        length = len(datagrams[end])
+        total += length
+        if length > size or total > _MAX_SEND_BYTES:
+            break
+        end += 1
+        if length < size:
+            break
+    return end
+
+
+def _set_option(sock: socket.socket, level: int, option: int) -> bool:
+    try:
+        sock.setsockopt(level, option, 1)
+    except OSError:
+        return False
+    return True
+
+
+def _accepts_segments(sock: socket.socket) -> bool:
+    try:
+        sock.getsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
