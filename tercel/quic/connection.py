@@ -9,10 +9,12 @@ what was consumed, so a peer can never make the server hold more than the window
 
 from typing import Any
 
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     QuicConnection,
     QuicConnectionState,
+    QuicReceiveContext,
     stream_is_unidirectional,
 )
 from aioquic.quic.packet import QuicFrameType
@@ -196,3 +198,16 @@ class QuicServerConnection(QuicConnection):
             builder.quic_logger_frames.append(
                 self._quic_logger.encode_max_stream_data_frame(maximum=limit, stream_id=stream_id)
             )
+
+    # -- aioquic's slow spots ---------------------------------------------------------------------
+
+    def _handle_padding_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        # Clients pad small packets; counted byte by byte, as aioquic does, that was 95 of the 320
+        # microseconds of a small request.
+        position = buf.tell()
+        rest = buf.data_slice(position, buf.capacity)
+        buf.seek(position + len(rest) - len(rest.lstrip(b"\0")))
+        if self._quic_logger is not None and context.quic_logger_frames is not None:
+            context.quic_logger_frames.append(self._quic_logger.encode_padding_frame())
