@@ -1,1 +1,69 @@
-"""tercel: an HTTP/3-first application server for Python."""
+"""tercel: an HTTP/3-first application server for Python.
+
+The public names; each is described where it is defined.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from tercel.h1.base import SanicProtocol
+from tercel.h1.protocol import HttpProtocol
+from tercel.serve import HTTP, serve
+from tercel.server import AsyncioServer
+from tercel.shared.connection import HttpProtocolMixin
+from tercel.shared.errors import ConfigurationError, ServerError
+from tercel.shared.events import trigger_events
+from tercel.shared.goodbye import get_goodbye
+from tercel.shared.loop import try_use_uvloop, try_windows_loop
+from tercel.shared.settings import Settings
+from tercel.shared.signals import Signal
+from tercel.shared.sockets import (
+    bind_socket,
+    bind_unix_socket,
+    configure_socket,
+    remove_unix_socket,
+)
+from tercel.version import __version__
+
+if TYPE_CHECKING:
+    from tercel.quic.endpoint import QuicEndpoint
+    from tercel.quic.protocol import ConnectionProtocol, Http3Protocol
+
+__all__ = [
+    "HTTP",
+    "AsyncioServer",
+    "ConfigurationError",
+    "ConnectionProtocol",
+    "Http3Protocol",
+    "HttpProtocol",
+    "HttpProtocolMixin",
+    "QuicEndpoint",
+    "SanicProtocol",
+    "ServerError",
+    "Settings",
+    "Signal",
+    "__version__",
+    "bind_socket",
+    "bind_unix_socket",
+    "configure_socket",
+    "get_goodbye",
+    "remove_unix_socket",
+    "serve",
+    "trigger_events",
+    "try_use_uvloop",
+    "try_windows_loop",
+]
+
+# They need aioquic, and version=1 must work without it.
+_LAZY = {
+    "ConnectionProtocol": "tercel.quic.protocol",
+    "Http3Protocol": "tercel.quic.protocol",
+    "QuicEndpoint": "tercel.quic.endpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

@@ -34,6 +34,9 @@ class ContentBuffer:
     def append(self, data: bytes) -> None:
         """Add the next `data`."""
         size = len(data)
+        if not size:
+            # `take` would return it where more waits behind it.
+            return
         self.received += size
         if self.discarding:
             self._consumed(size)

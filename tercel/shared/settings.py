@@ -18,6 +18,7 @@ PROCESS = "Process and logs"
 MESSAGES = "Limits of a message"
 HTTP1 = "HTTP/1.1"
 QUIC = "HTTP/3 and QUIC"
+WEBSOCKET = "WebSocket"
 
 
 def option(
@@ -48,7 +49,7 @@ class Settings:
     bind: tuple[str, ...] = option(
         ("127.0.0.1:4433",), SERVING,
         "Serve HTTP/3 on this UDP port and HTTP/1.1 over TLS on the TCP port of the same number. "
-        "Repeatable; IPv6 as [::1]:4433.", metavar="HOST:PORT")
+        "Repeatable; IPv6 as [::1]:4433; an empty text for none.", metavar="HOST:PORT")
     plain_bind: tuple[str, ...] = option(
         (), SERVING, "Serve cleartext HTTP/1.1 on this TCP port too. Repeatable.",
         metavar="HOST:PORT")
@@ -129,6 +130,10 @@ class Settings:
     content_timeout: float = option(
         60.0, HTTP1, "Longest pause between two parts of a request's content while the "
         "application waits for it.", metavar="SECONDS", minimum=0.001)
+    min_content_rate: int = option(
+        16, HTTP1, "Bytes per second of a request's content that must arrive on average while the "
+        "application waits for it; content_timeout is the grace. 0 is no limit.",
+        metavar="BYTES", minimum=0)
     keep_alive_timeout: float = option(
         60.0, HTTP1, "How long an idle connection is kept; 0 closes after each response.",
         metavar="SECONDS", minimum=0)
@@ -165,6 +170,26 @@ class Settings:
     udp_buffer_bytes: int = option(
         4_194_304, QUIC, "Kernel buffer of a UDP socket, each way.", metavar="BYTES",
         minimum=65_536)
+
+    ws_max_message_bytes: int = option(
+        16_777_216, WEBSOCKET, "Size of a message, inflated.", metavar="BYTES", minimum=1)
+    ws_max_queue: int = option(
+        32, WEBSOCKET, "Messages received and not yet read before the client is held back.",
+        minimum=1)
+    ws_ping_interval: float = option(
+        20.0, WEBSOCKET, "Time between keepalive pings; 0 sends none.", metavar="SECONDS",
+        minimum=0)
+    ws_ping_timeout: float = option(
+        20.0, WEBSOCKET, "Longest wait for the answer to a ping; 0 waits for ever.",
+        metavar="SECONDS", minimum=0)
+    ws_close_timeout: float = option(
+        10.0, WEBSOCKET, "Longest wait for the client to complete the closing handshake.",
+        metavar="SECONDS", minimum=0.001)
+    ws_compression: bool = option(
+        True, WEBSOCKET, "Offer permessage-deflate (RFC 7692).")
+    ws_origins: tuple[str, ...] = option(
+        (), WEBSOCKET, "Accept WebSockets only from pages of this origin. Repeatable; none "
+        "accepts every origin.", metavar="ORIGIN")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -176,6 +201,8 @@ class Settings:
                 raise ConfigurationError(f"{name} is one of {', '.join(choices)}, not {value!r}")
             if minimum is not None and not value >= minimum:
                 raise ConfigurationError(f"{name} is {minimum} or more, not {value}")
+        if self.root_path and not self.root_path.startswith("/"):
+            raise ConfigurationError(f"--root-path starts with a slash: /{self.root_path}")
         if self.connection_window_bytes < self.stream_window_bytes:
             raise ConfigurationError(
                 "--connection-window-bytes must not be less than --stream-window-bytes"

@@ -16,7 +16,6 @@ from tercel.shared.messages import (
     Fields,
     RequestHead,
     ResponseHead,
-    field_value,
     parse_content_length,
 )
 
@@ -173,7 +172,14 @@ class RequestStream(ABC):
         self._check_alive()
         self._check_length_kept()
         self.send_state = SendState.ENDED
-        self._write_trailers(fields)
+        if self._suppress_content:
+            # RFC 9110 6.4.1: without content there is nothing that trailers could follow.
+            self._write_content(b"", True)
+        else:
+            self._write_trailers(fields)
+
+    def want_content(self) -> None:  # noqa: B027 (most streams have nothing to do)
+        """The application waits for content now: HTTP/1.1 sends 100 Continue (RFC 9110 10.1.1)."""
 
     @abstractmethod
     def reset(self, reason: ResetReason) -> None:
@@ -231,12 +237,15 @@ class RequestStream(ABC):
             raise StreamAborted(str(self.aborted)) from self.aborted
 
     def _promised_length(self, head: ResponseHead) -> int | None:
-        value = field_value(head.fields, b"content-length")
-        if value is None:
+        values = [value for name, value in head.fields if name == b"content-length"]
+        if not values:
             return None
-        length = parse_content_length(value)
+        if len(values) > 1:
+            # RFC 9112 6.3: a client could only guess where the response ends.
+            raise LocalProtocolError("more than one content-length")
+        length = parse_content_length(values[0])
         if length is None:
-            raise LocalProtocolError(f"content-length {value!r} is not a number")
+            raise LocalProtocolError(f"content-length {values[0]!r} is not a number")
         return length
 
     def _check_length_kept(self) -> None:

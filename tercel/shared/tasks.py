@@ -32,15 +32,23 @@ class TaskSet:
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until all tasks have ended, `timeout` seconds at most; True when none is left."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
+        deadline = None if timeout is None else self._loop.time() + timeout
+        left = timeout
+        # Tasks may start others while they are waited for.
+        while self._tasks and (left is None or left > 0):
+            await asyncio.wait(self._tasks, timeout=left)
+            if deadline is not None:
+                left = deadline - self._loop.time()
         return not self._tasks
 
     async def cancel_all(self) -> None:
         """Cancel every task and wait until each has ended."""
-        for task in self._tasks:
-            task.cancel()
+        cancelled: set[asyncio.Task[Any]] = set()
         while self._tasks:
+            # Each once: those, too, that were started while others ended.
+            for task in self._tasks - cancelled:
+                task.cancel()
+            cancelled |= self._tasks
             await asyncio.wait(self._tasks)
 
     def _done(self, task: asyncio.Task[Any]) -> None:

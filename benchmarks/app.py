@@ -1,0 +1,47 @@
+"""The ASGI application that every server in a comparison serves."""
+
+import asyncio
+from typing import Any
+
+_CHUNK = bytes(range(256)) * 256  # 64 KiB
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """`/plaintext`, `/bytes/N` (N bytes down), `/upload` and `/slow-upload` (any number up)."""
+    if scope["type"] != "http":
+        return
+    path: str = scope["path"]
+    if path.startswith("/bytes/"):
+        await _download(int(path[len("/bytes/") :]), send)
+    elif path == "/upload":
+        await _answer(b"%d" % await _upload(receive), send)
+    elif path == "/slow-upload":
+        await _answer(b"%d" % await _upload(receive, bytes_per_second=1 << 20), send)
+    else:
+        await _answer(b"Hello, World!", send)
+
+
+async def _answer(body: bytes, send: Any) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _upload(receive: Any, bytes_per_second: int = 0) -> int:
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if bytes_per_second:
+            await asyncio.sleep(len(message.get("body", b"")) / bytes_per_second)
+        if not message.get("more_body", False):
+            return size
+
+
+async def _download(size: int, send: Any) -> None:
+    headers = [(b"content-length", b"%d" % size)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    while size > 0:
+        chunk = _CHUNK if size >= len(_CHUNK) else _CHUNK[:size]
+        size -= len(chunk)
+        await send({"type": "http.response.body", "body": chunk, "more_body": size > 0})

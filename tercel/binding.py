@@ -1,0 +1,150 @@
+"""Which sockets the settings ask for, all bound before anything starts, or none.
+
+Knows addresses and whether TLS protects them; what runs on the sockets is others'.
+"""
+
+import socket
+from dataclasses import dataclass
+
+from tercel.shared.errors import ConfigurationError
+from tercel.shared.settings import Settings
+from tercel.shared.sockets import (
+    BoundSockets,
+    HostPort,
+    bind_everywhere,
+    bind_unix_socket,
+    parse_host_port,
+    remove_unix_socket,
+)
+
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """The sockets of one address."""
+
+    sockets: BoundSockets
+    secure: bool
+    host: str = ""
+    """As it was given; empty for a unix socket."""
+    unix: str | None = None
+    """The path of a unix socket."""
+    owns_path: bool = False
+    """Whether that file is this server's to remove."""
+
+    @property
+    def alternative(self) -> bool:
+        """Whether HTTP/1.1 here can point clients to HTTP/3 on the same port (RFC 7838)."""
+        return bool(self.sockets.tcp and self.sockets.udp)
+
+    def release(self) -> None:
+        """Close the sockets; the file of a unix socket goes, too, unless it is the caller's."""
+        self.sockets.close()
+        if self.owns_path:
+            remove_unix_socket(self.unix)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be bound."""
+
+    secure: tuple[HostPort, ...]
+    plain: tuple[HostPort, ...] = ()
+    unix: str | None = None
+    unix_secure: bool = False
+    sock: socket.socket | None = None
+    """A socket of the caller's, in place of a first address."""
+    sock_secure: bool = False
+    http3: bool
+    fallback: bool = True
+    backlog: int = 100
+    reuse_port: bool = False
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether a certificate is needed."""
+        return bool(self.secure or self.unix_secure or self.sock_secure)
+
+    @property
+    def has_quic(self) -> bool:
+        """Whether a UDP socket is among them."""
+        return self.http3 and bool(self.secure or self.sock_secure)
+
+    @property
+    def secure_addresses(self) -> tuple[HostPort, ...]:
+        """The addresses that need a certificate, the one of the caller's socket included."""
+        if self.sock is None or not self.sock_secure or self.sock.family not in _INTERNET:
+            return self.secure
+        return (_address_of(self.sock), *self.secure)
+
+
+def plan_for(settings: Settings) -> Plan:
+    """What `settings` ask for. Raises ConfigurationError for an address that is none."""
+    plan = Plan(
+        secure=tuple(map(parse_host_port, settings.bind)),
+        plain=tuple(map(parse_host_port, settings.plain_bind)),
+        unix=settings.unix,
+        http3=settings.http == "3",
+        fallback=settings.fallback,
+        backlog=settings.backlog,
+    )
+    if not (plan.secure or plan.plain or plan.unix):
+        raise ConfigurationError("nothing to serve on: give --bind, --plain-bind or --unix")
+    return plan
+
+
+def bind(plan: Plan) -> list[Binding]:
+    """Bind everything in `plan`; TCP sockets do not listen yet.
+
+    Raises ConfigurationError, and then leaves no socket open that it has opened.
+    """
+    bindings: list[Binding] = []
+    try:
+        for address in plan.secure:
+            tcp = plan.fallback or not plan.http3
+            sockets = bind_everywhere(address, tcp=tcp, udp=plan.http3, reuse_port=plan.reuse_port)
+            bindings.append(Binding(sockets=sockets, secure=True, host=address.host))
+        for address in plan.plain:
+            sockets = bind_everywhere(address, tcp=True, udp=False, reuse_port=plan.reuse_port)
+            bindings.append(Binding(sockets=sockets, secure=False, host=address.host))
+        if plan.unix is not None:
+            sock = bind_unix_socket(plan.unix, backlog=plan.backlog)
+            sockets = BoundSockets([sock], [])
+            bindings.append(
+                Binding(sockets=sockets, secure=plan.unix_secure, unix=plan.unix, owns_path=True)
+            )
+        if plan.sock is not None:
+            # Last: what fails before it must not close a socket that is not ours.
+            bindings.append(_beside(plan.sock, plan))
+    except BaseException:
+        for binding in bindings:
+            binding.release()
+        raise
+    return bindings
+
+
+def _beside(sock: socket.socket, plan: Plan) -> Binding:
+    """The caller's socket, and the one on the same port of the other kind if there is to be one."""
+    datagram = sock.type is socket.SOCK_DGRAM
+    sock.setblocking(False)
+    if sock.family not in _INTERNET:
+        if plan.http3:
+            raise ConfigurationError("sock is no internet socket: HTTP/3 needs one, for UDP")
+        path = sock.getsockname() or None
+        return Binding(sockets=BoundSockets([sock], []), secure=plan.sock_secure, unix=path)
+    if datagram and not plan.http3:
+        raise ConfigurationError("sock is a UDP socket, and version=1 needs TCP: give version=3")
+    if not datagram and plan.http3 and not plan.fallback:
+        raise ConfigurationError("sock is a TCP socket, and without the fallback only UDP serves")
+    address = _address_of(sock)
+    bound = BoundSockets([], [sock]) if datagram else BoundSockets([sock], [])
+    if plan.http3 and plan.fallback:
+        other = bind_everywhere(address, tcp=datagram, udp=not datagram, reuse_port=plan.reuse_port)
+        bound.tcp += other.tcp
+        bound.udp += other.udp
+    return Binding(sockets=bound, secure=plan.sock_secure, host=address.host)
+
+
+def _address_of(sock: socket.socket) -> HostPort:
+    return HostPort(*sock.getsockname()[:2])

@@ -1,0 +1,197 @@
+"""Command-line options, environment variables and file keys, all made from the Settings fields.
+
+Knows what a setting looks like, not what it does.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields
+from difflib import get_close_matches
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from tercel.shared.errors import ConfigurationError
+from tercel.shared.settings import Settings
+
+ENVIRONMENT_PREFIX = "TERCEL_"
+OTHER = "Other"
+
+_FIELDS: dict[str, Field[Any]] = {field.name: field for field in fields(Settings)}
+_UNITS = ("SECONDS", "BYTES")
+# What an option takes, and what a file's key is told to be, by the field's type; else text.
+_KINDS: dict[Any, tuple[Any, str]] = {
+    bool: (click.BOOL, "true or false"),
+    int: (click.INT, "a whole number"),
+    float: (click.FLOAT, "a number"),
+}
+
+
+class GroupedOption(click.Option):
+    """An option that `--help` shows under the heading `group`."""
+
+    def __init__(self, *args: Any, group: str = OTHER, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Name a wrong value's source where it was given: not always the command line."""
+        source = ctx.get_parameter_source(self.name or "") if ctx is not None else None
+        if source is ParameterSource.ENVIRONMENT:
+            return f"the environment's {self.envvar}"
+        return super().get_error_hint(ctx)
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` groups its options, in the order of their first members.
+
+    Those of no group come last.
+    """
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each group."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        others: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                group = getattr(param, "group", OTHER)
+                (others if group == OTHER else groups.setdefault(group, [])).append(record)
+        groups[OTHER] = others
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def settings_options() -> list[click.Parameter]:
+    """One option for each field of Settings, and `--config`."""
+    return [*(_option(field) for field in _FIELDS.values()), _config_option()]
+
+
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """The settings that the parsed options stand for; other keys of `values` are left alone.
+
+    Raises ConfigurationError for a value out of its range.
+    """
+    given = {name: values[name] for name in _FIELDS if name in values}
+    for name, value in given.items():
+        if _is_list(_FIELDS[name]):
+            # `--bind ''` is how a list is emptied on the command line.
+            given[name] = tuple(item for item in value if item)
+    return Settings(**given)
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """The settings in the TOML file at `path`.
+
+    Raises ConfigurationError for a file that cannot be read, a key that is no setting and a value
+    of another type than the setting's.
+    """
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigurationError(
+            f"cannot read the configuration file {path}: {reason}: check --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+    return {name: _checked(name, value, path) for name, value in document.items()}
+
+
+def _option(field: Field[Any]) -> GroupedOption:
+    name = field.name.replace("_", "-")
+    declaration = f"--{name}/--no-{name}" if field.type is bool else f"--{name}"
+    kind = _KINDS.get(field.type, (click.STRING, ""))[0]
+    if field.metadata["choices"]:
+        kind = click.Choice(field.metadata["choices"])
+    return GroupedOption(
+        [declaration, field.name],
+        group=field.metadata["group"],
+        type=kind,
+        multiple=_is_list(field),
+        default=field.default,
+        envvar=ENVIRONMENT_PREFIX + field.name.upper(),
+        metavar=None if field.metadata["choices"] else field.metadata["metavar"] or None,
+        help=field.metadata["help"] + _default_text(field),
+    )
+
+
+def _config_option() -> GroupedOption:
+    return GroupedOption(
+        ["--config"],
+        metavar="FILE",
+        envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
+        # Eager, so that its values stand before the other options look for their defaults.
+        is_eager=True,
+        expose_value=False,
+        callback=_apply_config,
+        help="TOML file with settings: the options' names with underscores are its keys. The "
+        f"environment ({ENVIRONMENT_PREFIX}* in upper case) overrides it, and options override "
+        "both.",
+    )
+
+
+def _apply_config(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    if path is not None:
+        ctx.default_map = read_config(path)
+
+
+def _default_text(field: Field[Any]) -> str:
+    default: Any = field.default
+    if default in (None, "", ()):
+        return ""
+    if field.type is bool:
+        default = "on" if default else "off"
+    elif _is_list(field):
+        default = " ".join(default)
+    elif isinstance(default, float):
+        default = f"{default:g}"
+    unit = field.metadata["metavar"]
+    return f"  [default: {default}{' ' + unit.lower() if unit in _UNITS else ''}]"
+
+
+def _is_list(field: Field[Any]) -> bool:
+    return isinstance(field.default, tuple)
+
+
+def _checked(name: str, value: Any, path: str) -> Any:
+    if name not in _FIELDS:
+        close = get_close_matches(name.replace("-", "_"), _FIELDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "tercel --help lists the names"
+        raise ConfigurationError(f"{path}: unknown key {name!r}: {hint}")
+    field = _FIELDS[name]
+    # `http = 3` is what anybody would write for the choice "3".
+    if field.metadata["choices"] and type(value) is int:
+        value = str(value)
+    wanted = "" if _fits(field, value) else _type_name(field)
+    if wanted:
+        raise ConfigurationError(f"{path}: {name} is {wanted}, not {value!r}")
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        raise ConfigurationError(f"{path}: {name} is one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def _fits(field: Field[Any], value: Any) -> bool:
+    if _is_list(field):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    # type(), not isinstance: a bool is an int to isinstance, but not to whoever wrote the file.
+    return type(value) in _accepted_types(field)
+
+
+def _accepted_types(field: Field[Any]) -> Iterator[type]:
+    if field.type in (bool, int):
+        yield field.type
+    elif field.type is float:
+        yield from (float, int)
+    else:
+        yield str
+
+
+def _type_name(field: Field[Any]) -> str:
+    if _is_list(field):
+        return "a list of texts"
+    return _KINDS.get(field.type, (click.STRING, "a text"))[1]

@@ -1,0 +1,61 @@
+"""Callbacks that a user hangs on the start and the stop of a server.
+
+Knows nothing about servers: it calls what it is given, in order.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from inspect import isawaitable, signature
+from typing import Any
+
+Event = Callable[..., Any]
+
+
+def trigger_events(
+    events: Iterable[Event] | None,
+    loop: asyncio.AbstractEventLoop,
+    app: Any = None,
+    **kwargs: Any,
+) -> None:
+    """Call each of `events` in order, and run what is awaitable to its end on `loop`.
+
+    `loop` must not be running; inside a running one, await `run_events`.
+    """
+    if events:
+        loop.run_until_complete(run_events(events, loop, app, **kwargs))
+
+
+async def run_events(
+    events: Iterable[Event] | None,
+    loop: asyncio.AbstractEventLoop,
+    app: Any = None,
+    **kwargs: Any,
+) -> None:
+    """Call each of `events` in order, and await what is awaitable before the next.
+
+    A callback gets `app` and `loop`, or as many of them as it takes: `app` alone, or nothing.
+    Without an `app` it gets `loop`. `kwargs` go to each. What a callback raises ends the row.
+    """
+    for event in events or ():
+        result = event(*_arguments(event, loop, app, kwargs), **kwargs)
+        if isawaitable(result):
+            await result
+
+
+def _arguments(
+    event: Event, loop: asyncio.AbstractEventLoop, app: Any, kwargs: dict[str, Any]
+) -> tuple[Any, ...]:
+    # Binding to the signature, not calling and catching TypeError: a TypeError that the callback
+    # itself raises is its own, and it must not run twice.
+    full = (loop,) if app is None else (app, loop)
+    try:
+        expected = signature(event)
+    except ValueError:  # some callables written in C have none
+        return full
+    for count in range(len(full), -1, -1):
+        try:
+            expected.bind(*full[:count], **kwargs)
+        except TypeError:
+            continue
+        return full[:count]
+    return full

@@ -1,0 +1,72 @@
+"""Which event loop runs. The only module that knows uvloop."""
+
+import asyncio
+import sys
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from tercel.shared.errors import ConfigurationError
+
+Result = TypeVar("Result")
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def try_use_uvloop() -> None:
+    """Make uvloop the loop of every `asyncio.run` from here on; no effect where it is missing."""
+    uvloop = _uvloop()
+    if uvloop is not None:
+        _set_policy(uvloop.EventLoopPolicy)
+
+
+def try_windows_loop() -> None:
+    """Make the selector loop Windows' default; no effect on other systems.
+
+    The proactor loop, which is Windows' own default, cannot watch a UDP socket with `add_reader`.
+    """
+    if sys.platform == "win32":
+        _set_policy(asyncio.WindowsSelectorEventLoopPolicy)
+
+
+def run(main: Coroutine[Any, Any, Result], kind: str = "auto") -> Result:
+    """Run `main` on a new loop of `kind`: auto, asyncio or uvloop.
+
+    Raises ConfigurationError when uvloop was asked for and is not installed.
+    """
+    try:
+        factory = loop_factory(kind)
+    except ConfigurationError:
+        main.close()
+        raise
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+def loop_factory(kind: str) -> LoopFactory:
+    """What makes a new loop of `kind`: auto, asyncio or uvloop; auto is uvloop if it is there."""
+    uvloop = None if kind == "asyncio" else _uvloop()
+    if uvloop is not None:
+        factory: LoopFactory = uvloop.new_event_loop
+        return factory
+    if kind == "uvloop":
+        raise ConfigurationError(
+            "--loop uvloop: uvloop is not installed; pip install uvloop, or use --loop asyncio"
+        )
+    # Windows' own default is the proactor loop, which has no add_reader for UDP sockets.
+    return asyncio.SelectorEventLoop if sys.platform == "win32" else asyncio.new_event_loop
+
+
+def _uvloop() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop
+
+
+def _set_policy(policy: Callable[[], Any]) -> None:
+    # Python 3.14 deprecates policies in favour of loop factories, which `run` uses. Whoever calls
+    # for a policy by name wants exactly that, so the warning would only tell him what he knows.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop_policy(policy())

@@ -1,0 +1,361 @@
+"""Sockets for the server: addresses as text, binding, and what goes wrong with it.
+
+Every failure is a ConfigurationError of one line that says what to do. Knows nothing about
+protocols or TLS, and nothing here accepts a connection.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tercel.shared.errors import ConfigurationError
+
+# How many ports the kernel may offer before one is free for TCP and for UDP.
+_PORT_ATTEMPTS = 32
+# sun_path of unix(7) has 108 bytes, the last of which ends it; macOS has 104.
+_MAX_PATH_BYTES = 107 if sys.platform == "linux" else 103
+# A unix socket is bound under a temporary name of this many characters more, then renamed.
+_TEMPORARY_SUFFIX = 9
+
+
+class AddressInUse(ConfigurationError):
+    """Another socket has the port or the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """Where to bind: a host name or an IP address without brackets, and a port; 0 is any."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_host_port(text: str) -> HostPort:
+    """`HOST:PORT` or `[IPV6]:PORT` as its parts. Raises ConfigurationError."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not host:
+        raise ConfigurationError(
+            f"{text!r} is not an address: write HOST:PORT, 127.0.0.1:4433 for example"
+        )
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigurationError(f"{text!r}: write an IPv6 address in brackets, [::1]:4433")
+    # str.isdigit alone takes digits of other scripts, int() alone signs and underscores.
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        raise ConfigurationError(f"{text!r}: the port is a number from 0 to 65535")
+    return HostPort(host, int(port))
+
+
+def bind_socket(
+    host: str, port: int, *, backlog: int = 100, reuse_port: bool = False
+) -> socket.socket:
+    """A TCP socket that listens on `host`, an IP address or a name, and `port`.
+
+    A name is bound at the first address that it has. `backlog` is how many connections may wait
+    to be accepted. Raises ConfigurationError.
+    """
+    sock = bind_stream_socket(HostPort(host, port), reuse_port=reuse_port)
+    return _listen(sock, backlog)
+
+
+def bind_stream_socket(address: HostPort, *, reuse_port: bool = False) -> socket.socket:
+    """A TCP socket that is bound and does not listen yet. Raises ConfigurationError."""
+    return _bind(_resolve(address)[0], address, socket.SOCK_STREAM, reuse_port)
+
+
+def bind_datagram_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A UDP socket bound to `host`, an IP address or a name, and `port`.
+
+    A name is bound at the first address that it has. Raises ConfigurationError.
+    """
+    address = HostPort(host, port)
+    return _bind(_resolve(address)[0], address, socket.SOCK_DGRAM, reuse_port)
+
+
+@dataclass(slots=True)
+class BoundSockets:
+    """The sockets of one address, all on one port number."""
+
+    tcp: list[socket.socket]
+    udp: list[socket.socket]
+
+    @property
+    def port(self) -> int:
+        """The port number that all of them have."""
+        port: int = (self.udp or self.tcp)[0].getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Close all of them."""
+        for sock in (*self.tcp, *self.udp):
+            sock.close()
+
+
+def bind_everywhere(
+    address: HostPort, *, tcp: bool, udp: bool, reuse_port: bool = False
+) -> BoundSockets:
+    """Bind each IP address that `address` stands for, on TCP, on UDP or on both.
+
+    Nothing listens yet. Port 0 is one number, the same for all. Raises ConfigurationError, and
+    then leaves no socket open.
+    """
+    kinds = [socket.SOCK_DGRAM] * udp + [socket.SOCK_STREAM] * tcp
+    places = _resolve(address)
+    for attempt in range(_PORT_ATTEMPTS):
+        try:
+            return _bind_all(places, address, kinds, reuse_port)
+        except AddressInUse:
+            # With port 0 the kernel chose a number that is free for one kind; it need not be
+            # free for the other.
+            if address.port or attempt == _PORT_ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def bind_unix_socket(path: str, *, mode: int = 0o666, backlog: int = 100) -> socket.socket:
+    """A unix socket that listens at `path` with the permission bits `mode`.
+
+    A dead socket of an earlier run is replaced in one step, so that a client finds the old or the
+    new one. A live socket, and a file that is no socket, raise ConfigurationError.
+    """
+    _require_replaceable(path)
+    if len(os.fsencode(path)) + _TEMPORARY_SUFFIX > _MAX_PATH_BYTES:
+        longest = _MAX_PATH_BYTES - _TEMPORARY_SUFFIX
+        raise ConfigurationError(f"unix socket {path}: a path of {longest} bytes is the longest")
+    temporary = f"{path}.{secrets.token_hex(4)}"
+    sock = _RenamedUnixSocket(path)
+    try:
+        sock.bind(temporary)
+        os.chmod(temporary, mode)
+        sock.listen(backlog)
+        os.rename(temporary, path)
+    except OSError as error:
+        sock.close()
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise ConfigurationError(_path_problem(path, error)) from error
+    sock.setblocking(False)
+    return sock
+
+
+class _RenamedUnixSocket(socket.socket):
+    """A unix socket that tells where it is; the kernel tells the name that it was bound under."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._path = path
+
+    def getsockname(self) -> str:
+        return self._path
+
+
+def remove_unix_socket(path: str | None) -> None:
+    """Remove the socket file at `path` unless somebody listens on it. None does nothing."""
+    if path and _is_socket(path) and not _is_live(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def configure_socket(server_settings: dict[str, Any]) -> socket.socket | None:
+    """The socket that `server_settings` ask for, open and listening.
+
+    Looks at the keys sock, unix, host, port, backlog and reuse_port of the arguments of `serve`,
+    and puts what it has bound under `sock`, so that the same settings do not bind twice; host and
+    port become None then. A socket that is there already is returned as it is. Raises
+    ConfigurationError.
+    """
+    sock: socket.socket | None = server_settings.get("sock")
+    if sock is not None:
+        return sock
+    backlog = server_settings.get("backlog", 100)
+    unix = server_settings.get("unix")
+    if unix:
+        sock = bind_unix_socket(unix, backlog=backlog)
+    elif server_settings.get("host") is not None and server_settings.get("port") is not None:
+        reuse_port = bool(server_settings.get("reuse_port"))
+        host, port = server_settings["host"], server_settings["port"]
+        sock = bind_socket(host, port, backlog=backlog, reuse_port=reuse_port)
+    else:
+        return None
+    sock.set_inheritable(True)  # worker processes are handed it
+    server_settings.update(sock=sock, host=None, port=None)
+    return sock
+
+
+_Place = tuple[socket.AddressFamily, Any]
+
+
+def _resolve(address: HostPort) -> list[_Place]:
+    """The families and socket addresses that `address` stands for, each once."""
+    if not 0 <= address.port <= 65535:
+        raise ConfigurationError(f"{address}: the port is a number from 0 to 65535")
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise ConfigurationError(
+            f"{address}: cannot find the host {address.host!r} ({reason}): check its spelling, "
+            "or give an IP address"
+        ) from error
+    return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
+
+
+def _bind_all(
+    places: list[_Place], address: HostPort, kinds: list[socket.SocketKind], reuse_port: bool
+) -> BoundSockets:
+    bound = BoundSockets([], [])
+    missing: list[ConfigurationError] = []
+    with _closing_on_error(bound):
+        for place in places:
+            for kind in kinds:
+                at = place if not (bound.tcp or bound.udp) else _with_port(place, bound.port)
+                try:
+                    sock = _bind(at, address, kind, reuse_port)
+                except _AddressNotAvailable as error:
+                    # localhost may name ::1 on a machine without IPv6: one that works is enough.
+                    missing.append(error)
+                    break
+                (bound.udp if kind is socket.SOCK_DGRAM else bound.tcp).append(sock)
+    if not (bound.tcp or bound.udp):
+        raise missing[0]
+    return bound
+
+
+@contextlib.contextmanager
+def _closing_on_error(bound: BoundSockets) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        bound.close()
+        raise
+
+
+def _with_port(place: _Place, port: int) -> _Place:
+    family, (host, _, *rest) = place
+    return family, (host, port, *rest)
+
+
+class _AddressNotAvailable(ConfigurationError):
+    """The machine does not have the address, or not its family."""
+
+
+def _bind(
+    place: _Place, address: HostPort, kind: socket.SocketKind, reuse_port: bool
+) -> socket.socket:
+    family, where = place
+    try:
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        raise _AddressNotAvailable(f"{address}: this machine has no {family.name}") from error
+    try:
+        _prepare(sock, reuse_port)
+        sock.bind(where)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(address, kind, error) from error
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _prepare(sock: socket.socket, reuse_port: bool) -> None:
+    if sock.type is socket.SOCK_STREAM and os.name == "posix":
+        # Connections of an earlier run that linger in TIME_WAIT must not keep the port. On
+        # Windows the option means that two servers may share it, and on UDP so it does here.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family is socket.AF_INET6:
+        # [::] and 0.0.0.0 can then stand beside each other, the same on every system.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if reuse_port:
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise ConfigurationError("reuse_port: this system has no SO_REUSEPORT")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def _listen(sock: socket.socket, backlog: int) -> socket.socket:
+    try:
+        sock.listen(backlog)
+    except OSError as error:
+        host, port = sock.getsockname()[:2]
+        sock.close()
+        raise _bind_error(HostPort(host, port), socket.SOCK_STREAM, error) from error
+    return sock
+
+
+def _bind_error(address: HostPort, kind: socket.SocketKind, error: OSError) -> ConfigurationError:
+    protocol = "UDP" if kind is socket.SOCK_DGRAM else "TCP"
+    where = f"{address} ({protocol})"
+    if error.errno == errno.EADDRINUSE:
+        return AddressInUse(
+            f"{where} is in use by another program: stop that, or choose another port"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return _AddressNotAvailable(
+            f"{where}: {address.host} is not an address of this machine: give one that is, or "
+            "0.0.0.0 for all"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        if 0 < address.port < 1024:
+            return ConfigurationError(
+                f"{where}: no permission: ports below 1024 need root or CAP_NET_BIND_SERVICE; "
+                "choose a port from 1024 on"
+            )
+        return ConfigurationError(f"{where}: no permission to open it: choose another port")
+    return ConfigurationError(f"{where} cannot be opened: {error.strerror or error}")
+
+
+def _require_replaceable(path: str) -> None:
+    try:
+        if not os.path.lexists(path):
+            return
+        if not _is_socket(path):
+            raise ConfigurationError(
+                f"unix socket {path}: a file that is no socket is there: move it away, or choose "
+                "another path"
+            )
+        if _is_live(path):
+            raise AddressInUse(
+                f"unix socket {path} is in use by another program: stop that, or choose another "
+                "path"
+            )
+    except OSError as error:
+        raise ConfigurationError(_path_problem(path, error)) from error
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_live(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            # Its queue is full, or it belongs to somebody else: not ours to replace.
+            return True
+    return True
+
+
+def _path_problem(path: str, error: OSError) -> str:
+    return f"unix socket {path} cannot be opened: {error.strerror or error}: choose another path"

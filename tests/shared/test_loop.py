@@ -1,0 +1,78 @@
+import asyncio
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tercel.shared.errors import ConfigurationError
+from tercel.shared.loop import loop_factory, run, try_use_uvloop, try_windows_loop
+
+
+@pytest.fixture
+def without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+
+@pytest.fixture
+def policy_restored() -> Iterator[None]:
+    yield
+    asyncio.set_event_loop_policy(None)
+
+
+async def loop_module() -> str:
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
+def test_asyncio_is_the_standard_library_s_loop() -> None:
+    assert run(loop_module(), "asyncio") == "asyncio"
+
+
+def test_uvloop_runs_when_it_is_asked_for() -> None:
+    pytest.importorskip("uvloop")
+    assert run(loop_module(), "uvloop") == "uvloop"
+
+
+def test_auto_takes_uvloop_where_it_is_installed() -> None:
+    pytest.importorskip("uvloop")
+    assert run(loop_module()) == "uvloop"
+
+
+@pytest.mark.usefixtures("without_uvloop")
+def test_auto_takes_asyncio_where_uvloop_is_missing() -> None:
+    assert run(loop_module(), "auto") == "asyncio"
+
+
+@pytest.mark.usefixtures("without_uvloop")
+def test_uvloop_that_is_asked_for_and_missing_says_how_to_install_it() -> None:
+    with pytest.raises(ConfigurationError, match="pip install uvloop"):
+        run(loop_module(), "uvloop")
+
+
+def test_run_returns_the_result_and_closes_its_loop() -> None:
+    async def main() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    assert run(main(), "asyncio").is_closed()
+
+
+@pytest.mark.usefixtures("policy_restored")
+def test_try_use_uvloop_changes_what_asyncio_run_uses() -> None:
+    pytest.importorskip("uvloop")
+    try_use_uvloop()
+    assert asyncio.run(loop_module()) == "uvloop"
+
+
+@pytest.mark.usefixtures("policy_restored", "without_uvloop")
+def test_try_use_uvloop_has_no_effect_where_uvloop_is_missing() -> None:
+    try_use_uvloop()
+    assert asyncio.run(loop_module()) == "asyncio"
+
+
+@pytest.mark.usefixtures("policy_restored")
+def test_try_windows_loop_leaves_a_loop_that_can_watch_udp_sockets() -> None:
+    try_windows_loop()
+    loop = loop_factory("asyncio")()
+    try:
+        assert isinstance(loop, asyncio.SelectorEventLoop)
+    finally:
+        loop.close()

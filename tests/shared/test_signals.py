@@ -1,0 +1,74 @@
+import asyncio
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tercel.shared.errors import ConfigurationError
+from tercel.shared.loop import run
+from tercel.shared.signals import STOP_SIGNALS, Signal, StopSignals
+
+LOOPS = ("asyncio", "uvloop")
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_each_stop_signal_calls_stop_inside_the_loop(kind: str, number: signal.Signals) -> None:
+    async def main() -> signal.Signals:
+        loop = asyncio.get_running_loop()
+        received: asyncio.Future[signal.Signals] = loop.create_future()
+        with StopSignals(loop, received.set_result):
+            os.kill(os.getpid(), number)
+            async with asyncio.timeout(5):
+                return await received
+
+    assert run(main(), kind) is number
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_the_handlers_of_before_are_back_afterwards(kind: str) -> None:
+    async def main() -> list[object]:
+        before = [signal.getsignal(number) for number in STOP_SIGNALS]
+        with StopSignals(asyncio.get_running_loop(), lambda number: None):
+            during = [signal.getsignal(number) for number in STOP_SIGNALS]
+        assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+        return [before, during]
+
+    before, during = run(main(), kind)
+    assert before != during
+
+
+def test_a_worker_leaves_sigint_to_its_parent() -> None:
+    async def main() -> list[signal.Signals]:
+        loop = asyncio.get_running_loop()
+        received: list[signal.Signals] = []
+        terminated = asyncio.Event()
+
+        def stop(number: signal.Signals) -> None:
+            received.append(number)
+            terminated.set()
+
+        with StopSignals(loop, stop, ignore_interrupt=True):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(5):
+                await terminated.wait()
+        return received
+
+    assert run(main(), "asyncio") == [signal.SIGTERM]
+
+
+def test_another_thread_is_told_how_to_do_without_signals() -> None:
+    async def main() -> None:
+        with StopSignals(asyncio.get_running_loop(), lambda number: None):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        attempt = pool.submit(asyncio.run, main())
+        with pytest.raises(ConfigurationError, match="register_sys_signals=False"):
+            attempt.result()
+
+
+def test_a_signal_flag_is_down_until_it_is_raised() -> None:
+    assert Signal().stopped is False

@@ -1,0 +1,351 @@
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tercel.shared import sockets
+from tercel.shared.errors import ConfigurationError
+from tercel.shared.sockets import (
+    AddressInUse,
+    HostPort,
+    bind_datagram_socket,
+    bind_everywhere,
+    bind_socket,
+    bind_stream_socket,
+    bind_unix_socket,
+    configure_socket,
+    parse_host_port,
+    remove_unix_socket,
+)
+
+LOOPBACK = HostPort("127.0.0.1", 0)
+
+
+def open_sockets() -> int:
+    """How many sockets this process has open."""
+    descriptors = Path("/proc/self/fd")
+    return sum(os.readlink(item).startswith("socket:") for item in _links(descriptors))
+
+
+def _links(directory: Path) -> Iterator[Path]:
+    for item in list(directory.iterdir()):
+        if item.is_symlink():
+            yield item
+
+
+@contextmanager
+def no_socket_left_open() -> Iterator[None]:
+    before = open_sockets()
+    yield
+    assert open_sockets() == before
+
+
+needs_ipv6 = pytest.mark.skipif(
+    not Path("/proc/net/if_inet6").exists() or not Path("/proc/net/if_inet6").read_text(),
+    reason="this machine has no IPv6",
+)
+
+
+# -- addresses as text ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:4433", "127.0.0.1", 4433),
+        ("[::1]:4433", "::1", 4433),
+        ("localhost:0", "localhost", 0),
+        (" example.org:65535 ", "example.org", 65535),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(text: str, host: str, port: int) -> None:
+    assert parse_host_port(text) == HostPort(host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("4433", "HOST:PORT"),
+        (":4433", "HOST:PORT"),
+        ("", "HOST:PORT"),
+        ("localhost:", "0 to 65535"),
+        ("localhost:65536", "0 to 65535"),
+        ("localhost:-1", "0 to 65535"),
+        ("localhost:+1", "0 to 65535"),
+        ("localhost:4_433", "0 to 65535"),
+        ("localhost:٤٤", "0 to 65535"),
+        ("localhost:" + "9" * 5000, "0 to 65535"),
+        ("localhost:https", "0 to 65535"),
+        ("::1:4433", "brackets"),
+    ],
+)
+def test_what_is_no_address_is_told_how_to_be_one(text: str, advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=advice):
+        parse_host_port(text)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:4433", "[::1]:4433"])
+def test_an_address_prints_as_it_is_written(text: str) -> None:
+    assert str(parse_host_port(text)) == text
+
+
+# -- TCP and UDP ----------------------------------------------------------------------------------
+
+
+def test_bind_socket_listens() -> None:
+    with closing(bind_socket("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname(), timeout=5).close()
+
+
+def test_a_stream_socket_that_is_only_bound_refuses_connections() -> None:
+    with closing(bind_stream_socket(LOOPBACK)) as server, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(server.getsockname(), timeout=5)
+
+
+def test_a_datagram_socket_receives() -> None:
+    with (
+        closing(bind_datagram_socket("127.0.0.1", 0)) as server,
+        closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client,
+    ):
+        client.sendto(b"hello", server.getsockname())
+        server.settimeout(5)
+        assert server.recv(100) == b"hello"
+
+
+def test_sockets_do_not_block() -> None:
+    for sock in (bind_socket("127.0.0.1", 0), bind_datagram_socket("127.0.0.1", 0)):
+        with closing(sock):
+            assert sock.getblocking() is False
+
+
+@needs_ipv6
+def test_ipv6_and_ipv4_wildcards_stand_beside_each_other() -> None:
+    with (
+        closing(bind_socket("0.0.0.0", 0)) as four,
+        closing(bind_socket("::", four.getsockname()[1])) as six,
+    ):
+        assert six.family is socket.AF_INET6
+
+
+@pytest.mark.parametrize(
+    ("kind", "bind"), [("TCP", bind_socket), ("UDP", bind_datagram_socket)], ids=["TCP", "UDP"]
+)
+def test_a_port_in_use_is_told_with_its_address_and_protocol(kind: str, bind: object) -> None:
+    assert callable(bind)
+    with closing(bind("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        with no_socket_left_open(), pytest.raises(AddressInUse) as caught:
+            bind("127.0.0.1", port)
+    assert str(caught.value).startswith(f"127.0.0.1:{port} ({kind}) is in use")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_address_of_another_machine_is_told() -> None:
+    # RFC 5737: 192.0.2.0/24 is for documentation, no machine has it.
+    with no_socket_left_open(), pytest.raises(ConfigurationError, match="not an address of this"):
+        bind_socket("192.0.2.1", 0)
+
+
+def test_a_host_that_cannot_be_found_is_told() -> None:
+    # RFC 6761 6.4: names in .invalid never resolve.
+    with pytest.raises(ConfigurationError, match=r"cannot find the host 'no\.such\.invalid'"):
+        bind_socket("no.such.invalid", 0)
+
+
+def test_a_name_that_cannot_be_encoded_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="not a host name"):
+        bind_socket("a" * 70 + ".example", 0)
+
+
+def test_a_port_out_of_range_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="0 to 65535"):
+        bind_socket("127.0.0.1", 65_536)
+
+
+def test_a_low_port_without_permission_says_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: socket.socket, address: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with no_socket_left_open(), pytest.raises(ConfigurationError, match="CAP_NET_BIND_SERVICE"):
+        bind_socket("127.0.0.1", 443)
+
+
+def test_two_sockets_share_a_port_only_with_reuse_port() -> None:
+    with closing(bind_datagram_socket("127.0.0.1", 0, reuse_port=True)) as first:
+        port = first.getsockname()[1]
+        with closing(bind_datagram_socket("127.0.0.1", port, reuse_port=True)) as second:
+            assert second.getsockname() == first.getsockname()
+
+
+# -- one address on TCP and UDP -------------------------------------------------------------------
+
+
+def test_tcp_and_udp_get_the_same_free_port() -> None:
+    bound = bind_everywhere(LOOPBACK, tcp=True, udp=True)
+    try:
+        assert bound.port > 0
+        assert {sock.getsockname()[1] for sock in (*bound.tcp, *bound.udp)} == {bound.port}
+    finally:
+        bound.close()
+
+
+def test_another_free_port_is_tried_when_the_first_is_free_on_one_side_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = sockets._bind
+    taken: list[int] = []
+
+    def tcp_taken_at_first(place, address, kind, reuse_port):  # type: ignore[no-untyped-def]
+        if kind is socket.SOCK_STREAM and not taken:
+            taken.append(place[1][1])
+            raise AddressInUse("taken")
+        return real(place, address, kind, reuse_port)
+
+    monkeypatch.setattr(sockets, "_bind", tcp_taken_at_first)
+    bound = bind_everywhere(LOOPBACK, tcp=True, udp=True)
+    try:
+        assert taken
+        assert len(bound.tcp) == len(bound.udp) == 1
+    finally:
+        bound.close()
+
+
+def test_a_taken_tcp_port_leaves_no_udp_socket_open() -> None:
+    with closing(bind_socket("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with no_socket_left_open(), pytest.raises(AddressInUse, match="TCP"):
+            bind_everywhere(HostPort("127.0.0.1", port), tcp=True, udp=True)
+
+
+def test_a_name_with_two_addresses_is_bound_at_both_on_one_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+    bound = bind_everywhere(HostPort("both.example", 0), tcp=True, udp=False)
+    try:
+        assert [sock.getsockname() for sock in bound.tcp] == [
+            ("127.0.0.1", bound.port),
+            ("127.0.0.2", bound.port),
+        ]
+    finally:
+        bound.close()
+
+
+def test_an_address_that_the_machine_lacks_is_left_out_when_another_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+    bound = bind_everywhere(HostPort("half.example", 0), tcp=True, udp=True)
+    try:
+        assert [sock.getsockname()[0] for sock in bound.tcp] == ["127.0.0.1"]
+        assert [sock.getsockname()[0] for sock in bound.udp] == ["127.0.0.1"]
+    finally:
+        bound.close()
+
+
+# -- unix sockets ---------------------------------------------------------------------------------
+
+
+def test_a_unix_socket_listens_with_its_mode(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with closing(bind_unix_socket(path, mode=0o600)):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        with closing(socket.socket(socket.AF_UNIX)) as client:
+            client.connect(path)
+    assert os.listdir(tmp_path) == ["s"]
+
+
+def test_everybody_may_connect_to_a_unix_socket_by_default(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with closing(bind_unix_socket(path)):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+
+
+def test_a_dead_unix_socket_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    bind_unix_socket(path).close()
+    assert os.path.exists(path)
+    with closing(bind_unix_socket(path)), closing(socket.socket(socket.AF_UNIX)) as client:
+        client.connect(path)
+
+
+def test_a_live_unix_socket_is_left_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with closing(bind_unix_socket(path)), closing(socket.socket(socket.AF_UNIX)) as client:
+        with no_socket_left_open(), pytest.raises(AddressInUse, match="in use"):
+            bind_unix_socket(path)
+        client.connect(path)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_text("precious")
+    with pytest.raises(ConfigurationError, match="no socket is there"):
+        bind_unix_socket(str(path))
+    assert path.read_text() == "precious"
+
+
+def test_a_unix_socket_in_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with no_socket_left_open(), pytest.raises(ConfigurationError, match="No such file"):
+        bind_unix_socket(str(tmp_path / "missing" / "s"))
+
+
+def test_a_path_that_is_too_long_for_a_unix_socket_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="98 bytes is the longest"):
+        bind_unix_socket(str(tmp_path / ("s" * 100)))
+
+
+def test_remove_unix_socket_removes_a_dead_one_only(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with closing(bind_unix_socket(path)):
+        remove_unix_socket(path)
+        assert os.path.exists(path)
+    remove_unix_socket(path)
+    assert not os.path.exists(path)
+    remove_unix_socket(path)
+    remove_unix_socket(None)
+
+
+def test_remove_unix_socket_leaves_other_files(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_text("precious")
+    remove_unix_socket(str(path))
+    assert path.read_text() == "precious"
+
+
+# -- configure_socket -----------------------------------------------------------------------------
+
+
+def test_configure_socket_binds_the_host_and_port_once() -> None:
+    settings = {"sock": None, "unix": None, "host": "127.0.0.1", "port": 0, "backlog": 5}
+    sock = configure_socket(settings)
+    assert sock is not None
+    with closing(sock):
+        assert settings["sock"] is sock
+        assert settings["host"] is None
+        assert sock.get_inheritable()
+        assert configure_socket(settings) is sock
+
+
+def test_configure_socket_prefers_a_unix_path(tmp_path: Path) -> None:
+    sock = configure_socket({"unix": str(tmp_path / "s"), "host": "127.0.0.1", "port": 0})
+    assert sock is not None
+    with closing(sock):
+        assert sock.family is socket.AF_UNIX
+
+
+def test_configure_socket_without_an_address_has_nothing_to_do() -> None:
+    assert configure_socket({"host": None, "port": None}) is None
