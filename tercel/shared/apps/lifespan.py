@@ -1,0 +1,153 @@
+"""The ASGI lifespan: starts an application before the first request, stops it after the last.
+
+Knows no requests and no connections.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from tercel.shared.apps.asgi_types import AsgiCallable, Message
+from tercel.shared.errors import LocalProtocolError, ServerError
+from tercel.shared.settings import Settings
+from tercel.shared.tasks import TaskSet
+
+log = logging.getLogger("tercel.asgi")
+
+# Seconds for an application to end after it said that its shutdown is complete, or was cancelled.
+_LINGER = 1.0
+
+
+class Lifespan:
+    """One run of the `lifespan` scope.
+
+    `startup` and `shutdown` are called once each, on the same loop, in this order.
+    """
+
+    def __init__(self, app: AsgiCallable, *, settings: Settings) -> None:
+        self._app = app
+        self._mode = settings.lifespan
+        self._timeout = settings.lifespan_timeout
+        self._tasks: TaskSet | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        self._answers: asyncio.Queue[Message] = asyncio.Queue()
+        self._expected: str | None = None
+        """Prefix of the messages that the application may send now."""
+        self._state: dict[str, Any] = {}
+        self.supported = False
+        """Whether the application said that its startup is complete."""
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What requests get a copy of; None when the application has no lifespan."""
+        return self._state if self.supported else None
+
+    async def startup(self) -> None:
+        """Wait until the application has started.
+
+        Raises ServerError when it refuses to, does not answer in `lifespan_timeout`, or, with
+        lifespan "on", does not know the lifespan.
+        """
+        if self._mode == "off":
+            return
+        # A set of its own: the requests' tasks are waited for, and cancelled, while the
+        # lifespan still runs.
+        self._tasks = TaskSet(asyncio.get_running_loop())
+        self._task = task = self._tasks.spawn(self._run(), name="asgi lifespan")
+        try:
+            answer = await self._ask("lifespan.startup")
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if answer is None:
+            await _end(task)
+            raise ServerError(
+                f"the application did not start within {self._timeout:g} seconds "
+                "(--lifespan-timeout); --lifespan off starts without asking it"
+            )
+        kind = answer["type"]
+        if kind == "lifespan.startup.complete":
+            self.supported = True
+            return
+        await _end(task)
+        if kind == "lifespan.startup.failed":
+            raise ServerError(_failure("the application failed to start", answer))
+        self._went_without(answer["error"])
+
+    async def shutdown(self) -> None:
+        """Wait until the application has stopped, `lifespan_timeout` at most. Never raises."""
+        task = self._task
+        if task is None or not self.supported:
+            return
+        if not task.done():
+            answer = await self._ask("lifespan.shutdown")
+            if answer is None:
+                log.error("the application did not stop within %g seconds", self._timeout)
+            elif answer["type"] == "lifespan.shutdown.failed":
+                log.error(_failure("the application failed to stop", answer))
+            else:
+                await asyncio.wait([task], timeout=_LINGER)
+        await _end(task)
+
+    # -- the application's side -------------------------------------------------------------
+
+    async def _run(self) -> None:
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self._state,
+        }
+        error: Exception | None = None
+        try:
+            await self._app(scope, self._events.get, self._send)
+        except Exception as raised:
+            error = raised
+            # Before startup.complete it may only mean that there is no lifespan.
+            if self.supported:
+                log.error("the application's lifespan failed", exc_info=raised)
+        finally:
+            self._answers.put_nowait({"type": "ended", "error": error})
+
+    async def _send(self, message: Message) -> None:
+        kind = message.get("type")
+        expected = self._expected
+        if expected is None or kind not in (f"{expected}.complete", f"{expected}.failed"):
+            raise LocalProtocolError(f"{kind!r} is not what the lifespan waits for")
+        self._expected = None
+        self._answers.put_nowait(message)
+
+    # -- the server's side ------------------------------------------------------------------
+
+    async def _ask(self, event: str) -> Message | None:
+        """Send `event`; the answer, or None when there was none in time."""
+        self._expected = event
+        self._events.put_nowait({"type": event})
+        try:
+            return await asyncio.wait_for(self._answers.get(), self._timeout)
+        except TimeoutError:
+            return None
+
+    def _went_without(self, error: Exception | None) -> None:
+        what = "returned" if error is None else f"raised {error!r}"
+        if self._mode == "on":
+            raise ServerError(
+                f"the application {what} before lifespan.startup.complete; "
+                "--lifespan auto starts it all the same"
+            ) from error
+        log.info("the application has no lifespan (it %s); going on without", what)
+        if error is not None:
+            log.debug("what it raised", exc_info=error)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    # An application that swallows the cancellation must not keep the server.
+    await asyncio.wait([task], timeout=_LINGER)
+    if not task.done():
+        log.warning("the application's lifespan does not end; going on without it")
+
+
+def _failure(what: str, answer: Message) -> str:
+    message = answer.get("message") or ""
+    return f"{what}: {message}" if message else what

@@ -1,0 +1,240 @@
+"""From MODULE:ATTRIBUTE to an application that serves: import, look up, choose the adapter.
+
+Every mistake is a ConfigurationError whose one line says what to do. Knows no connections.
+"""
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from enum import Enum, auto
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tercel.shared.apps.asgi import AsgiApplication
+from tercel.shared.errors import ConfigurationError
+from tercel.shared.settings import Settings
+from tercel.shared.stream import Application
+from tercel.shared.tasks import TaskSet
+
+# What applications are mostly called; suggested when only the module is named.
+_USUAL_NAMES = ("app", "application")
+
+
+class Interface(Enum):
+    """What an object looks like from outside."""
+
+    ASGI = auto()
+    ASGI2 = auto()
+    WSGI = auto()
+    SANIC = auto()
+    FACTORY = auto()
+    CLASS = auto()
+    NONE = auto()
+
+
+_REFUSALS = {
+    Interface.ASGI2: "{name} takes one argument, like an ASGI 2 application; wrap it: "
+    "asgiref.compatibility.guarantee_single_callable(app)",
+    Interface.WSGI: "{name} is a WSGI application; wrap it: asgiref.wsgi.WsgiToAsgi(app), "
+    "or a2wsgi.WSGIMiddleware(app)",
+    Interface.SANIC: "Sanic applications are not served yet, their support is coming; "
+    "for now name an ASGI application",
+    Interface.FACTORY: "{name} can be called without arguments, so it is no ASGI application; "
+    "if it returns one, pass what it returns",
+    Interface.CLASS: "{name} is a class; name an instance of it",
+    Interface.NONE: "{name} is no ASGI application",
+}
+
+
+def load_application(spec: str, *, app_dir: str = ".", factory: bool = False) -> Any:
+    """The application that `spec`, MODULE:ATTRIBUTE, names; ATTRIBUTE may have dots.
+
+    MODULE is imported from `app_dir` first. With `factory` the attribute is called without
+    arguments and returns the application. Raises ConfigurationError.
+    """
+    _search_first(app_dir)
+    module_name, colon, attribute = spec.partition(":")
+    if not (module_name and colon and attribute):
+        raise ConfigurationError(_advice(spec, app_dir))
+    if module_name.endswith(".py") or "/" in module_name:
+        path = Path(module_name)
+        raise ConfigurationError(
+            f"{module_name!r} is a file; name the module: "
+            f"--app-dir {path.parent} {path.stem}:{attribute}"
+        )
+    app = _attribute(_module(module_name, app_dir), attribute)
+    if factory:
+        return _made(app, spec)
+    interface = interface_of(app)
+    if interface is Interface.FACTORY:
+        raise ConfigurationError(
+            f"{spec} can be called without arguments, so it is no ASGI application; "
+            "if it returns one, add --factory"
+        )
+    if interface is Interface.NONE:
+        raise ConfigurationError(
+            f"{spec} is no application but {_described(app)}; name an ASGI application"
+        )
+    return app
+
+
+def wrap(app: Any, *, settings: Settings, tasks: TaskSet) -> Application:
+    """The adapter for `app`, whose requests run in `tasks`.
+
+    Raises ConfigurationError when `app` has no interface that is served.
+    """
+    interface = interface_of(app)
+    if interface is not Interface.ASGI:
+        raise ConfigurationError(_REFUSALS[interface].format(name=_described(app)))
+    return AsgiApplication(app, settings=settings, tasks=tasks)
+
+
+def interface_of(app: Any) -> Interface:
+    """Tell from its type and its signature what `app` is. Calls nothing."""
+    for base in type(app).__mro__:
+        if base.__name__ == "Sanic" and base.__module__.partition(".")[0] == "sanic":
+            return Interface.SANIC
+    if not callable(app):
+        return Interface.NONE
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        # Written in C, without a signature: the first request will tell.
+        return Interface.ASGI
+    if next(iter(signature.parameters), "") == "environ":
+        return Interface.WSGI
+    is_class = inspect.isclass(app)
+    if _takes(signature, 3):
+        # A class whose instances can be awaited is called like a coroutine function.
+        return Interface.CLASS if is_class and not hasattr(app, "__await__") else Interface.ASGI
+    if _takes(signature, 0):
+        return Interface.FACTORY
+    if is_class:
+        return Interface.ASGI2 if _takes(signature, 1) else Interface.CLASS
+    if inspect.iscoroutinefunction(app):
+        return Interface.NONE
+    if _takes(signature, 2):
+        return Interface.WSGI
+    return Interface.ASGI2 if _takes(signature, 1) else Interface.NONE
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _search_first(app_dir: str) -> None:
+    directory = os.path.abspath(app_dir)
+    if not os.path.isdir(directory):
+        raise ConfigurationError(f"--app-dir {app_dir} is no directory")
+    if directory not in sys.path[:1]:
+        sys.path.insert(0, directory)
+
+
+def _advice(spec: str, app_dir: str) -> str:
+    """What to write instead of a spec that is not MODULE:ATTRIBUTE."""
+    name = spec.strip(":")
+    if not name or spec.startswith(":"):
+        return f"{spec!r} names no module; name the application as MODULE:ATTRIBUTE, main:app say"
+    if name.endswith(".py") or "/" in name:
+        path = Path(name)
+        return (
+            f"{name!r} is a file; name the application in it as MODULE:ATTRIBUTE: "
+            f"--app-dir {path.parent} {path.stem}:app"
+        )
+    module = _module(name, app_dir)
+    for usual in _USUAL_NAMES:
+        if hasattr(module, usual):
+            return f"{spec!r} names no attribute of the module; try {name}:{usual}"
+    return f"{spec!r} names no attribute; name the application as {name}:ATTRIBUTE"
+
+
+def _module(name: str, app_dir: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # Only a missing NAME, or a package it lies in, is the operator's typing; anything else
+        # is missing inside.
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigurationError(
+                f"no module {error.name!r} in {os.path.abspath(app_dir)} or among the installed "
+                "packages; --app-dir names the directory that it lies in"
+            ) from error
+        raise ConfigurationError(
+            f"{name!r} cannot be imported because it imports {error.name!r}, which is missing; "
+            "install that where tercel is installed"
+        ) from error
+    except Exception as error:
+        raise ConfigurationError(f"importing {name!r} failed: {_told(error)}") from error
+
+
+def _attribute(module: ModuleType, dotted: str) -> Any:
+    found: Any = module
+    path = module.__name__
+    for part in dotted.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
+            raise ConfigurationError(
+                f"{path!r} has no attribute {part!r}{_suggestion(found, part)}"
+            ) from error
+        path = f"{path}.{part}"
+    return found
+
+
+def _suggestion(owner: Any, wanted: str) -> str:
+    names = [name for name in dir(owner) if not name.startswith("_")]
+    close = difflib.get_close_matches(wanted, names) or [
+        name for name in _USUAL_NAMES if name in names
+    ]
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _made(factory: Any, spec: str) -> Any:
+    """What `factory` returns."""
+    if not callable(factory):
+        raise ConfigurationError(
+            f"{spec} is no function but {_described(factory)}; leave out --factory"
+        )
+    if interface_of(factory) is not Interface.FACTORY:
+        raise ConfigurationError(
+            f"{spec} cannot be called without arguments; "
+            "if it is the application itself, leave out --factory"
+        )
+    try:
+        app = factory()
+    except Exception as error:
+        raise ConfigurationError(f"the factory {spec} failed: {_told(error)}") from error
+    if inspect.iscoroutine(app):
+        app.close()
+        raise ConfigurationError(f"the factory {spec} is async; --factory needs a plain function")
+    if interface_of(app) is Interface.NONE:
+        raise ConfigurationError(
+            f"the factory {spec} returned {_described(app)}; it must return an ASGI application"
+        )
+    return app
+
+
+def _told(error: Exception) -> str:
+    """The error in one line, with the place that raised it."""
+    text = " ".join(str(error).split())
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return told  # It names its place itself.
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{told} ({frames[-1].filename}, line {frames[-1].lineno})"
+
+
+def _described(app: Any) -> str:
+    """A short name of any object, for a message."""
+    name = getattr(app, "__qualname__", None)
+    if isinstance(name, str):
+        return f"{app.__module__}.{name}"
+    return f"a {type(app).__module__}.{type(app).__qualname__}"

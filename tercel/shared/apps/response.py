@@ -1,0 +1,264 @@
+"""The messages that an ASGI application sends, turned into a stream's response.
+
+Owns the order and the types of the `http.response.*` messages. Knows neither how the application
+is run nor what goes on the wire.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+from tercel.shared.apps.asgi_types import Message
+from tercel.shared.apps.files import FilePart
+from tercel.shared.errors import LocalProtocolError, StreamAborted
+from tercel.shared.flow import Wakeup
+from tercel.shared.messages import (
+    BODILESS_STATUS,
+    Field,
+    Fields,
+    ResponseHead,
+    checked_fields,
+    field_value,
+    parse_content_length,
+)
+from tercel.shared.stream import RequestStream, SendState
+
+# An application that sends less than its client can take never waits in drain(). After this many
+# bytes, each message counted with something for its handling, the other exchanges get a turn.
+_FAIR_SHARE_BYTES = 1_048_576
+_MESSAGE_COST_BYTES = 1024
+
+
+class Expected(Enum):
+    """Which message the application has to send next."""
+
+    START = "http.response.start"
+    BODY = "http.response.body"
+    TRAILERS = "http.response.trailers"
+    NOTHING = "nothing"
+
+
+class AsgiResponse:
+    """One response. `wakeup` is set when it is complete."""
+
+    __slots__ = (
+        "_burst",
+        "_head",
+        "_stream",
+        "_trailers",
+        "_trailers_follow",
+        "_wakeup",
+        "expected",
+    )
+
+    def __init__(self, stream: RequestStream, wakeup: Wakeup) -> None:
+        self._stream = stream
+        self._wakeup = wakeup
+        self.expected = Expected.START
+        self._head: ResponseHead | None = None
+        """The head until the first content comes: an application that fails before gets a 500."""
+        self._trailers: Fields | None = None
+        self._trailers_follow = False
+        self._burst = 0
+
+    async def send(self, message: Message) -> None:
+        """Do what `message` says; wait while too much is unsent.
+
+        Raises LocalProtocolError for a message that is wrong here or at all, StreamAborted (an
+        OSError) when the client has gone, OSError when a file cannot be read.
+        """
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise LocalProtocolError("a message is a dict with a type") from None
+        if kind == "http.response.body":
+            more = message.get("more_body", False)
+            self._send_content(_octets(message.get("body", b"")), more=more)
+            if more:
+                await self._pace()
+        elif kind == "http.response.start":
+            self._start(message)
+        elif kind == "http.response.trailers":
+            self._send_trailers(message)
+        elif kind == "http.response.early_hint":
+            self._send_early_hint(message)
+        elif kind == "http.response.pathsend":
+            await self._send_path(message)
+        elif kind == "http.response.zerocopysend":
+            await self._send_file(message)
+        else:
+            raise LocalProtocolError(f"{kind!r} is no message of an HTTP response")
+
+    def complete(self) -> None:
+        """Nothing follows: `receive` has to tell of it, and nobody reads the request's rest.
+
+        Idempotent.
+        """
+        if self.expected is not Expected.NOTHING:
+            self.expected = Expected.NOTHING
+            self._stream.content.discard()
+            self._wakeup.set()
+
+    # -- one method per message -------------------------------------------------------------
+
+    def _start(self, message: Message) -> None:
+        self._expect(Expected.START, "http.response.start")
+        if self._stream.aborted is not None:
+            raise StreamAborted(str(self._stream.aborted)) from self._stream.aborted
+        status = message.get("status")
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise LocalProtocolError(f"{status!r} is not the status of a final response")
+        self._head = ResponseHead(int(status), _fields(message.get("headers", ())))
+        self._trailers_follow = bool(message.get("trailers", False))
+        self.expected = Expected.BODY
+
+    def _send_content(self, data: bytes, *, more: bool) -> None:
+        """Send `data`, and the head before the first."""
+        self._expect(Expected.BODY, "http.response.body")
+        last = not more and not self._trailers_follow
+        head = self._head
+        if head is not None:
+            self._check_promise(len(data), more=more)
+            self._stream.send_head(head, end_stream=last and not data)
+            self._head = None
+        if data or (last and head is None):
+            self._stream.send_content(data, end_stream=last)
+        if last:
+            self.complete()
+        elif more:
+            self._burst += len(data)
+        else:
+            self.expected = Expected.TRAILERS
+
+    def _send_trailers(self, message: Message) -> None:
+        self._expect(Expected.TRAILERS, "http.response.trailers")
+        fields = _fields(message.get("headers", ()))
+        self._trailers = fields if self._trailers is None else self._trailers + fields
+        if message.get("more_trailers", False):
+            return
+        # ASGI: only a client that said `TE: trailers` gets them (RFC 9110 6.5.1).
+        if self._trailers and _accepts_trailers(self._stream.head.fields):
+            self._stream.send_trailers(self._trailers)
+        else:
+            self._stream.send_content(b"", end_stream=True)
+        self.complete()
+
+    def _send_early_hint(self, message: Message) -> None:
+        if self.expected is Expected.NOTHING:
+            raise LocalProtocolError("http.response.early_hint after the response")
+        links = message.get("links", ())
+        fields = _fields((b"link", _octets(link)) for link in links)
+        # ASGI allows hints until the last content, but once the head is out none can be sent.
+        if fields and self._stream.send_state is SendState.HEAD:
+            self._stream.send_informational(int(HTTPStatus.EARLY_HINTS), fields)
+
+    async def _send_path(self, message: Message) -> None:
+        self._expect(Expected.BODY, "http.response.pathsend")
+        path = message.get("path")
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise LocalProtocolError(f"{path!r} is not an absolute path")
+        if self._is_bodiless():
+            self._send_content(b"", more=False)
+            return
+        # The promise holds where the file has grown since the application looked at it.
+        part = await FilePart.of_path(path, limit=self._promised_length())
+        try:
+            await self._send_part(part, more=False)
+        finally:
+            part.close()
+
+    async def _send_file(self, message: Message) -> None:
+        self._expect(Expected.BODY, "http.response.zerocopysend")
+        file: Any = message.get("file")
+        if not isinstance(file, int) and not hasattr(file, "fileno"):
+            raise LocalProtocolError(f"{file!r} is not an open file")
+        offset = _size(message.get("offset"), "offset")
+        count = _size(message.get("count"), "count")
+        more = message.get("more_body", False)
+        if self._is_bodiless():
+            self._send_content(b"", more=more)
+            return
+        part = FilePart.of_file(file, offset=offset, count=count)
+        try:
+            await self._send_part(part, more=more)
+            if offset is None:
+                part.advance(file)
+        finally:
+            part.close()
+
+    # -- what they share --------------------------------------------------------------------
+
+    def _expect(self, expected: Expected, kind: str) -> None:
+        if self.expected is not expected:
+            raise LocalProtocolError(f"{kind} where {self.expected.value} is expected")
+
+    def _is_bodiless(self) -> bool:
+        """Whether the stream leaves content out anyway, so that no file need be read."""
+        head = self._head or self._stream.response
+        return self._stream.head.method == b"HEAD" or (
+            head is not None and head.status in BODILESS_STATUS
+        )
+
+    def _promised_length(self) -> int | None:
+        value = None if self._head is None else field_value(self._head.fields, b"content-length")
+        return None if value is None else parse_content_length(value)
+
+    def _check_promise(self, size: int, *, more: bool) -> None:
+        # The stream counts too, but once it has the head a wrong length can only be a reset;
+        # seen before, it is a 500.
+        promised = self._promised_length()
+        if promised is None or self._is_bodiless():
+            return
+        if size > promised or (size < promised and not more):
+            raise LocalProtocolError(f"content of {size} bytes, content-length {promised}")
+
+    async def _send_part(self, part: FilePart, *, more: bool) -> None:
+        data = await part.read()
+        while part.left and data:
+            self._send_content(data, more=True)
+            await self._pace()
+            data = await part.read()
+        self._send_content(data, more=more)
+        if more:
+            await self._pace()
+
+    async def _pace(self) -> None:
+        await self._stream.drain()
+        self._burst += _MESSAGE_COST_BYTES
+        if self._burst >= _FAIR_SHARE_BYTES:
+            self._burst = 0
+            await asyncio.sleep(0)
+
+
+def _octets(value: Any) -> bytes:
+    if type(value) is bytes:
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        # A copy: the application may write to it again before it is sent.
+        return bytes(value)
+    raise LocalProtocolError(f"bytes are expected, not {type(value).__name__}")
+
+
+def _size(value: Any, name: str) -> int | None:
+    if value is None or (isinstance(value, int) and value >= 0):
+        return value
+    raise LocalProtocolError(f"{name} {value!r} is not a number of bytes")
+
+
+def _fields(headers: Iterable[Field]) -> Fields:
+    try:
+        return checked_fields(headers)
+    except (TypeError, ValueError):
+        raise LocalProtocolError("headers are pairs of bytes: (name, value)") from None
+
+
+def _accepts_trailers(fields: Fields) -> bool:
+    # RFC 9110 10.1.4: a list of codings, each with parameters perhaps, and `trailers`.
+    return any(
+        item.partition(b";")[0].strip().lower() == b"trailers"
+        for name, value in fields
+        if name == b"te"
+        for item in value.split(b",")
+    )

@@ -1,0 +1,87 @@
+"""The ASGI `http` scope of a request. Reads the stream's head; knows nothing of messages.
+
+Beside the extensions that ASGI registers there is one of tercel's own, `tercel.request.trailers`:
+a list that is empty until the `http.request` message with `more_body` False has been received, and
+from then on holds the request's trailer fields as (name, value) pairs of bytes.
+"""
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from tercel.shared.apps.asgi_types import Scope
+from tercel.shared.messages import Fields, RequestHead, field_value
+from tercel.shared.stream import RequestStream
+
+REQUEST_TRAILERS = "tercel.request.trailers"
+
+
+def http_scope(
+    stream: RequestStream, *, root_path: str, state: dict[str, Any] | None, trailers: Fields
+) -> Scope:
+    """The scope that an application is called with.
+
+    `root_path` has no slash at its end and is put before the path, as a proxy that strips it
+    expects. `state` is what the lifespan set, None without one; the request gets a copy.
+    `trailers` is the list that will be filled.
+    """
+    head, connection = stream.head, stream.connection
+    target, _, query = head.target.partition(b"?")
+    path = decoded_path(target)
+    # RFC 9112 3.2.4: `*` asks about the server as a whole, so it is below no mount point.
+    if root_path and target != b"*":
+        path = root_path + path
+        target = root_path.encode() + target
+    extensions: dict[str, Any] = {
+        "http.response.trailers": {},
+        "http.response.early_hint": {},
+        "http.response.pathsend": {},
+        # Read with pread on every transport, TLS and QUIC included: no copy is saved there, but
+        # the application need not read the file itself, and does the same for each version.
+        "http.response.zerocopysend": {},
+        REQUEST_TRAILERS: trailers,
+    }
+    if connection.tls is not None:
+        extensions["tls"] = connection.tls
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": head.http_version,
+        "method": head.method.decode("latin-1").upper(),
+        "scheme": head.scheme.decode("latin-1"),
+        "path": path,
+        "raw_path": target,
+        "query_string": query,
+        "root_path": root_path,
+        "headers": header_fields(head),
+        "client": connection.client,
+        "server": connection.server,
+        "extensions": extensions,
+    }
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope
+
+
+def decoded_path(target: bytes) -> str:
+    """A path without percent-encoding; what is not UTF-8 becomes U+FFFD."""
+    if b"%" in target:
+        target = unquote_to_bytes(target)
+    return target.decode("utf-8", "replace")
+
+
+def header_fields(head: RequestHead) -> Fields:
+    """The request's fields with the `host` that it is for.
+
+    HTTP/3 carries it in `:authority` (RFC 9114 4.3.1); where an absolute-form target and Host
+    differ, the target holds (RFC 9112 3.2.2).
+    """
+    authority = head.authority
+    if not authority:
+        return list(head.fields)
+    host = field_value(head.fields, b"host")
+    if host == authority:
+        return list(head.fields)
+    others = head.fields
+    if host is not None:
+        others = [item for item in others if item[0] != b"host"]
+    return [(b"host", authority), *others]
