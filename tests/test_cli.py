@@ -205,7 +205,7 @@ def test_help_tells_defaults_with_their_units(tercel: CommandLine) -> None:
     text = " ".join(tercel.run("--help").stdout.split())
     assert "[default: 15 seconds]" in text
     assert "[default: 65536 bytes]" in text
-    assert "[default: 127.0.0.1:4433]" in text
+    assert "[default: localhost:4433]" in text
     assert "--fallback / --no-fallback" in text
     assert "--access-log / --no-access-log" in text
 

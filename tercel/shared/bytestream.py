@@ -35,6 +35,16 @@ class ByteStream(ABC):
     def write(self, data: bytes) -> None:
         """Send `data` after all that was written before; dropped when the stream is closing."""
 
+    @property
+    @abstractmethod
+    def writable(self) -> bool:
+        """Whether `drain` would return at once."""
+
+    @property
+    @abstractmethod
+    def unsent(self) -> int:
+        """Bytes that were written and that the peer has not taken yet."""
+
     @abstractmethod
     async def drain(self) -> None:
         """Wait until more may be written.
@@ -44,7 +54,10 @@ class ByteStream(ABC):
 
     @abstractmethod
     def pause_reading(self) -> None:
-        """Let the peer send no more than what its window, or the kernel's buffer, allows."""
+        """Let the peer send no more than what its window, or the kernel's buffer, allows.
+
+        Idempotent, as `resume_reading` is.
+        """
 
     @abstractmethod
     def resume_reading(self) -> None:
@@ -52,7 +65,10 @@ class ByteStream(ABC):
 
     @abstractmethod
     def write_eof(self) -> None:
-        """End this side after what was written; the peer's bytes still come. Idempotent."""
+        """End this side after what was written; the peer's bytes still come. Idempotent.
+
+        A transport without a half-close (TLS) ends both sides, as `close` does.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -60,7 +76,7 @@ class ByteStream(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """End both sides at once; unsent bytes are lost.
+        """End both sides at once; unsent bytes are lost. `connection_lost` comes later, not from here.
 
         HTTP/3 resets the stream with H3_REQUEST_CANCELLED. Idempotent.
         """

@@ -47,9 +47,10 @@ class Settings:
 
     # fmt: off
     bind: tuple[str, ...] = option(
-        ("127.0.0.1:4433",), SERVING,
+        ("localhost:4433",), SERVING,
         "Serve HTTP/3 on this UDP port and HTTP/1.1 over TLS on the TCP port of the same number. "
-        "Repeatable; IPv6 as [::1]:4433; an empty text for none.", metavar="HOST:PORT")
+        "Repeatable; IPv6 as [::1]:4433; localhost is 127.0.0.1 and ::1; an empty text for none.",
+        metavar="HOST:PORT")
     plain_bind: tuple[str, ...] = option(
         (), SERVING, "Serve cleartext HTTP/1.1 on this TCP port too. Repeatable.",
         metavar="HOST:PORT")

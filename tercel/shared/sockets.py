@@ -200,6 +200,13 @@ def _resolve(address: HostPort) -> list[_Place]:
     """The families and socket addresses that `address` stands for, each once."""
     if not 0 <= address.port <= 65535:
         raise ConfigurationError(f"{address}: the port is a number from 0 to 65535")
+    if address.host.lower().removesuffix(".") == "localhost":
+        # RFC 6761 6.3: both loopback addresses, whatever the hosts file says. Browsers take ::1
+        # first, and do not come back to 127.0.0.1 when QUIC fails there.
+        return [
+            (socket.AF_INET, ("127.0.0.1", address.port)),
+            (socket.AF_INET6, ("::1", address.port, 0, 0)),
+        ]
     try:
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

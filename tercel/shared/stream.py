@@ -163,6 +163,24 @@ class RequestStream(ABC):
             self.content_sent += len(data)
             self._write_content(data, end_stream)
 
+    def send_response(self, head: ResponseHead, content: bytes) -> None:
+        """Send the whole response: as `send_head` and the last `send_content`, for less."""
+        if self.send_state is not SendState.HEAD:
+            raise LocalProtocolError("the response has begun already")
+        if not 200 <= head.status <= 599:
+            raise LocalProtocolError(f"{head.status} is not the status of a final response")
+        self._check_alive()
+        length = self._promised_length(head)
+        if self.head.method == b"HEAD" or head.status in BODILESS_STATUS:
+            self._suppress_content = True
+            content = b""
+        elif length is not None and length != len(content):
+            raise LocalProtocolError(f"{len(content)} bytes of content, promised are {length}")
+        self.response = head
+        self.send_state = SendState.ENDED
+        self.content_sent = len(content)
+        self._write_response(head, content)
+
     def send_trailers(self, fields: Fields) -> None:
         """Send the trailer section, which ends the response (RFC 9110 6.5)."""
         if self.send_state is not SendState.CONTENT:
@@ -231,6 +249,12 @@ class RequestStream(ABC):
 
     @abstractmethod
     def _write_trailers(self, fields: Fields) -> None: ...
+
+    def _write_response(self, head: ResponseHead, content: bytes) -> None:
+        """Write head, content and end; a subclass may know how to do it in one go."""
+        self._write_head(head, not content)
+        if content:
+            self._write_content(content, True)
 
     def _check_alive(self) -> None:
         if self.aborted is not None:

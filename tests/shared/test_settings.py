@@ -19,7 +19,7 @@ def option_name(name: str) -> str:
 
 def test_defaults_are_valid_and_local() -> None:
     settings = Settings()
-    assert settings.bind == ("127.0.0.1:4433",)
+    assert settings.bind == ("localhost:4433",)
     assert settings.http == "3"
 
 

@@ -1,0 +1,313 @@
+"""Frames to messages: the queue between the connection and the application.
+
+Owns what was received and not yet read, its limits, and when the connection is held back. Knows
+no bytes on a wire and no closing handshake. Frames go in without waiting; only the application
+waits.
+"""
+
+import asyncio
+import codecs
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from websockets.frames import Frame, Opcode
+
+from tercel.shared.errors import ServerError
+from tercel.shared.flow import Wakeup
+from tercel.shared.websocket.wire import Data
+
+DEFAULT_MAX_QUEUE = 32
+"""Messages that wait to be read before the peer is held back."""
+
+HIGH_WATER_BYTES = 65_536
+"""Bytes, or characters of text, that wait to be read before the peer is held back.
+
+One message may be as large as the connection allows: it is held whole, but alone.
+"""
+
+MERGED_FRAGMENTS = 256
+"""So many fragments of a message that nobody streams are joined, for an object costs memory too."""
+
+
+class FrameSource(Protocol):
+    """Where frames come from, and what can be held back: see `WebsocketImplProtocol`."""
+
+    max_queue: int | None
+
+    def pause_frames(self) -> bool:
+        """Send no frames for now; False when that cannot be had."""
+
+    def resume_frames(self) -> bool:
+        """Send frames again."""
+
+
+class WebsocketFrameAssembler:
+    """Joins frames to messages, in order, each once.
+
+    Of what `protocol` brings, complete messages stay readable after `end`.
+    """
+
+    __slots__ = (
+        "_discarding",
+        "_ended",
+        "_fetched",
+        "_open",
+        "_queue",
+        "_reading",
+        "_streamed",
+        "_taken",
+        "_total",
+        "_waiter",
+        "max_queue",
+        "paused",
+        "protocol",
+        "size",
+    )
+
+    def __init__(self, protocol: FrameSource) -> None:
+        self.protocol = protocol
+        self.max_queue = protocol.max_queue or DEFAULT_MAX_QUEUE
+        self.paused = False
+        """Whether `protocol` is held back from here."""
+        self.size = 0
+        """Bytes, or characters of text, that are held."""
+        self._queue: deque[Data | _Fragments] = deque()
+        self._open: _Fragments | None = None
+        self._streamed: _Fragments | None = None
+        self._reading = False
+        self._waiter: asyncio.Future[bool] | None = None
+        self._ended: Callable[[], Exception] | None = None
+        self._discarding = False
+        self._total = 0
+        self._taken = 0
+        self._fetched = Wakeup()
+
+    @property
+    def waiting(self) -> int:
+        """Complete messages, and the beginning of another, that nobody has begun to read."""
+        return len(self._queue)
+
+    @property
+    def fragmented(self) -> bool:
+        """Whether a message has begun whose last frame has not come."""
+        return self._open is not None
+
+    # -- the application's side -----------------------------------------------------------------
+
+    async def get(self, timeout: float | None = None) -> Data | None:
+        """Take the next message; None when none is complete after `timeout` seconds.
+
+        Raises ServerError while another task reads, and what `end` was given once no message is
+        left. Being cancelled loses nothing.
+        """
+        self._check_reader()
+        if not self._ready() and not await self._wait(self._ready, timeout):
+            return None
+        item = self._queue.popleft()
+        message = item.join() if isinstance(item, _Fragments) else item
+        self._took(len(message), whole=True)
+        return message
+
+    def get_iter(self) -> "MessageFrames":
+        """Take the next message frame by frame, as it arrives: one text or bytes for each.
+
+        While the iterator is not exhausted or closed with its `aclose`, any other reading raises
+        ServerError.
+        """
+        return MessageFrames(self)
+
+    # -- the connection's side ------------------------------------------------------------------
+
+    async def put(self, frame: Frame) -> None:
+        """Add `frame`; if it completes a message, wait until that has been read.
+
+        Raises UnicodeDecodeError as `feed` does. Control frames are ignored.
+        """
+        before = self._total
+        self.feed(frame)
+        number = self._total
+        while number > before and self._taken < number and self._ended is None:
+            await self._fetched.wait()
+
+    def feed(self, frame: Frame) -> None:
+        """Add `frame` at once. The order of frames is the sender's to keep.
+
+        Raises UnicodeDecodeError for text that is not UTF-8.
+        """
+        opcode, fin, payload = frame.opcode, frame.fin, bytes(frame.data)
+        if opcode is Opcode.CONT:
+            fragments = self._open
+        elif opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            if fin:
+                self.feed_message(payload.decode() if opcode is Opcode.TEXT else payload)
+                return
+            fragments = self._open = _Fragments(text=opcode is Opcode.TEXT)
+            if not self._discarding:
+                self._queue.append(fragments)
+        else:
+            return
+        if fragments is None:
+            return
+        data = fragments.decode(payload, fin)
+        if fin:
+            self._open = None
+        if self._discarding:
+            return
+        self.size += len(data)
+        fragments.append(data, merge=fragments is not self._streamed)
+        if fin:
+            fragments.complete = True
+            self._total += 1
+        if fin or self._streamed is not None or self._reading:
+            self._wake()
+        self._hold_back()
+
+    def feed_message(self, message: Data) -> None:
+        """Add a message that came in one frame."""
+        if self._discarding:
+            return
+        self._queue.append(message)
+        self.size += len(message)
+        self._total += 1
+        self._wake()
+        self._hold_back()
+
+    def discard(self) -> None:
+        """Drop every frame from now on: nobody will read what comes. What is here stays."""
+        self._discarding = True
+        self._resume()
+
+    def end(self, error: Callable[[], Exception]) -> None:
+        """No frame comes any more: whoever reads past the last message gets `error()`."""
+        if self._ended is None:
+            self._ended = error
+            self._wake()
+            self._fetched.set()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _check_reader(self) -> None:
+        if self._reading:
+            raise ServerError("another task waits for the next message already")
+        if self._streamed is not None:
+            raise ServerError("the message that is read frame by frame has not been finished")
+
+    def _ready(self) -> bool:
+        if not self._queue:
+            return False
+        first = self._queue[0]
+        return not isinstance(first, _Fragments) or first.complete
+
+    async def _wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait until `ready()`; False after `timeout` seconds. Raises what `end` was given."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+        if timeout is not None and timeout > 0:
+            timer = loop.call_later(timeout, self._wake, False)
+        self._reading = True
+        try:
+            while not ready():
+                if self._ended is not None:
+                    raise self._ended()
+                if timeout is not None and timeout <= 0:
+                    return False
+                self._waiter = loop.create_future()
+                if not await self._waiter and not ready():
+                    return False
+        finally:
+            self._reading = False
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+        return True
+
+    def _wake(self, arrived: bool = True) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(arrived)
+
+    def _took(self, size: int, *, whole: bool) -> None:
+        self.size -= size
+        if whole:
+            self._taken += 1
+            self._fetched.set()
+        if self.paused and self._drained():
+            self._resume()
+
+    def _hold_back(self) -> None:
+        if not self.paused and self._full():
+            self.paused = self.protocol.pause_frames()
+
+    def _resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            self.protocol.resume_frames()
+
+    def _unread(self) -> int:
+        """Messages beside the one that whoever waits will take in a moment."""
+        count = len(self._queue) - (self._waiter is not None)
+        if self._open is not None and self._open is not self._streamed:
+            count -= 1
+        return count
+
+    def _full(self) -> bool:
+        streamed = self._streamed
+        unread = self._unread()
+        if unread >= self.max_queue:
+            return True
+        if streamed is not None and len(streamed.parts) >= self.max_queue:
+            return True
+        return self.size >= HIGH_WATER_BYTES and (unread > 0 or streamed is not None)
+
+    def _drained(self) -> bool:
+        streamed = self._streamed
+        # A quarter of either mark, so that a reader that keeps up does not stop and start the
+        # peer with each message.
+        if streamed is not None and len(streamed.parts) > self.max_queue // 4:
+            return False
+        unread = self._unread()
+        if unread > self.max_queue // 4:
+            return False
+        return self.size <= HIGH_WATER_BYTES // 4 or (unread <= 0 and streamed is None)
+
+
+class MessageFrames(AsyncIterator[Data]):
+    """The frames of one message, each once. Being cancelled while it waits loses nothing."""
+
+    __slots__ = ("_assembler", "_done", "_message")
+
+    def __init__(self, assembler: WebsocketFrameAssembler) -> None:
+        self._assembler = assembler
+        self._message: _Fragments | None = None
+        self._done = False
+
+    async def __anext__(self) -> Data:
+        """The next frame's data.
+
+        Raises as `WebsocketFrameAssembler.get` does; StopAsyncIteration after the last frame.
+        """
+        if self._done:
+            raise StopAsyncIteration
+        assembler = self._assembler
+        if self._message is None:
+            assembler._check_reader()
+            if not assembler._queue:
+                await assembler._wait(lambda: bool(assembler._queue))
+            self._message = assembler._stream()
+        elif assembler._reading:
+            assembler._check_reader()
+        message = self._message
+        if not message.parts and not message.complete:
+            await assembler._wait(lambda: bool(message.parts) or message.complete)
+        if not message.parts:
+            self._finish()
+            raise StopAsyncIteration
+        data = message.parts.popleft()
+        assembler._took(len(data), whole=False)
+        return data
+
+    async def aclose(self) -> None:
+        """Drop what is left of the message."""
+        if not self._done and self._message is not None:
+            self._finish()
+        self._done = True
