@@ -1,0 +1,177 @@
+"""TcpAcceptor: accepts connections on TCP and unix sockets and watches over their end.
+
+Knows nothing of what is said on a connection; the protocol class does.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from ssl import SSLContext
+from typing import Any
+
+from tercel.h1.base import SanicProtocol
+from tercel.h1.protocol import HttpProtocol
+from tercel.shared.connection import ServerContext
+from tercel.shared.flow import Wakeup
+from tercel.shared.listener import Listener
+from tercel.shared.signals import Signal
+
+
+class TcpAcceptor(Listener):
+    """Serves `protocol` on `sockets`, which are bound and of type stream.
+
+    With `ssl` all of them speak TLS. `protocol` is called with the keyword arguments of
+    `HttpProtocol`, `context` among them; a class of the user's own need not be a SanicProtocol,
+    but is then left alone when the server stops, until `close`. `connections` is a set that every
+    connection is in while it lives. `asyncio_server_kwargs` go to the loop's `create_server`.
+    """
+
+    def __init__(
+        self,
+        context: ServerContext,
+        *,
+        sockets: Sequence[socket.socket],
+        ssl: SSLContext | None = None,
+        protocol: type[asyncio.Protocol] = HttpProtocol,
+        app: Any = None,
+        signal: Signal | None = None,
+        connections: set[Any] | None = None,
+        state: dict[str, Any] | None = None,
+        backlog: int | None = None,
+        asyncio_server_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._context = context
+        self._sockets = list(sockets)
+        self._ssl = ssl
+        self._protocol = protocol
+        self._app = context.application if app is None else app
+        self._signal = Signal() if signal is None else signal
+        self._state = state
+        self._backlog = context.settings.backlog if backlog is None else backlog
+        self._server_kwargs = dict(asyncio_server_kwargs or {})
+        self._connections = _Connections(connections)
+        self._servers: list[asyncio.Server] = []
+        self._addresses = [_address(sock) for sock in self._sockets]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients reach it, in the order of the sockets."""
+        return self._addresses
+
+    async def start(self) -> None:
+        """Begin to accept connections on all sockets, or on none."""
+        try:
+            for sock in self._sockets:
+                self._servers.append(await self._serve(sock))
+        except BaseException:
+            self.close()
+            raise
+
+    def is_serving(self) -> bool:
+        """Whether new connections are accepted."""
+        return any(server.is_serving() for server in self._servers)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections finish their exchange and close."""
+        for server in self._servers:
+            server.close()
+        # Also for connections whose TLS handshake is still under way.
+        self._connections.welcome = _stop
+        for connection in self._connections.copy():
+            _stop(connection)
+
+    async def drain(self, timeout: float) -> bool:
+        """Wait until every connection has closed, `timeout` seconds at most; True if they have.
+
+        A connection outlives its last exchange until the response has been sent.
+        """
+        deadline = self._context.loop.time() + timeout
+        while self._connections:
+            left = deadline - self._context.loop.time()
+            if left <= 0 or not await self._connections.gone.wait(left):
+                break
+        return not self._connections
+
+    def close(self) -> None:
+        """Abort every connection and release the sockets."""
+        self._connections.welcome = _abort
+        for server in self._servers:
+            server.close()
+        for connection in self._connections.copy():
+            _abort(connection)
+        for sock in self._sockets:
+            sock.close()
+
+    async def wait_closed(self) -> None:
+        """Return when every connection is gone."""
+        while self._connections:
+            await self._connections.gone.wait()
+
+    async def _serve(self, sock: socket.socket) -> asyncio.Server:
+        unix = _unix_path(sock)
+        arguments: dict[str, Any] = {"sock": sock, "ssl": self._ssl, "backlog": self._backlog}
+        if self._ssl is not None:
+            arguments["ssl_handshake_timeout"] = self._context.settings.header_timeout
+        arguments.update(self._server_kwargs)
+        factory = partial(self._connection, unix)
+        sock.setblocking(False)
+        if unix is not None:
+            return await self._context.loop.create_unix_server(factory, **arguments)
+        return await self._context.loop.create_server(factory, **arguments)
+
+    def _connection(self, unix: str | None) -> asyncio.Protocol:
+        return self._protocol(  # type: ignore[call-arg]
+            loop=self._context.loop,
+            app=self._app,
+            signal=self._signal,
+            connections=self._connections,
+            state=self._state,
+            unix=unix,
+            context=self._context,
+        )
+
+
+class _Connections(set[Any]):
+    """The set that connections add themselves to and leave; `also` gets the same members."""
+
+    def __init__(self, also: set[Any] | None) -> None:
+        super().__init__()
+        self.gone = Wakeup()
+        """Set when a connection has left."""
+        self.welcome: Callable[[Any], None] | None = None
+        """Called with each connection that comes from now on."""
+        self._also: set[Any] = set() if also is None else also
+
+    def add(self, connection: Any) -> None:
+        super().add(connection)
+        self._also.add(connection)
+        if self.welcome is not None:
+            self.welcome(connection)
+
+    def discard(self, connection: Any) -> None:
+        super().discard(connection)
+        self._also.discard(connection)
+        self.gone.set()
+
+
+def _stop(connection: Any) -> None:
+    if isinstance(connection, SanicProtocol):
+        connection.stop_accepting()
+
+
+def _abort(connection: Any) -> None:
+    if isinstance(connection, SanicProtocol):
+        connection.abort()
+
+
+def _address(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if not isinstance(name, tuple):
+        return name.decode() if isinstance(name, bytes) else str(name)
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _unix_path(sock: socket.socket) -> str | None:
+    return _address(sock) if sock.family == getattr(socket, "AF_UNIX", None) else None

@@ -1,0 +1,198 @@
+"""What every protocol on a stream transport has: the transport, its back-pressure, its end.
+
+Knows no HTTP: `HttpProtocol` and protocols of users' own stand on it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from tercel.h1.tls import tls_extension
+from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.shared.errors import ConnectionClosed, StreamAborted
+from tercel.shared.flow import Wakeup, WriteGate
+from tercel.shared.settings import Settings
+
+if TYPE_CHECKING:
+    from tercel.shared.signals import Signal
+
+
+class SanicProtocol(asyncio.Protocol):
+    """One connection on TCP, TLS or a unix socket.
+
+    `app` is what the server was given. `connections` is a set that the connection is in while it
+    lives; `unix` is the path of the listening socket, if it is one. Among `kwargs`, which are a
+    subclass's own otherwise, the server passes its `context`; without one the settings are the
+    defaults and `app` is an `Application`.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        app: Any,
+        signal: "Signal | None" = None,
+        connections: set[Any] | None = None,
+        unix: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.loop = loop
+        self.app = app
+        self.signal = signal
+        self.connections: set[Any] = set() if connections is None else connections
+        self.unix = unix
+        context: ServerContext | None = kwargs.get("context")
+        self.context = context or ServerContext(loop=loop, settings=Settings(), application=app)
+        self.info = ConnectionInfo()
+        self.transport: asyncio.Transport | None = None
+        self.recv_buffer = bytearray()
+        """What arrived, for protocols that do not override `data_received`."""
+        settings = self.context.settings
+        self._write_gate = WriteGate(
+            high=settings.max_unsent_bytes, low=settings.max_unsent_bytes // 4
+        )
+        self._reading_paused = False
+        self._received = Wakeup()
+        self._closed = asyncio.Event()
+        self._abort_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def ctx(self) -> SimpleNamespace:
+        """Whatever an application wants to keep for the connection."""
+        return self.info.ctx
+
+    # -- the transport's calls ------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over `transport`."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.info = _connection_info(self.transport, self.unix)
+        limit = self.context.settings.max_unsent_bytes
+        self.transport.set_write_buffer_limits(high=limit, low=limit // 4)
+        self.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is gone; `exc` is None for a regular end."""
+        self.connections.discard(self)
+        self._write_gate.close(ConnectionClosed("the connection is closed"))
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._received.set()
+        self._closed.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Keep `data` in `recv_buffer`; reading pauses above `max_receive_buffer_bytes`."""
+        self.recv_buffer += data
+        if len(self.recv_buffer) > self.context.settings.max_receive_buffer_bytes:
+            self._pause_reading()
+        self._received.set()
+
+    def eof_received(self) -> bool | None:
+        """Let the transport close: whoever ends sending wants no more."""
+        return None
+
+    def pause_writing(self) -> None:
+        """Hold writers back: too much waits to be sent."""
+        self._write_gate.pause()
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        self._write_gate.resume()
+
+    # -- the application's side -----------------------------------------------------------------
+
+    async def send(self, data: bytes) -> None:
+        """Write `data` once little enough waits to be sent. Raises as `drain` does."""
+        await self.drain()
+        assert self.transport is not None  # noqa: S101  # else drain had nothing to wait for
+        self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until more may be written.
+
+        Raises ConnectionClosed when the connection is gone, and StreamAborted, after it aborted
+        the connection, when the peer took nothing for `send_timeout` seconds.
+        """
+        while True:
+            unsent = self._unsent()
+            if await self._write_gate.wait(self.context.settings.send_timeout):
+                return
+            if self._unsent() >= unsent:
+                self.abort()
+                raise StreamAborted("the client took nothing for send_timeout seconds")
+
+    async def receive_more(self) -> None:
+        """Wait until more data arrives, or the connection is gone; reading goes on if paused."""
+        if not self._closed.is_set():
+            self._resume_reading()
+            await self._received.wait()
+
+    def stop_accepting(self) -> None:
+        """Finish what runs, then close. There is nothing to finish unless a subclass says so."""
+        self.close()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close when what was written has been sent.
+
+        The connection is aborted when that takes longer than `timeout` seconds, or, without one,
+        when the peer took nothing for `send_timeout` seconds.
+        """
+        if self.transport is None or self._closed.is_set():
+            return
+        unsent = self._unsent()
+        self.transport.close()
+        if timeout is not None:
+            self._set_abort_timer(timeout, self.abort)
+        elif self._abort_timer is None:
+            self._watch_close(unsent + 1)
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _watch_close(self, unsent_before: int) -> None:
+        unsent = self._unsent()
+        if unsent >= unsent_before:
+            self.abort()
+            return
+        seconds = self.context.settings.send_timeout
+        self._set_abort_timer(seconds, lambda: self._watch_close(unsent))
+
+    def _set_abort_timer(self, seconds: float, callback: Callable[[], None]) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._abort_timer = self.loop.call_later(seconds, callback)
+
+    def _unsent(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self.transport is not None:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self.transport is not None:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+
+def _connection_info(transport: asyncio.Transport, unix: str | None) -> ConnectionInfo:
+    peer = transport.get_extra_info("peername")
+    local = transport.get_extra_info("sockname")
+    tls = transport.get_extra_info("ssl_object")
+    # A unix socket has a path for a name, or none at all; IP addresses come in tuples.
+    is_ip = isinstance(local, tuple)
+    return ConnectionInfo(
+        client=peer[:2] if isinstance(peer, tuple) else None,
+        server=local[:2] if is_ip else (unix or _path(local), None),
+        secure=tls is not None,
+        tls=None if tls is None else tls_extension(tls),
+        transport=transport,
+    )
+
+
+def _path(name: object) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name or "")

@@ -1,0 +1,66 @@
+"""One time limit per connection, moved with every request and met by few."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Deadline:
+    """A point in time by `clock`; `check` is called at or after it.
+
+    `check` asks `expired` and ends with `rearm`. Moving the deadline to a later time costs no
+    timer: the one that is set fires early and is set again, which is cheaper than one per request.
+    """
+
+    __slots__ = ("_at", "_check", "_clock", "_loop", "_timer", "_timer_at")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        clock: Callable[[], float],
+        check: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._check = check
+        self._at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    def set(self, seconds: float) -> None:
+        """Put the deadline `seconds` from now."""
+        now = self._clock()
+        self._at = now + seconds
+        if self._timer is None or self._at < self._timer_at:
+            self._arm(now)
+
+    def clear(self) -> None:
+        """There is no limit for what goes on now."""
+        self._at = None
+
+    def expired(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._at is not None and self._clock() >= self._at
+
+    def rearm(self) -> None:
+        """Go on watching."""
+        if self._at is not None:
+            self._arm(self._clock())
+
+    def cancel(self) -> None:
+        """Stop watching for good."""
+        self._at = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        assert self._at is not None  # noqa: S101  # both callers have seen to it
+        self._timer_at = self._at
+        self._timer = self._loop.call_later(max(0.0, self._at - now), self._fired)
+
+    def _fired(self) -> None:
+        self._timer = None
+        self._check()

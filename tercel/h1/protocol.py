@@ -1,0 +1,507 @@
+"""HttpProtocol: one HTTP/1.1 connection, from bytes to exchanges and back.
+
+Owns the order of exchanges, persistence, time limits and what a fault brings about. The receive
+path never waits for an application. Grammar is the parser's, framing of responses the writer's.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from enum import Enum, auto
+from typing import Any, assert_never
+
+from tercel.h1.base import SanicProtocol
+from tercel.h1.deadline import Deadline
+from tercel.h1.events import ContentReceived, Event, HeadReceived, MessageComplete, MessageFailed
+from tercel.h1.parser import RequestParser
+from tercel.h1.refusal import refusal_of, refusal_response
+from tercel.h1.stream import H1RequestStream
+from tercel.h1.writer import JOIN_BYTES, Framing
+from tercel.shared.connection import HttpProtocolMixin
+from tercel.shared.errors import (
+    ConnectionClosed,
+    RemoteProtocolError,
+    RequestTimeout,
+    ResetReason,
+    ServerError,
+    StreamAborted,
+)
+from tercel.shared.messages import ResponseHead
+from tercel.shared.stream import SendState
+
+log = logging.getLogger("tercel.h1")
+
+# Pipelined requests that are begun in one turn of the loop; others get theirs in between.
+_PIPELINE_BATCH = 16
+
+# How much longer than the last answer a connection is read, and how many bytes are read and
+# dropped then: closing with unread data resets the connection, and the client might lose the
+# answer (RFC 9112 9.6).
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 1_048_576
+
+
+class Phase(Enum):
+    """What the connection is doing."""
+
+    NEW = auto()
+    """Nothing was received yet."""
+    HEAD = auto()
+    """A request's head is arriving."""
+    EXCHANGE = auto()
+    IDLE = auto()
+    """Between exchanges."""
+    UPGRADED = auto()
+    """The bytes are another protocol's (RFC 9110 7.8), and the exchange is the last."""
+    LINGERING = auto()
+    """Everything was written; what arrives is dropped until the client closes."""
+    CLOSED = auto()
+
+
+class HttpProtocol(HttpProtocolMixin, SanicProtocol):
+    """HTTP/1.1 on one connection. The parameters are SanicProtocol's.
+
+    `state` is a dict for whoever passes it; the protocol does nothing with it.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        app: Any,
+        signal: Any = None,
+        connections: set[Any] | None = None,
+        state: dict[str, Any] | None = None,
+        unix: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            loop=loop, app=app, signal=signal, connections=connections, unix=unix, **kwargs
+        )
+        self.state = {} if state is None else state
+        self.streams = {}
+        self._settings = self.context.settings
+        self._parser: RequestParser | None = None
+        self._stream: H1RequestStream | None = None
+        self._requests = 0
+        self._phase = Phase.NEW
+        self._receiving = False
+        self._stopping = False
+        self._half_closed = False
+        self._unsent_before = 0
+        self._lingered = 0
+        self._waiting_since: float | None = None
+        self._waited = 0.0
+        self._discarded_from = 0
+        self._deadline = Deadline(loop, clock=self.context.clock, check=self.check_timeouts)
+
+    # -- what it is -------------------------------------------------------------------------------
+
+    @property
+    def http(self) -> RequestParser | None:
+        """What parses the requests; None before the connection is made."""
+        return self._parser
+
+    @property
+    def version(self) -> int:
+        """1."""
+        return 1
+
+    async def connection_task(self) -> None:
+        """Return when the connection is gone. Exchanges run by themselves."""
+        await self._closed.wait()
+
+    # -- the transport's calls ------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        scheme = b"https" if self.info.secure else b"http"
+        self._parser = RequestParser(self._settings, scheme=scheme)
+        self._deadline.set(self._settings.header_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse `data` and apply what it holds."""
+        self._received.set()
+        if self._phase is Phase.LINGERING:
+            self._lingered += len(data)
+            if self._lingered > _LINGER_BYTES:
+                self.close()
+            return
+        if self._phase is Phase.UPGRADED and self._stream is not None:
+            self._stream.receive_content(data)
+            self._limit_reading()
+            return
+        if self._phase is Phase.CLOSED or self._parser is None:
+            return
+        self._receiving = True
+        for event in self._parser.feed(data):
+            self._apply(event)
+        self._receiving = False
+        stream = self._stream
+        if self._parser.unparsed or (stream is not None and stream.content.size):
+            self._advance()
+
+    def eof_received(self) -> bool | None:
+        """Finish what was asked for whole: a client may end sending and still read."""
+        self._half_closed = True
+        stream = self._stream
+        if stream is not None and self._phase is Phase.UPGRADED:
+            stream.receive_end([])
+            # This side is the other protocol's to end, unless it has, or TLS ends both at once.
+            if self.info.secure or stream.send_state is SendState.ENDED:
+                self.close()
+            return self._phase is Phase.UPGRADED
+        waits = stream is not None or (self._phase is Phase.IDLE and self._buffered())
+        if stream is not None and not stream.content.ended:
+            self._abandon(ConnectionClosed("the client closed in the middle of its request"))
+            waits = False
+        # asyncio cannot keep the sending half of a TLS connection.
+        if waits and not self.info.secure:
+            return True
+        self.close()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the exchange that was under way."""
+        super().connection_lost(exc)
+        self._phase = Phase.CLOSED
+        self._deadline.cancel()
+        self._abandon(ConnectionClosed("the client closed the connection"))
+
+    def resume_writing(self) -> None:
+        """Let writers go on, and begin what waited for the responses before it to leave."""
+        super().resume_writing()
+        self._advance()
+
+    # -- events ---------------------------------------------------------------------------------
+
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, HeadReceived):
+            self._open(event)
+        elif isinstance(event, ContentReceived):
+            self._receive_content(event.data)
+        elif isinstance(event, MessageComplete):
+            if self._stream is not None:
+                self._stream.content.end(event.trailers)
+                self._complete_request(self._stream)
+        elif isinstance(event, MessageFailed):
+            self._fail(event.error)
+        else:
+            assert_never(event)
+
+    def _advance(self) -> None:
+        """Begin the requests that wait in the parser, and watch over how much may wait."""
+        if self._parser is None or self._receiving:
+            return
+        for _ in range(_PIPELINE_BATCH):
+            if self._phase is not Phase.IDLE or self._write_gate.paused or not self._buffered():
+                break
+            self._receiving = True
+            for event in self._parser.resume():
+                self._apply(event)
+            self._receiving = False
+            if self._parser.started:
+                break
+        else:
+            self.loop.call_soon(self._advance)
+        if self._phase in (Phase.NEW, Phase.IDLE) and self._parser.started:
+            if self._half_closed:
+                self.close()
+                return
+            self._phase = Phase.HEAD
+            self._deadline.set(self._settings.header_timeout)
+        self._limit_reading()
+
+    def _open(self, event: HeadReceived) -> None:
+        self._phase = Phase.EXCHANGE
+        self._deadline.clear()
+        self._requests += 1
+        self._waited = 0.0
+        stream = self._stream = H1RequestStream(event, self, self._requests)
+        if event.has_content:
+            self._begin(self._requests, stream)
+            return
+        # Before the application looks: it has nothing to wait for.
+        stream.content.end([])
+        self._begin(self._requests, stream)
+        if stream is self._stream:
+            self._complete_request(stream)
+
+    def _receive_content(self, data: bytes) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        stream.receive_content(data)
+        if stream.send_state is not SendState.ENDED:
+            self._stop_waiting()
+        elif stream.content.received - self._discarded_from > self._settings.max_drain_bytes:
+            self._abandon(ConnectionClosed("too much unread content"))
+            self._linger()
+
+    def _complete_request(self, stream: H1RequestStream) -> None:
+        if self._waiting_since is not None:
+            self._stop_waiting()
+        stream.request_complete = True
+        if stream.handler is not None:
+            stream.handler.message_complete()
+        if stream.send_state is SendState.ENDED and stream is self._stream:
+            self._end_exchange(stream)
+
+    def _fail(self, error: RemoteProtocolError) -> None:
+        """Answer a fault of the client where that is still possible, and close."""
+        if self._phase in (Phase.LINGERING, Phase.CLOSED):
+            return
+        log.debug("%s: %s", self.info.client_name, error)
+        self._refuse(error, error.status)
+
+    # -- the stream's calls ---------------------------------------------------------------------
+
+    def write(self, buffers: list[bytes]) -> None:
+        """Send `buffers` in order; nothing happens when the connection is closing."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if len(buffers) == 1:
+            transport.write(buffers[0])
+        elif sum(map(len, buffers)) <= JOIN_BYTES:
+            transport.write(b"".join(buffers))
+        else:
+            transport.writelines(buffers)
+
+    @property
+    def writable(self) -> bool:
+        """Whether `drain` would return at once."""
+        return not self._write_gate.paused
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._unsent()
+
+    def may_persist(self) -> bool:
+        """Whether another request may follow on this connection (RFC 9112 9.3)."""
+        return not (
+            self._is_stopping()
+            or not self._settings.keep_alive_timeout
+            or (self._half_closed and not self._buffered())
+        )
+
+    def response_ended(self, stream: H1RequestStream) -> None:
+        """Go on to the next request, once the rest of this one is out of the way."""
+        if stream is not self._stream:
+            return
+        if self._phase is Phase.UPGRADED:
+            self._end_sending()
+            return
+        if stream.request_complete:
+            self._end_exchange(stream)
+            return
+        stream.content.discard()
+        if stream.content.ended:
+            return  # a request without content, answered before it was opened to the end
+        assert self._parser is not None  # noqa: S101  # there is a stream, so there was a head
+        left = self._parser.content_left
+        if not stream.writer.keep_alive or (left or 0) > self._settings.max_drain_bytes:
+            self._stream = None
+            self._finish(stream.stream_id)
+            self._linger()
+            return
+        self._discarded_from = stream.content.received
+        self._deadline.set(self._settings.content_timeout)
+
+    def upgraded(self, stream: H1RequestStream) -> None:
+        """Pass all bytes from here on to `stream` as its content."""
+        assert self._parser is not None  # noqa: S101  # there is a stream, so there was a head
+        self._phase = Phase.UPGRADED
+        self._deadline.clear()
+        stream.content.ended = self._half_closed
+        if rest := self._parser.take_unparsed():
+            stream.content.append(rest)
+
+    def close_upgraded(self, stream: H1RequestStream) -> None:
+        """Close when what was written has been sent."""
+        if stream is self._stream:
+            self.close()
+
+    def content_wanted(self, stream: H1RequestStream) -> None:
+        """Start to measure how long the application waits for content."""
+        if stream is not self._stream or self._waiting_since is not None:
+            return
+        self._waiting_since = self.context.clock()
+        seconds = self._settings.content_timeout
+        if rate := self._settings.min_content_rate:
+            # content_timeout is also the grace: what was received buys further time to wait.
+            seconds = min(seconds, seconds + stream.content.received / rate - self._waited)
+        self._deadline.set(seconds)
+
+    def content_consumed(self, size: int) -> None:
+        """Go on reading when reading was paused for too much unread content."""
+        if self._reading_paused:
+            self._limit_reading()
+
+    def give_up(self, stream: H1RequestStream, reason: ResetReason) -> None:
+        """End the exchange unfinished, by an error status if nothing was written yet."""
+        if stream is not self._stream:
+            return
+        self._refuse(StreamAborted(reason.value), refusal_of(reason))
+
+    def _stop_waiting(self) -> None:
+        if self._waiting_since is not None:
+            self._waited += self.context.clock() - self._waiting_since
+            self._waiting_since = None
+            self._deadline.clear()
+
+    # -- the end of an exchange -------------------------------------------------------------------
+
+    def _end_exchange(self, stream: H1RequestStream) -> None:
+        assert self._parser is not None  # noqa: S101  # there is a stream, so there was a head
+        self._stream = None
+        self._finish(stream.stream_id)
+        self._phase = Phase.IDLE
+        if not stream.writer.keep_alive or self._is_stopping():
+            if self._buffered():
+                self._linger()
+            else:
+                self.close()
+            return
+        self._unsent_before = 0
+        self._deadline.set(self._settings.keep_alive_timeout)
+        if not self._parser.unparsed:
+            self._parser.resume()
+            if self._half_closed:
+                self.close()
+        elif not self._receiving:
+            # In the application's call stack: the next exchange must not begin inside it.
+            self.loop.call_soon(self._advance)
+
+    def _end_sending(self) -> None:
+        """End this side of an upgraded connection, and the connection if the peer has ended too."""
+        transport = self.transport
+        if self._half_closed or transport is None or not transport.can_write_eof():
+            self.close()
+        elif not transport.is_closing():
+            transport.write_eof()
+
+    def _abandon(self, error: ServerError) -> None:
+        """End the exchange, if there is one, and tell the application why."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.receive_abort(error)
+            self._finish(stream.stream_id)
+
+    def _refuse(self, error: ServerError, status: int | None) -> None:
+        """End the exchange by an answer of `status` if nothing was written, and the connection."""
+        stream = self._stream
+        if stream is not None and stream.writer.framing is not None:
+            ended, framing = stream.send_state is SendState.ENDED, stream.writer.framing
+            self._abandon(error)
+            if ended:
+                self._linger()
+            else:
+                self._truncate(framing)
+            return
+        if stream is not None and status is not None:
+            stream.response = ResponseHead(status, [])
+        self._abandon(error)
+        if status is None:
+            self.close()
+            return
+        self.write(
+            refusal_response(
+                status,
+                request=None if stream is None else stream.head,
+                response_fields=self.context.response_fields,
+                advertise=self.info.secure,
+            )
+        )
+        self._linger()
+
+    def _truncate(self, framing: Framing) -> None:
+        """Close so that the client sees that the response is not whole."""
+        if framing in (Framing.CLOSE, Framing.UPGRADED) and self.transport is not None:
+            # The end of the connection is what ends this content: only a reset is none.
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.abort()
+        else:
+            self.close()
+
+    # -- the end of the connection --------------------------------------------------------------
+
+    def stop_accepting(self) -> None:
+        """Begin no further exchange: the response under way says `connection: close`."""
+        self._stopping = True
+        self._tell_going_away()
+        if self.transport is not None:
+            self.close_if_idle()
+
+    def close_if_idle(self) -> bool:
+        """Close the connection unless a request or its response is under way; True if closed."""
+        if self._phase in (Phase.NEW, Phase.IDLE) and not self._buffered():
+            self.close()
+        return self._phase is Phase.CLOSED
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close when what was written has been sent, or after `timeout` seconds."""
+        self._phase = Phase.CLOSED
+        self._deadline.cancel()
+        super().close(timeout)
+
+    def _linger(self) -> None:
+        """Close, but go on reading for a while so that the client can read the answer."""
+        transport = self.transport
+        if transport is None or self._phase in (Phase.LINGERING, Phase.CLOSED):
+            return
+        if self._half_closed or transport.is_closing():
+            self.close()
+            return
+        self._phase = Phase.LINGERING
+        self._deadline.set(_LINGER_SECONDS)
+        self._resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+
+    # -- time and memory ------------------------------------------------------------------------
+
+    def check_timeouts(self) -> None:
+        """Enforce the time limit of what is going on. Runs by itself when one may be over."""
+        if self._deadline.expired():
+            self._deadline.clear()
+            self._time_out()
+        self._deadline.rearm()
+
+    def _time_out(self) -> None:
+        match self._phase:
+            case Phase.HEAD:
+                self._fail(RequestTimeout("the head did not arrive within header_timeout"))
+            case Phase.EXCHANGE:
+                self._fail(RequestTimeout("the content did not arrive within content_timeout"))
+            case Phase.IDLE if 0 < self._unsent() != self._unsent_before:
+                # The last response is still on its way to a slow client.
+                self._unsent_before = self._unsent()
+                self._deadline.set(self._settings.send_timeout)
+            case Phase.NEW | Phase.IDLE | Phase.LINGERING:
+                self.close()
+            case Phase.UPGRADED | Phase.CLOSED:
+                pass
+            case _:
+                assert_never(self._phase)
+
+    def _limit_reading(self) -> None:
+        """Pause reading while too much waits to be parsed or to be read by the application."""
+        waiting = self._buffered()
+        if self._stream is not None:
+            waiting += self._stream.content.size
+        limit = self._settings.max_receive_buffer_bytes
+        if waiting > limit:
+            self._pause_reading()
+        elif self._reading_paused and waiting <= limit // 2:
+            self._resume_reading()
+
+    def _buffered(self) -> int:
+        return 0 if self._parser is None else len(self._parser.unparsed)
+
+    def _is_stopping(self) -> bool:
+        return self._stopping or (self.signal is not None and self.signal.stopped)

@@ -1,0 +1,49 @@
+"""The answers that the server gives by itself: a status, its phrase, and nothing to follow."""
+
+from typing import assert_never
+
+from tercel.h1.writer import ResponseWriter, reason_phrase
+from tercel.shared.errors import ResetReason
+from tercel.shared.messages import RequestHead, ResponseHead
+from tercel.shared.response_fields import ResponseFields
+
+# RFC 9110 10.2.1: a 405 has to list what is allowed; whatever the application takes, TRACE is not.
+_ALLOW = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+# Stands for a request whose head could not be read.
+_UNREADABLE = RequestHead(
+    method=b"GET", scheme=b"http", authority=b"", target=b"/", fields=[], http_version="1.1"
+)
+
+
+def refusal_of(reason: ResetReason) -> int | None:
+    """The status for an exchange that is given up before its response; None to close in silence."""
+    match reason:
+        case ResetReason.INTERNAL_ERROR:
+            return 500
+        case ResetReason.REQUEST_REJECTED | ResetReason.EXCESSIVE_LOAD:
+            return 503
+        case ResetReason.REQUEST_INCOMPLETE | ResetReason.MESSAGE_ERROR:
+            return 400
+        case ResetReason.NO_ERROR | ResetReason.REQUEST_CANCELLED:
+            return None
+        case _:
+            assert_never(reason)
+
+
+def refusal_response(
+    status: int,
+    *,
+    request: RequestHead | None,
+    response_fields: ResponseFields,
+    advertise: bool,
+) -> list[bytes]:
+    """A whole response that ends the connection; `request` is None when it could not be read."""
+    content = b"%d %b\n" % (status, reason_phrase(status).encode())
+    head = ResponseHead(status, [(b"content-type", b"text/plain; charset=utf-8")])
+    if status == 405:
+        head.fields.append((b"allow", _ALLOW))
+    writer = ResponseWriter(
+        request or _UNREADABLE, keep_alive=False, defaults=response_fields, advertise=advertise
+    )
+    return writer.whole(head, content)

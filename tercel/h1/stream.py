@@ -1,0 +1,188 @@
+"""H1RequestStream: one request and its response on an HTTP/1.1 connection.
+
+Turns the parts of a response into writes, one for head and content together where they come
+together. Knows its connection only as an `Owner`, and no parser.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from tercel.h1.events import HeadReceived
+from tercel.h1.writer import ResponseWriter
+from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.shared.content import ContentBuffer
+from tercel.shared.errors import ResetReason, StreamAborted
+from tercel.shared.messages import Fields, ResponseHead
+from tercel.shared.stream import RequestStream, SendState
+
+
+class Owner(Protocol):
+    """What an exchange needs of its connection."""
+
+    loop: asyncio.AbstractEventLoop
+    context: ServerContext
+    info: ConnectionInfo
+
+    def write(self, buffers: list[bytes]) -> None:
+        """Send `buffers` in order; nothing happens when the connection is closing."""
+
+    def may_persist(self) -> bool:
+        """Whether the connection has a use for another request."""
+
+    def response_ended(self, stream: Any) -> None:
+        """The response is whole."""
+
+    def content_wanted(self, stream: Any) -> None:
+        """The application waits for content."""
+
+    def upgraded(self, stream: Any) -> None:
+        """The connection is another protocol's from the next byte on."""
+
+    def close_upgraded(self, stream: Any) -> None:
+        """That protocol is done."""
+
+    def content_consumed(self, size: int) -> None:
+        """The application took `size` bytes of content."""
+
+    def give_up(self, stream: Any, reason: ResetReason) -> None:
+        """End the exchange unfinished."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether `drain` would return at once."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+
+    async def drain(self) -> None:
+        """Wait until more may be written."""
+
+
+class H1RequestStream(RequestStream):
+    """One exchange. `stream_id` counts the requests of the connection."""
+
+    __slots__ = ("_expect_continue", "_held", "_owner", "_writer", "request_complete", "stream_id")
+
+    def __init__(self, event: HeadReceived, owner: Owner, stream_id: int) -> None:
+        super().__init__(event.head, ContentBuffer(owner.content_consumed), owner.info)
+        self.stream_id = stream_id
+        self.request_complete = False
+        """The request is whole, and the handler knows."""
+        self._owner = owner
+        self._writer = ResponseWriter(
+            event.head,
+            keep_alive=event.keep_alive,
+            defaults=owner.context.response_fields,
+            advertise=owner.info.secure,
+        )
+        self._expect_continue = event.expect_continue
+        self._held: ResponseHead | None = None
+
+    @property
+    def writer(self) -> ResponseWriter:
+        """Says whether the head was written, how it is framed, and if the connection persists."""
+        return self._writer
+
+    def want_content(self) -> None:
+        """Send 100 Continue if the client waits for it (RFC 9110 10.1.1), and start the clock."""
+        if self.content.ended or self.aborted is not None:
+            return
+        if self._expect_continue:
+            self._expect_continue = False
+            # The final response would answer the expectation as well, and content that has come
+            # already shows that the client does not wait.
+            if self.send_state is SendState.HEAD and not self.content.received:
+                self._owner.write([self._writer.informational(100, [])])
+        self._owner.content_wanted(self)
+
+    def reset(self, reason: ResetReason) -> None:
+        """Give up the exchange: an error status if nothing was written, else the connection."""
+        self._owner.give_up(self, reason)
+
+    async def drain(self) -> None:
+        """Wait until more may be sent.
+
+        Raises StreamAborted when the peer is gone, or took nothing for `send_timeout` seconds.
+        """
+        if self.aborted is not None:
+            raise StreamAborted(str(self.aborted)) from self.aborted
+        await self._owner.drain()
+
+    # -- the wire -------------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """Whether `drain` would return at once."""
+        return self._owner.writable
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the connection that the kernel has not taken yet."""
+        return self._owner.unsent
+
+    def close_upgraded(self) -> None:
+        """End both sides of an upgraded exchange: close the connection after what was written."""
+        self._owner.close_upgraded(self)
+
+    def _write_informational(self, status: int, fields: Fields) -> None:
+        data = self._writer.informational(status, fields)
+        if data:
+            self._owner.write([data])
+
+    def _write_head(self, head: ResponseHead, end_stream: bool) -> None:
+        owner = self._owner
+        if end_stream:
+            owner.write([self._head_bytes(head, 0)])
+            owner.response_ended(self)
+        else:
+            # Most responses are one head and one piece of content: one write for both. A head
+            # without content must not wait longer than this turn of the loop.
+            self._held = head
+            owner.loop.call_soon(self._release_head)
+
+    def _write_response(self, head: ResponseHead, content: bytes) -> None:
+        self._decide_persistence()
+        self._owner.write(self._writer.whole(head, content))
+        self._owner.response_ended(self)
+
+    def _write_content(self, data: bytes, end_stream: bool) -> None:
+        buffers = []
+        if self._held is not None:
+            head, self._held = self._held, None
+            buffers.append(self._head_bytes(head, len(data) if end_stream else None))
+        buffers += self._writer.content(data)
+        if end_stream and (end := self._writer.end([])):
+            buffers.append(end)
+        if buffers:
+            self._owner.write(buffers)
+        if end_stream:
+            self._owner.response_ended(self)
+
+    def _write_trailers(self, fields: Fields) -> None:
+        self._release_head()
+        if end := self._writer.end(fields):
+            self._owner.write([end])
+        self._owner.response_ended(self)
+
+    def _write_upgrade(self, fields: Fields) -> None:
+        assert self.head.protocol is not None  # noqa: S101  # accept_upgrade has seen to it
+        self.response = ResponseHead(101, fields)
+        self._owner.write([self._writer.upgrade(self.head.protocol, fields)])
+        self._owner.upgraded(self)
+
+    def _release_head(self) -> None:
+        if self._held is not None and self.aborted is None:
+            head, self._held = self._held, None
+            self._owner.write([self._head_bytes(head, None)])
+
+    def _head_bytes(self, head: ResponseHead, content_length: int | None) -> bytes:
+        self._decide_persistence()
+        return self._writer.head(head, content_length)
+
+    def _decide_persistence(self) -> None:
+        # Without 100 Continue nobody knows whether the content will come (RFC 9110 10.1.1), so
+        # nobody knows where the next request would begin.
+        unanswered = self._expect_continue and not self.content.received
+        if unanswered or not self._owner.may_persist():
+            self._writer.keep_alive = False

@@ -1,0 +1,103 @@
+"""The grammar of request lines, field lines, Host and target (RFC 9112 2, 3, 5), stricter than
+llhttp's: each pattern is possessive, so none can backtrack.
+"""
+
+import re
+
+from tercel.shared.errors import (
+    FieldsTooLarge,
+    MalformedMessage,
+    RemoteProtocolError,
+    UnsupportedVersion,
+)
+from tercel.shared.messages import Fields
+from tercel.shared.settings import Settings
+
+# RFC 9114 4.2.2: what each field counts besides its name and value; the limits are the same for
+# every HTTP version.
+FIELD_OVERHEAD_BYTES = 32
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+# RFC 9110 5.5: no control characters but HTAB; so neither NUL nor a CR or LF of its own.
+_VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"
+# RFC 9112 3: single spaces; the target has neither blanks nor a fragment (RFC 9112 3.2).
+_REQUEST_LINE = rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/(1\.[01])\r\n"
+
+# RFC 9112 5.1: no white space before the colon; 5.2: no line folding, as no line begins with it.
+HEAD = re.compile(_REQUEST_LINE + rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n")
+REQUEST_LINE = re.compile(_REQUEST_LINE)
+METHOD_AND_PATH = re.compile(rb"(" + _TOKEN + rb") (/[\x21\x22\x24-\x7e]*+)")
+_FIELD_LINES = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+")
+_FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")\r\n")
+
+# What no continuation can make valid in a section whose end has not arrived: waiting for it would
+# turn a fault into a time-out.
+UNFINISHED_FAULT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
+_LATER_VERSION = re.compile(rb"[^ \r\n]++ [^ \r\n]++ HTTP/[23](?:\.[0-9])?+\r\n")
+
+# RFC 3986 3.2.2 and 3.2.3 without userinfo, which RFC 9110 4.2.4 forbids; not empty, because the
+# URI of an http request is not valid without a host (RFC 9110 4.2.1).
+_AUTHORITY = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]{2,}+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++)(?::[0-9]{0,5}+)?+"
+)
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?+://([^/?]*+)(.*+)")
+
+_LIST_OF_CODINGS = re.compile(
+    _TOKEN + rb"(?:[ \t]*+;[^,]++)?+(?:[ \t]*+,[ \t]*+" + _TOKEN + rb"(?:[ \t]*+;[^,]++)?+)*+"
+)
+
+
+def head_fault(head: bytes) -> RemoteProtocolError:
+    """Say what is wrong with a header section that `HEAD` does not match."""
+    if REQUEST_LINE.match(head):
+        return MalformedMessage("malformed field line")
+    if _LATER_VERSION.match(head):
+        return UnsupportedVersion("this is HTTP/1.1; no later version without TLS and ALPN")
+    return MalformedMessage("malformed request line")
+
+
+def field_section(lines: bytes, settings: Settings) -> Fields:
+    """The fields of a whole section, each line with its CRLF.
+
+    Raises MalformedMessage and FieldsTooLarge.
+    """
+    if lines.count(b"\n") > settings.max_fields:
+        raise FieldsTooLarge(f"more than {settings.max_fields} field lines")
+    if not _FIELD_LINES.fullmatch(lines):
+        raise MalformedMessage("malformed field line")
+    fields = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD_LINE.findall(lines)]
+    check_section_size(fields, settings)
+    return fields
+
+
+def check_section_size(fields: Fields, settings: Settings) -> None:
+    """Raise FieldsTooLarge when `fields` are over `max_field_section_bytes`."""
+    size = sum(FIELD_OVERHEAD_BYTES + len(name) + len(value) for name, value in fields)
+    if size > settings.max_field_section_bytes:
+        raise FieldsTooLarge(
+            f"field section of {size} bytes, {settings.max_field_section_bytes} are allowed"
+        )
+
+
+def is_authority(value: bytes) -> bool:
+    """Whether `value` is a host and perhaps a port (RFC 9110 7.2)."""
+    return _AUTHORITY.fullmatch(value) is not None
+
+
+def is_list_of_codings(value: bytes) -> bool:
+    """Whether a Transfer-Encoding is well formed (RFC 9112 6.1), known or not."""
+    return _LIST_OF_CODINGS.fullmatch(value) is not None
+
+
+def split_absolute(target: bytes, method: bytes) -> tuple[bytes, bytes]:
+    """The authority of a target in absolute-form, and the rest as origin-form (RFC 9112 3.2.2).
+
+    Raises MalformedMessage for anything else than an http or https URI with a host.
+    """
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None or not is_authority(match[1]):
+        raise MalformedMessage("the target is neither a path nor a valid http URI")
+    authority, rest = match.groups()
+    if not rest and method == b"OPTIONS":
+        return authority, b"*"  # RFC 9112 3.2.4
+    return authority, rest if rest.startswith(b"/") else b"/" + rest

@@ -1,0 +1,212 @@
+"""The sans-I/O writer of HTTP/1.1 responses: heads and content -> bytes.
+
+Decides the framing of a response once and is the only code that knows how content is chunked for
+sending. The order of a response's parts and its promised length are `RequestStream`'s.
+"""
+
+from enum import Enum, auto
+from http import HTTPStatus
+
+from tercel.shared.messages import BODILESS_STATUS, Field, Fields, RequestHead, ResponseHead
+from tercel.shared.response_fields import ResponseFields
+
+
+class Framing(Enum):
+    """How the client learns where the content ends (RFC 9112 6.3)."""
+
+    NONE = auto()
+    """There is no content: HEAD, 204, 304."""
+    LENGTH = auto()
+    CHUNKED = auto()
+    CLOSE = auto()
+    """By the end of the connection: HTTP/1.0, and what is another protocol after 101."""
+    UPGRADED = auto()
+    """It is another protocol's bytes, after 101."""
+
+
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
+    for status in HTTPStatus
+}
+
+# RFC 9110 7.6.1, RFC 9112 6.1, 9.6: about the connection, so the server's to write.
+_CONNECTION_FIELDS = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding")
+)
+_REWRITTEN = _CONNECTION_FIELDS | {b"content-length", b"upgrade"}
+_DEFAULTED = frozenset((b"date", b"server", b"alt-svc"))
+_NOT_PLAIN = _REWRITTEN | _DEFAULTED
+
+_LAST_CHUNK = b"0\r\n\r\n"
+_CLOSE = b"connection: close\r\n\r\n"
+
+# Up to this size one write of joined buffers is cheaper than several buffers.
+JOIN_BYTES = 65_536
+
+
+def reason_phrase(status: int) -> str:
+    """The phrase of a status line; empty for a status without a name."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+class ResponseWriter:
+    """Writes the response to one request.
+
+    `defaults` are the fields that the server adds, alt-svc among them with `advertise`.
+    """
+
+    __slots__ = ("_advertise", "_defaults", "_http_10", "_request", "framing", "keep_alive")
+
+    def __init__(
+        self,
+        request: RequestHead,
+        *,
+        keep_alive: bool,
+        defaults: ResponseFields,
+        advertise: bool = False,
+    ) -> None:
+        self._request = request
+        self._defaults = defaults
+        self._advertise = advertise
+        self._http_10 = request.http_version == "1.0"
+        self.framing: Framing | None = None
+        """None until the head is written."""
+        self.keep_alive = keep_alive
+        """Whether the connection may persist after this response; final once the head is
+        written."""
+
+    def informational(self, status: int, fields: Fields) -> bytes:
+        """An interim response (RFC 9110 15.2); b"" for an HTTP/1.0 client, which knows none."""
+        if self._http_10:
+            return b""
+        parts = [_status_line(status)]
+        _append_fields(parts, [line for line in fields if line[0] not in _REWRITTEN])
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def upgrade(self, protocol: bytes, fields: Fields) -> bytes:
+        """101 Switching Protocols (RFC 9110 15.2.2); what follows is `protocol`'s."""
+        self.framing = Framing.UPGRADED
+        self.keep_alive = False
+        parts = [_status_line(101), b"connection: upgrade\r\nupgrade: %b\r\n" % protocol]
+        _append_fields(parts, [line for line in fields if line[0] not in _REWRITTEN])
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def head(self, response: ResponseHead, content_length: int | None = None) -> bytes:
+        """The head of the final response. `content_length` is that of its content, where known.
+
+        The content-length of the response itself goes before it: a HEAD response has one too.
+        """
+        return b"".join(self._head_parts(response, content_length))
+
+    def whole(self, response: ResponseHead, content: bytes) -> list[bytes]:
+        """A response with all its content as buffers to be sent in order."""
+        parts = self._head_parts(response, len(content))
+        if self.framing is Framing.NONE or not content:
+            return [b"".join(parts)]
+        if len(content) > JOIN_BYTES:
+            return [b"".join(parts), content]
+        parts.append(content)
+        return [b"".join(parts)]
+
+    def content(self, data: bytes) -> list[bytes]:
+        """The next content as buffers to be sent in order; none for b""."""
+        if not data or self.framing is Framing.NONE:
+            return []
+        if self.framing is Framing.CHUNKED:
+            return [b"%x\r\n" % len(data), data, b"\r\n"]
+        return [data]
+
+    def end(self, trailers: Fields) -> bytes:
+        """What ends the content.
+
+        Trailers are dropped unless the content is chunked and the client said that it takes them
+        (RFC 9110 6.5.1, 10.1.4).
+        """
+        if self.framing is not Framing.CHUNKED:
+            return b""
+        if not trailers or not self._takes_trailers():
+            return _LAST_CHUNK
+        parts = [b"0\r\n"]
+        _append_fields(parts, trailers)
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def _head_parts(self, response: ResponseHead, known_length: int | None) -> list[bytes]:
+        parts = [_STATUS_LINES.get(response.status) or _status_line(response.status)]
+        length: bytes | None = None
+        upgrade = False
+        own: Fields = []
+        for line in response.fields:
+            name = line[0]
+            if name not in _NOT_PLAIN:
+                parts.append(b"%b: %b\r\n" % line)
+            elif name == b"content-length":
+                length = line[1] if length is None else length
+            elif name == b"upgrade":
+                # It stays, but Connection has to name it (RFC 9110 7.8).
+                parts.append(b"%b: %b\r\n" % line)
+                upgrade = True
+            elif name in _DEFAULTED:
+                own.append(line)
+            elif name == b"connection" and _names_close(line[1]):
+                self.keep_alive = False
+        if own:
+            self._defaults.complete(own, advertise=self._advertise)
+            _append_fields(parts, own)
+        else:
+            parts.append(self._defaults.lines(advertise=self._advertise))
+        if length is None and known_length is not None:
+            length = b"%d" % known_length if self._may_have_content(response.status) else None
+        parts.append(self._frame(response.status, length))
+        if not self.keep_alive:
+            parts.append(b"connection: upgrade, close\r\n\r\n" if upgrade else _CLOSE)
+        elif upgrade:
+            parts.append(b"connection: upgrade\r\n\r\n")
+        else:
+            parts.append(b"connection: keep-alive\r\n\r\n" if self._http_10 else b"\r\n")
+        return parts
+
+    def _may_have_content(self, status: int) -> bool:
+        return status not in BODILESS_STATUS and self._request.method != b"HEAD"
+
+    def _frame(self, status: int, length: bytes | None) -> bytes:
+        """Decide the framing; the field that tells of it."""
+        if not self._may_have_content(status):
+            self.framing = Framing.NONE
+            # RFC 9110 8.6: never in a 204; elsewhere it tells what a GET would have brought.
+            if length is None or status == 204:
+                return b""
+            return b"content-length: %b\r\n" % length
+        if length is not None:
+            self.framing = Framing.LENGTH
+            return b"content-length: %b\r\n" % length
+        if self._http_10:
+            self.framing = Framing.CLOSE
+            self.keep_alive = False
+            return b""
+        self.framing = Framing.CHUNKED
+        return b"transfer-encoding: chunked\r\n"
+
+    def _takes_trailers(self) -> bool:
+        for name, value in self._request.fields:
+            if name == b"te" and b"trailers" in value.lower().replace(b" ", b"").split(b","):
+                return True
+        return False
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def _append_fields(parts: list[bytes], fields: list[Field]) -> None:
+    for line in fields:
+        parts.append(b"%b: %b\r\n" % line)
+
+
+def _names_close(value: bytes) -> bool:
+    return any(option.strip(b" \t") == b"close" for option in value.lower().split(b","))
