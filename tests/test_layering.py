@@ -32,6 +32,7 @@ HEIGHTS = {
     "tercel.shared.response_fields": 2,
     "tercel.shared.stream": 2,
     "tercel.shared.tasks": 2,
+    "tercel.shared.upgrade": 2,
     "tercel.certs": 1,
     "tercel.options": 1,
     "tercel.shared.errors": 1,

@@ -17,6 +17,7 @@ from aioquic.quic.connection import (
     QuicReceiveContext,
     stream_is_unidirectional,
 )
+from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
@@ -106,6 +107,13 @@ class QuicServerConnection(QuicConnection):
             return max(unsent, self._max_unsent + 1)
         return unsent
 
+    def progress(self, stream_id: int) -> int:
+        """A number that grows whenever the peer takes or acknowledges something of this stream."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return 0
+        return int(stream.sender.highest_offset + stream.sender._buffer_start)
+
     def can_send(self, stream_id: int) -> bool:
         """Whether the sending part of the stream is open: not ended, not reset, not stopped."""
         stream = self._streams.get(stream_id)
@@ -144,9 +152,23 @@ class QuicServerConnection(QuicConnection):
         return bool(self._state != QuicConnectionState.FIRSTFLIGHT)
 
     @property
+    def close_event(self) -> ConnectionTerminated | None:
+        """Why the connection closes, as soon as either side has said so (RFC 9000 10.2).
+
+        The event itself comes only when the closing or draining period is over.
+        """
+        return self._close_event
+
+    @property
     def version(self) -> int | None:
         """The QUIC version in use, None before the first packet."""
         return self._version
+
+    @property
+    def cipher_suite(self) -> int | None:
+        """The number of the cipher suite (RFC 8446 B.4), None before the handshake has chosen it."""
+        schedule = self.tls.key_schedule
+        return None if schedule is None else int(schedule.cipher_suite)
 
     # -- aioquic's limits, moved by consumption -----------------------------------------------
 

@@ -40,6 +40,8 @@ log = logging.getLogger("tercel.quic")
 # within a few milliseconds.
 _BATCH = 64
 _CID_BYTES = 8
+# RFC 9000 7.2: what a client makes up to send its first Initial to is at least this long.
+_LEAST_CLIENT_CID_BYTES = 8
 # A refusal is worth a line in the log, a flood of them is not.
 _REPORT_INTERVAL_SECONDS = 10.0
 
@@ -176,10 +178,16 @@ class QuicEndpoint(Listener):
         for data, path in sock.receive(_BATCH):
             connection = self._route(data, path)
             if connection is not None:
-                connection.receive_datagram(data, path, now)
                 touched[connection] = None
+                try:
+                    connection.receive_datagram(data, path, now)
+                except Exception:
+                    self._close_faulty(connection)
         for connection in touched:
-            connection.process_events()
+            try:
+                connection.process_events()
+            except Exception:
+                self._close_faulty(connection)
             if connection in self._half_open:
                 self._settle(connection)
             # Applications that just became ready run before this flush, so that their responses
@@ -187,10 +195,19 @@ class QuicEndpoint(Listener):
             if not connection.terminated:
                 self.flush_soon(connection)
 
+    def _close_faulty(self, connection: Http3Protocol) -> None:
+        # A defect that one connection meets must not cost the others their turn.
+        log.exception("%s: internal error", connection.info.client_name)
+        connection.close(ErrorCode.INTERNAL_ERROR, "internal error")
+
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, {}
         for connection in connections:
-            connection.transmit()
+            try:
+                connection.transmit()
+            except Exception:
+                self._close_faulty(connection)
+                connection.abandon()
 
     def _route(self, data: bytes, path: Path) -> Http3Protocol | None:
         if not data:
@@ -217,6 +234,8 @@ class QuicEndpoint(Listener):
             self._negotiate_version(data, path)
             return None
         if header.packet_type is not QuicPacketType.INITIAL or not self._accepting:
+            return None
+        if len(header.destination_cid) < _LEAST_CLIENT_CID_BYTES:
             return None
         return self._accept(header, path)
 

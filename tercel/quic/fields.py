@@ -84,6 +84,16 @@ def trailers(section: Fields) -> Fields:
     return [line for line in section if line[0] not in (b"content-length", b"host", b"te")]
 
 
+def sendable(section: Fields) -> Fields:
+    """`section` without what means something for an HTTP/1.1 connection only.
+
+    An application may not know which version it answers; RFC 9114 4.2 forbids these here.
+    """
+    if any(line[0] in _CONNECTION_SPECIFIC for line in section):
+        return [line for line in section if line[0] not in _CONNECTION_SPECIFIC]
+    return section
+
+
 def _take_pseudo(pseudo: dict[bytes, bytes], name: bytes, value: bytes, *, late: bool) -> None:
     if name not in _REQUEST_PSEUDO:
         raise MalformedMessage(f"unknown pseudo-header field {name!r}")
@@ -130,8 +140,9 @@ def _assemble(pseudo: dict[bytes, bytes], fields: Fields, host: bytes | None) ->
     protocol = pseudo.get(b":protocol")
     scheme = pseudo.get(b":scheme")
     path = pseudo.get(b":path")
-    if protocol is not None and method != b"CONNECT":
-        raise MalformedMessage(":protocol without CONNECT")  # RFC 8441 4
+    # RFC 8441 4: only with CONNECT, and the name of a protocol.
+    if protocol is not None and (method != b"CONNECT" or not is_token(protocol)):
+        raise MalformedMessage(":protocol without CONNECT, or no token")
     if method == b"CONNECT" and protocol is None:
         # RFC 9114 4.4: only the authority, as the target of the tunnel.
         if scheme is not None or path is not None:

@@ -13,6 +13,7 @@ from aioquic.buffer import encode_uint_var
 from tercel.quic.connection import QuicServerConnection
 from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.fields import check_section_size
+from tercel.quic.qpack import has_more_lines
 from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, RemoteProtocolError
 from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
@@ -36,6 +37,8 @@ QPACK_BLOCKED_STREAMS = 0x07
 _RESERVED_SETTINGS = frozenset((0x00, 0x02, 0x03, 0x04, 0x05))
 _TABLE_CAPACITY_BYTES = 4096
 _BLOCKED_STREAMS = 16
+# Legal (RFC 9204 4.5), for trailers for instance, but ls-qpack takes it for a broken one.
+_EMPTY_SECTION = b"\0\0"
 
 # Unidirectional stream types (RFC 9114 6.2).
 _CONTROL_STREAM = 0x00
@@ -114,10 +117,12 @@ class H3Connection:
         # Without a dynamic table a section encodes to the same bytes on every connection, needs
         # no acknowledgement and never waits for another stream.
         self._encoder = pylsqpack.Encoder()
+        self._table_in_use = False
         self._requests: dict[int, _RequestFrames] = {}
         self._uni: dict[int, tuple[int | None, bytes]] = {}
         self._critical: dict[int, int] = {}
         self._ignored_left: dict[int, int] = {}
+        self._announced_ids: dict[int, int] = {}
         self.peer_settings: dict[int, int] | None = None
         """The client's SETTINGS, None until they have come."""
         self.next_request_id = 0
@@ -190,17 +195,16 @@ class H3Connection:
     def discard(self, stream_id: int) -> None:
         """Drop, and give credit for, all that still comes on a request stream."""
         frames = self._requests.get(stream_id)
-        if frames is None or frames.ended:
-            self.forget(stream_id)
-        else:
-            self._cancel_blocked(stream_id, frames)
-            frames.discarding = True
+        if frames is not None:
+            self._abandon(stream_id, frames)
+            if frames.ended:
+                del self._requests[stream_id]
 
     def forget(self, stream_id: int) -> None:
         """Nothing comes on a request stream any more."""
         frames = self._requests.pop(stream_id, None)
         if frames is not None:
-            self._cancel_blocked(stream_id, frames)
+            self._abandon(stream_id, frames)
 
     # -- request streams ------------------------------------------------------------------------
 
@@ -225,7 +229,7 @@ class H3Connection:
             except RemoteProtocolError as error:
                 if isinstance(error, H3ConnectionError):
                     raise
-                frames.discarding = True
+                self._abandon(stream_id, frames)
                 content_size = 0
                 events[:] = [MessageFailed(stream_id, error)]
         uncredited = content_size + (len(frames.buffer) if frames.blocked else 0)
@@ -326,6 +330,11 @@ class H3Connection:
 
     def _decode(self, stream_id: int, frames: _RequestFrames, section: bytes) -> Fields | None:
         """Decode a section; None when it has to wait for the encoder stream."""
+        if section == _EMPTY_SECTION:
+            return []
+        # A section of n bytes has at most n lines: most are too short to be looked through.
+        if len(section) > self._max_fields and has_more_lines(section, self._max_fields):
+            raise FieldsTooLarge(f"over {self._max_fields} field lines")
         try:
             instructions, fields = self._decoder.feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:
@@ -336,10 +345,11 @@ class H3Connection:
                 ErrorCode.QPACK_DECOMPRESSION_FAILED, "undecodable field section"
             ) from error
         if instructions:
-            self._quic.send_stream_data(self._decoder_id, instructions)
+            self._send_instructions(instructions)
         return fields
 
     def _receive_encoder_instructions(self, data: bytes) -> list[H3Event]:
+        self._table_in_use = True
         try:
             unblocked = self._decoder.feed_encoder(data)
         except pylsqpack.EncoderStreamError as error:
@@ -348,9 +358,7 @@ class H3Connection:
             ) from error
         events: list[H3Event] = []
         for stream_id in unblocked:
-            frames = self._requests.get(stream_id)
-            if frames is not None and frames.blocked:
-                events.extend(self._resume(stream_id, frames))
+            events.extend(self._resume(stream_id, self._requests[stream_id]))
         return events
 
     def _resume(self, stream_id: int, frames: _RequestFrames) -> list[H3Event]:
@@ -360,27 +368,36 @@ class H3Connection:
             raise H3ConnectionError(
                 ErrorCode.QPACK_DECOMPRESSION_FAILED, "undecodable field section"
             ) from error
-        if instructions:
-            self._quic.send_stream_data(self._decoder_id, instructions)
+        self._send_instructions(instructions)
         frames.blocked = False
         waiting, frames.buffer = frames.buffer, b""
         events: list[H3Event] = []
         try:
             events.append(self._section_event(stream_id, frames, fields))
         except FieldsTooLarge as error:
-            frames.discarding = True
+            self._abandon(stream_id, frames)
             events.append(MessageFailed(stream_id, error))
         rest: list[H3Event] = []
         self._receive_request(stream_id, frames, waiting, frames.ended, rest)
         return events + rest
 
-    def _cancel_blocked(self, stream_id: int, frames: _RequestFrames) -> None:
+    def _abandon(self, stream_id: int, frames: _RequestFrames) -> None:
+        """Read no more of a request stream, and give credit for what waits to be parsed."""
+        if frames.discarding:
+            return
+        frames.discarding = True
         if frames.blocked:
-            # RFC 9204 4.4.2: the encoder must not wait for a section nobody will read.
             frames.blocked = False
             self._quic.grant(stream_id, len(frames.buffer))
-            frames.buffer = b""
-            self._quic.send_stream_data(self._decoder_id, self._decoder.cancel_stream(stream_id))
+        frames.buffer = b""
+        if self._table_in_use:
+            # RFC 9204 4.4.2: the encoder must not wait for sections that nobody will read.
+            self._send_instructions(self._decoder.cancel_stream(stream_id))
+
+    def _send_instructions(self, data: bytes) -> None:
+        # A peer that stops this stream ends the connection, but that event may still be queued.
+        if self._quic.can_send(self._decoder_id):
+            self._quic.send_stream_data(self._decoder_id, data)
 
     # -- unidirectional streams ---------------------------------------------------------------
 
@@ -390,7 +407,10 @@ class H3Connection:
         if stream_type is None:
             header = read_varint(data, 0)
             if header is None:
-                self._uni[stream_id] = (None, data)
+                if ended:  # RFC 9114 6.2: it may end before it has said its type
+                    self._uni.pop(stream_id, None)
+                else:
+                    self._uni[stream_id] = (None, data)
                 return []
             stream_type, position = header
             data = data[position:]
@@ -470,6 +490,11 @@ class H3Connection:
             raise H3ConnectionError(ErrorCode.FRAME_ERROR, f"bad frame 0x{frame_type:x}")
         if frame_type == CANCEL_PUSH:
             raise H3ConnectionError(ErrorCode.ID_ERROR, "CANCEL_PUSH of a push never promised")
+        # RFC 9114 5.2, 7.2.7: GOAWAY never names a larger ID, MAX_PUSH_ID never a smaller one.
+        known = self._announced_ids.setdefault(frame_type, value[0])
+        if value[0] > known if frame_type == GOAWAY else value[0] < known:
+            raise H3ConnectionError(ErrorCode.ID_ERROR, f"frame 0x{frame_type:x} goes back")
+        self._announced_ids[frame_type] = value[0]
 
     def _open_uni(self, stream_type: int) -> int:
         stream_id: int = self._quic.get_next_available_stream_id(is_unidirectional=True)

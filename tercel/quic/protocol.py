@@ -17,11 +17,13 @@ from tercel.quic.stream import H3RequestStream, refusal
 from tercel.shared.connection import ConnectionInfo, HttpProtocolMixin, ServerContext
 from tercel.shared.errors import (
     ConnectionClosed,
+    ContentTooLarge,
     ExpectationFailed,
     MethodNotAllowed,
     NotImplementedByServer,
     RemoteProtocolError,
     StreamAborted,
+    TargetTooLong,
 )
 from tercel.shared.messages import ResponseHead, field_value
 from tercel.shared.stream import SendState
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("tercel.quic")
 
 H3_ALPN = "h3"
+
+# RFC 9001 4.2: no version before it.
+_TLS_1_3 = 0x0304
 
 
 class ConnectionProtocol:
@@ -73,6 +78,10 @@ class ConnectionProtocol:
                 self.quic_event_received(event)
                 if isinstance(event, events.ConnectionTerminated):
                     self._terminate()
+        closing = self.quic.close_event
+        if closing is not None and not self.terminated:
+            # Told now, not when the closing period is over: nothing will be delivered any more.
+            self.quic_event_received(closing)
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
         """Handle one QUIC event."""
@@ -149,6 +158,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._written = False
         self._stopping = False
         self._rejected_from: int | None = None
+        self._failed = False
 
     # -- what it is -------------------------------------------------------------------------------
 
@@ -169,6 +179,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
         """Handle one QUIC event; a fault of the peer closes the connection with its code."""
+        if self._failed:
+            return
         try:
             if isinstance(event, events.StreamDataReceived):
                 self._stream_data_received(event)
@@ -180,8 +192,11 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
                 self._http = H3Connection(self.quic, self.context.settings)
                 if self._stopping:
                     self.stop_accepting()
+            elif isinstance(event, events.HandshakeCompleted):
+                self.info.tls = _tls_extension(self.quic)
             elif isinstance(event, events.ConnectionTerminated):
-                self._connection_terminated(event)
+                reason = event.reason_phrase or code_name(event.error_code)
+                self._connection_terminated(ConnectionClosed(reason))
         except H3ConnectionError as error:
             log.info(
                 "%s: closing the connection with %s: %s",
@@ -190,6 +205,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
                 error,
             )
             self.close(error.code, str(error))
+            self._connection_terminated(ConnectionClosed(str(error)))
+            self._failed = True
 
     def _stream_data_received(self, event: events.StreamDataReceived) -> None:
         if self._http is None:
@@ -215,6 +232,9 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
                 return
             stream = self.streams.get(event.stream_id)
             if not isinstance(stream, H3RequestStream):
+                if isinstance(event, ContentReceived):
+                    # Its exchange has ended since the datagram arrived: nobody will take it.
+                    self.quic.grant(event.stream_id, len(event.data))
                 return
             if isinstance(event, ContentReceived):
                 stream.accept_content(event.data)
@@ -229,6 +249,10 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def _open(self, event: SectionReceived) -> None:
         head, content_length = fields.request_head(event.fields)
+        if not self.quic.can_send(event.stream_id):
+            # The client stopped the response before the request came (RFC 9000 3.5).
+            self._close_receiving(event.stream_id, event.ended, ErrorCode.REQUEST_CANCELLED)
+            return
         stream = H3RequestStream(self, event.stream_id, head, content_length)
         try:
             self._check_served(stream, content_length)
@@ -247,10 +271,15 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def _check_served(self, stream: H3RequestStream, content_length: int | None) -> None:
         head = stream.head
-        if head.method == b"CONNECT":
+        if head.method == b"CONNECT" and head.protocol != b"websocket":
             raise NotImplementedByServer("CONNECT is not served")
         if head.method == b"TRACE":
             raise MethodNotAllowed("TRACE is not served")
+        if len(head.target) > self.context.settings.max_target_bytes:
+            raise TargetTooLong("the request target is over max_target_bytes")
+        limit = self.context.settings.max_content_bytes
+        if limit and (content_length or 0) > limit:
+            raise ContentTooLarge(f"{content_length} bytes of content, {limit} are allowed")
         expect = field_value(head.fields, b"expect")
         if expect is not None and expect.lower() != b"100-continue":
             raise ExpectationFailed("only 100-continue is understood")
@@ -259,11 +288,15 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         if self._http is None:
             return
         self._http.receive_reset(event.stream_id)
-        self.quic.release(event.stream_id)
         stream = self.streams.get(event.stream_id)
         if isinstance(stream, H3RequestStream):
             error = StreamAborted(f"the client reset the request: {code_name(event.error_code)}")
             self.abort_stream(stream, error, ErrorCode.REQUEST_CANCELLED)
+        elif self.quic.can_send(event.stream_id):
+            # No request ever came of it; the stream lasts until this side has ended, too.
+            self.quic.reset_stream(event.stream_id, ErrorCode.REQUEST_CANCELLED)
+        # Last: what was received and not read has given its credit back by now.
+        self.quic.release(event.stream_id)
 
     def _stop_sending_received(self, event: events.StopSendingReceived) -> None:
         if self._http is None:
@@ -274,8 +307,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             error = StreamAborted(f"the client stopped reading: {code_name(event.error_code)}")
             self.abort_stream(stream, error, ErrorCode.REQUEST_CANCELLED)
 
-    def _connection_terminated(self, event: events.ConnectionTerminated) -> None:
-        error = ConnectionClosed(event.reason_phrase or code_name(event.error_code))
+    def _connection_terminated(self, error: ConnectionClosed) -> None:
         for stream_id, stream in list(self.streams.items()):
             if isinstance(stream, H3RequestStream):
                 stream.close_gate(error)
@@ -350,7 +382,9 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             return  # stopped by the peer in this very batch; the abort is on its way
         self._written = True
         self.quic.send_stream_data(stream.stream_id, data, end_stream)
-        if end_stream:
+        if end_stream and stream.upgraded is not None:
+            self._finish_if_ended(stream)  # the peer may still have something to say
+        elif end_stream:
             if not stream.content.ended:
                 # RFC 9114 4.1: the response is complete, so the rest of the request is not needed.
                 self._close_receiving(stream.stream_id, False, ErrorCode.NO_ERROR)
@@ -360,6 +394,13 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         elif stream.update_gate():
             self._gated.add(stream)
         self.endpoint.flush_soon(self)
+
+    def finish_upgraded(self, stream: H3RequestStream) -> None:
+        """Read nothing more of an upgraded exchange whose own side has ended."""
+        self._close_receiving(stream.stream_id, stream.content.ended, ErrorCode.NO_ERROR)
+        stream.content.discard()
+        self._gated.discard(stream)
+        self._finish(stream.stream_id)
 
     def flush_soon(self, stream: H3RequestStream) -> None:
         """Write the held head of `stream` at the end of this turn of the loop."""
@@ -390,7 +431,11 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def stop_accepting(self) -> None:
         """Send GOAWAY: requests not seen yet are rejected, the others go on (RFC 9114 5.2)."""
+        if not self._stopping:
+            self._tell_going_away()
         self._stopping = True
+        if self.quic.close_event is not None:
+            return
         if self._http is not None and self._rejected_from is None:
             self._rejected_from = self._http.next_request_id
             self._http.send_goaway()
@@ -406,3 +451,15 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self.quic.stop(stream_id, ErrorCode.REQUEST_REJECTED)
             self.quic.reset_stream(stream_id, ErrorCode.REQUEST_REJECTED)
             self.endpoint.flush_soon(self)
+
+
+def _tls_extension(quic: QuicServerConnection) -> dict[str, Any]:
+    """The ASGI `tls` extension (0.2). Certificates are not asked of clients."""
+    return {
+        "server_cert": None,
+        "client_cert_chain": [],
+        "client_cert_name": None,
+        "client_cert_error": None,
+        "tls_version": _TLS_1_3,
+        "cipher_suite": quic.cipher_suite,
+    }

@@ -1,11 +1,14 @@
 """One HTTP/3 exchange: a request stream (RFC 9114 4.1) as applications see it."""
 
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aioquic.buffer import encode_uint_var
 
 from tercel.quic import h3
 from tercel.quic.errors import ErrorCode, reset_code
+from tercel.quic.fields import sendable
 from tercel.shared.content import ContentBuffer
 from tercel.shared.errors import (
     ContentTooLarge,
@@ -13,6 +16,7 @@ from tercel.shared.errors import (
     RemoteProtocolError,
     ResetReason,
     StreamAborted,
+    TargetTooLong,
 )
 from tercel.shared.flow import WriteGate
 from tercel.shared.messages import Fields, RequestHead, ResponseHead, field_value
@@ -34,7 +38,8 @@ class H3RequestStream(RequestStream):
         head: RequestHead,
         content_length: int | None,
     ) -> None:
-        super().__init__(head, ContentBuffer(self._consumed), protocol.info)
+        grant = partial(protocol.grant, stream_id)
+        super().__init__(head, ContentBuffer(grant), protocol.info)
         settings = protocol.context.settings
         self.stream_id = stream_id
         self._protocol = protocol
@@ -55,12 +60,29 @@ class H3RequestStream(RequestStream):
                 self._write_informational(100, [])
 
     async def drain(self) -> None:
-        if self._gate.paused and not await self._gate.wait(
-            self._protocol.context.settings.send_timeout
-        ):
+        timeout = self._protocol.context.settings.send_timeout
+        while self._gate.paused:
+            taken = self._protocol.quic.progress(self.stream_id)
+            if await self._gate.wait(timeout):
+                return
+            if self._protocol.quic.progress(self.stream_id) > taken:
+                continue  # slow, but not stalled
             error = StreamAborted("the client took nothing of the response in its time")
             self._protocol.abort_stream(self, error, ErrorCode.REQUEST_CANCELLED)
             raise error
+
+    @property
+    def writable(self) -> bool:
+        return not self._gate.paused
+
+    @property
+    def unsent(self) -> int:
+        return self._protocol.quic.backlog(self.stream_id)
+
+    def close_upgraded(self) -> None:
+        if self.can_send_content:
+            self.send_content(b"", end_stream=True)
+        self._protocol.finish_upgraded(self)
 
     def reset(self, reason: ResetReason) -> None:
         self.send_state = SendState.ENDED
@@ -75,13 +97,11 @@ class H3RequestStream(RequestStream):
         Raises MalformedMessage or ContentTooLarge.
         """
         if data:
-            received = self.content.received + len(data)
-            if self._content_length is not None and received > self._content_length:
-                # RFC 9114 4.1.2: the sum of the DATA frames is the content length.
-                raise MalformedMessage("more content than its content-length says")
-            limit = self._protocol.context.settings.max_content_bytes
-            if limit and received > limit:
-                raise ContentTooLarge(f"content over {limit} bytes")
+            try:
+                self._check_content_size(self.content.received + len(data))
+            except RemoteProtocolError:
+                self._protocol.grant(self.stream_id, len(data))
+                raise
             self.receive_content(data)
 
     def accept_end(self, trailers: Fields) -> None:
@@ -112,6 +132,9 @@ class H3RequestStream(RequestStream):
 
     def _write_head(self, head: ResponseHead, end_stream: bool) -> None:
         fields = [(b":status", b"%d" % head.status), *head.fields]
+        if head.status == HTTPStatus.NO_CONTENT:
+            # RFC 9110 8.6: there is no length to tell where there can be no content.
+            fields = [line for line in fields if line[0] != b"content-length"]
         self._protocol.context.response_fields.complete(fields)
         frame = self._section(fields)
         if end_stream:
@@ -133,15 +156,25 @@ class H3RequestStream(RequestStream):
         frame = self._section(fields) if fields else b""
         self._protocol.write(self, held + frame, True)
 
+    def _write_upgrade(self, fields: Fields) -> None:
+        section = [(b":status", b"200"), *fields]
+        self._protocol.context.response_fields.complete(section)
+        self._protocol.write(self, self._section(section), False)
+
     def _section(self, fields: Fields) -> bytes:
         http = self._protocol.http
         assert isinstance(http, h3.H3Connection)  # noqa: S101  # a stream exists, so h3 does
-        return http.encode_section(self.stream_id, fields)
+        return http.encode_section(self.stream_id, sendable(fields))
 
-    def _consumed(self, size: int) -> None:
-        self._protocol.grant(self.stream_id, size)
+    def _check_content_size(self, received: int) -> None:
+        if self._content_length is not None and received > self._content_length:
+            # RFC 9114 4.1.2: the sum of the DATA frames is the content length.
+            raise MalformedMessage("more content than its content-length says")
+        limit = self._protocol.context.settings.max_content_bytes
+        if self.upgraded is None and limit and received > limit:
+            raise ContentTooLarge(f"content over {limit} bytes")
 
 
 def refusal(error: RemoteProtocolError) -> bool:
     """Whether `error` is answered with a response; a malformed message is reset instead."""
-    return not isinstance(error, MalformedMessage)
+    return not isinstance(error, MalformedMessage) or isinstance(error, TargetTooLong)

@@ -86,8 +86,9 @@ class UdpSocket:
                 break
             except OSError as error:
                 # ICMP errors of earlier sends are reported here (ECONNREFUSED and the like).
+                # What still waits comes with the next turn, so that no error can hold the loop.
                 log.debug("receive: %s", error)
-                continue
+                break
             segment, local = self._read_ancillary(ancillary)
             path = Path(peer, local, self)
             if size <= segment or not segment:

@@ -25,6 +25,10 @@ class ByteReceiver(ABC):
     def connection_lost(self, error: ServerError | None) -> None:
         """The byte stream is gone, once, and last; `error` is None when this side closed it."""
 
+    @abstractmethod
+    def going_away(self) -> None:
+        """The server stops: bring what runs on the stream to its end."""
+
 
 class ByteStream(ABC):
     """A bidirectional stream of bytes. Methods other than `drain` never wait."""
@@ -76,7 +80,8 @@ class ByteStream(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """End both sides at once; unsent bytes are lost. `connection_lost` comes later, not from here.
+        """End both sides at once; unsent bytes are lost. Idempotent.
 
-        HTTP/3 resets the stream with H3_REQUEST_CANCELLED. Idempotent.
+        `connection_lost` follows from a later turn of the loop, as it does for `close`. HTTP/3
+        resets the stream with H3_REQUEST_CANCELLED.
         """

@@ -10,7 +10,16 @@ from tercel.shared.messages import Field, Fields
 class ResponseFields:
     """Adds what an application left out. The date is rendered once a second, not per response."""
 
-    __slots__ = ("_alt_svc", "_clock", "_date", "_second", "_server")
+    __slots__ = (
+        "_alt_svc",
+        "_clock",
+        "_date",
+        "_lines",
+        "_lines_advertising",
+        "_lines_date",
+        "_second",
+        "_server",
+    )
 
     def __init__(
         self,
@@ -24,6 +33,8 @@ class ResponseFields:
         self._alt_svc: Field | None = None if alt_svc is None else (b"alt-svc", alt_svc)
         self._second = -1
         self._date: Field = (b"date", b"")
+        self._lines = self._lines_advertising = b""
+        self._lines_date: Field | None = None
 
     def date(self) -> Field:
         """The date field (RFC 9110 6.6.1) of this second."""
@@ -32,6 +43,19 @@ class ResponseFields:
             self._second = now
             self._date = (b"date", formatdate(now, usegmt=True).encode())
         return self._date
+
+    def lines(self, *, advertise: bool = False) -> bytes:
+        """What `complete` adds to a section that has none of it, as lines of HTTP/1.1."""
+        if self.date() is not self._lines_date:
+            self._lines_date = self._date
+            plain = b"date: %b\r\n" % self._date[1]
+            if self._server is not None:
+                plain += b"server: %b\r\n" % self._server[1]
+            self._lines = plain
+            self._lines_advertising = plain
+            if self._alt_svc is not None:
+                self._lines_advertising += b"alt-svc: %b\r\n" % self._alt_svc[1]
+        return self._lines_advertising if advertise else self._lines
 
     def complete(self, fields: Fields, *, advertise: bool = False) -> None:
         """Add date and server to `fields` unless they are there.

@@ -7,6 +7,7 @@ subclass's.
 
 from abc import ABC, abstractmethod
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from tercel.shared.connection import ConnectionInfo
 from tercel.shared.content import ContentBuffer
@@ -18,6 +19,9 @@ from tercel.shared.messages import (
     ResponseHead,
     parse_content_length,
 )
+
+if TYPE_CHECKING:
+    from tercel.shared.upgrade import UpgradedStream
 
 
 class SendState(Enum):
@@ -51,6 +55,9 @@ class RequestHandler(ABC):
     @abstractmethod
     def response_aborted(self, error: ServerError) -> None:
         """The request was whole, but the peer no longer wants the response."""
+
+    def going_away(self) -> None:  # noqa: B027  (most exchanges just end)
+        """The server stops: what would go on for ever should come to its end."""
 
 
 class Application(ABC):
@@ -92,6 +99,7 @@ class RequestStream(ABC):
         "opened_at",
         "response",
         "send_state",
+        "upgraded",
     )
 
     def __init__(
@@ -111,6 +119,8 @@ class RequestStream(ABC):
         """When the request's head arrived, by the context's clock."""
         self._content_left: int | None = None
         self._suppress_content = False
+        self.upgraded: UpgradedStream | None = None
+        """What the exchange has become, once it is no longer a request and its response."""
 
     # -- the application's side -------------------------------------------------------------
 
@@ -196,6 +206,25 @@ class RequestStream(ABC):
         else:
             self._write_trailers(fields)
 
+    def accept_upgrade(self, fields: Fields) -> None:
+        """Accept the protocol that `head.protocol` names; content is that protocol's from now on.
+
+        Sends 101 (RFC 9110 15.2.2), or 200 to an extended CONNECT (RFC 9220 3), with `fields`.
+        `tercel.shared.upgrade.upgrade` is what adapters call.
+        """
+        if self.head.protocol is None:
+            raise LocalProtocolError("the client did not ask for another protocol")
+        if self.send_state is not SendState.HEAD:
+            raise LocalProtocolError("the response has begun already")
+        self._check_alive()
+        self.send_state = SendState.CONTENT
+        self._write_upgrade(fields)
+
+    @property
+    def can_send_content(self) -> bool:
+        """Whether `send_content` would neither raise nor be in vain."""
+        return self.send_state is SendState.CONTENT and self.aborted is None
+
     def want_content(self) -> None:  # noqa: B027 (most streams have nothing to do)
         """The application waits for content now: HTTP/1.1 sends 100 Continue (RFC 9110 10.1.1)."""
 
@@ -209,6 +238,20 @@ class RequestStream(ABC):
 
         Raises StreamAborted when the peer is gone, or took nothing for `send_timeout` seconds.
         """
+
+    @property
+    @abstractmethod
+    def writable(self) -> bool:
+        """Whether `drain` would return at once."""
+
+    @property
+    @abstractmethod
+    def unsent(self) -> int:
+        """Bytes of the response that wait to be sent."""
+
+    @abstractmethod
+    def close_upgraded(self) -> None:
+        """End both sides of an upgraded exchange after what was written."""
 
     # -- the connection's side --------------------------------------------------------------
 
@@ -249,6 +292,9 @@ class RequestStream(ABC):
 
     @abstractmethod
     def _write_trailers(self, fields: Fields) -> None: ...
+
+    @abstractmethod
+    def _write_upgrade(self, fields: Fields) -> None: ...
 
     def _write_response(self, head: ResponseHead, content: bytes) -> None:
         """Write head, content and end; a subclass may know how to do it in one go."""

@@ -349,3 +349,12 @@ def test_configure_socket_prefers_a_unix_path(tmp_path: Path) -> None:
 
 def test_configure_socket_without_an_address_has_nothing_to_do() -> None:
     assert configure_socket({"host": None, "port": None}) is None
+
+
+@needs_ipv6
+def test_localhost_is_bound_at_both_loopback_addresses_whatever_the_hosts_file_says() -> None:
+    with closing(bind_everywhere(HostPort("localhost", 0), tcp=True, udp=True)) as bound:
+        hosts = {sock.getsockname()[0] for sock in (*bound.tcp, *bound.udp)}
+        ports = {sock.getsockname()[1] for sock in (*bound.tcp, *bound.udp)}
+    assert hosts == {"127.0.0.1", "::1"}
+    assert len(ports) == 1

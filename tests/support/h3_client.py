@@ -75,6 +75,9 @@ class ClientStream:
         self.heads: list[Fields] = []
         """Field sections in order: interim responses, the response, its trailers."""
         self.content = bytearray()
+        """The content of whole DATA frames."""
+        self.received = 0
+        """Bytes of the stream so far, frames that are not whole included."""
         self.ended = False
         self.reset_code: int | None = None
         """The code of a RESET_STREAM from the server."""
@@ -121,6 +124,7 @@ class ClientStream:
     def receive(self, data: bytes, ended: bool, decoder: pylsqpack.Decoder) -> None:
         """Take what the server sent."""
         self._buffer += data
+        self.received += len(data)
         self.ended = self.ended or ended
         if self.id & 2 and self.type is None:
             header = read_varint(self._buffer, 0)
@@ -180,11 +184,18 @@ class H3Client:
     """One connection to a server on the loopback interface.
 
     `setup` opens the control and QPACK streams as it should be; without it the test does. More
-    options are aioquic's: `max_stream_data`, `max_data`, `supported_versions`.
+    options are aioquic's: `max_stream_data`, `max_data`, `supported_versions`. With `share` it uses
+    the socket of another client, and so comes from the same address and port.
     """
 
     def __init__(
-        self, port: int, *, host: str = "127.0.0.1", setup: bool = True, **options: Any
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        setup: bool = True,
+        share: "H3Client | None" = None,
+        **options: Any,
     ) -> None:
         self.quic = ClientConnection(configuration=client_configuration(**options))
         self.streams: dict[int, ClientStream] = {}
@@ -195,7 +206,15 @@ class H3Client:
         self._changed = asyncio.Event()
         self._decoder = pylsqpack.Decoder(0, 0)
         self._timer: asyncio.TimerHandle | None = None
-        self._socket = self._new_socket()
+        self._sharing: list[H3Client] = []
+        self._owns_socket = share is None
+        self._pings = 0
+        self._acknowledged: set[int] = set()
+        if share is None:
+            self._socket = self._new_socket()
+        else:
+            self._socket = share._socket
+            share._sharing.append(self)
 
     async def __aenter__(self) -> "H3Client":
         self.start()
@@ -207,21 +226,38 @@ class H3Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Send the first flight."""
+        self.quic.connect(self._address, self._loop.time())
+        self.flush()
+
+    def start_in_parts(self) -> Callable[[], None]:
+        """Send the first datagram alone; returns what sends the rest."""
+        self.quic.connect(self._address, self._loop.time())
+        first, *rest = self.quic.datagrams_to_send(self._loop.time())
+        self._socket.sendto(*first)
+
+        def send_rest() -> None:
+            for datagram in rest:
+                self._socket.sendto(*datagram)
+            self.flush()
+
+        return send_rest
+
+    def close(self) -> None:
+        """Close the connection and go."""
         self.quic.close()
         self.flush()
         self.vanish()
-
-    def start(self) -> None:
-        """Send the first Initial."""
-        self.quic.connect(self._address, self._loop.time())
-        self.flush()
 
     def vanish(self) -> None:
         """Be gone without a word."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket.fileno() >= 0:
+        if self._owns_socket and self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
 
@@ -257,6 +293,8 @@ class H3Client:
 
     def flush(self) -> None:
         """Send what waits."""
+        if self._socket.fileno() < 0:
+            return
         now = self._loop.time()
         for data, address in self.quic.datagrams_to_send(now):
             self._socket.sendto(data, address)
@@ -317,13 +355,11 @@ class H3Client:
 
     async def settled(self) -> None:
         """Return when the server has answered all that was sent before: a PING and its ACK."""
-        acknowledged = []
-        self._pings = getattr(self, "_pings", 0) + 1
+        self._pings += 1
         number = self._pings
-        self._on_ping = acknowledged.append
         self.quic.send_ping(number)
         self.flush()
-        await self.until(lambda: number in acknowledged)
+        await self.until(lambda: number in self._acknowledged)
 
     @property
     def close_code(self) -> int | None:
@@ -371,8 +407,10 @@ class H3Client:
                 data, address = self._socket.recvfrom(65_535)
             except BlockingIOError:
                 break
-            self.quic.receive_datagram(data, address, now)
-        self._handle_events()
+            for client in (self, *self._sharing):  # each drops what is not for it
+                client.quic.receive_datagram(data, address, now)
+        for client in (self, *self._sharing):
+            client._handle_events()
 
     def _timer_fired(self) -> None:
         self._timer = None
@@ -391,7 +429,7 @@ class H3Client:
             elif isinstance(event, events.HandshakeCompleted):
                 self.connected = True
             elif isinstance(event, events.PingAcknowledged):
-                self._on_ping(event.uid)
+                self._acknowledged.add(event.uid)
         self.flush()
         self._changed.set()
 

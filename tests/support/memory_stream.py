@@ -112,6 +112,20 @@ class MemoryStream(RequestStream):
     def _write_trailers(self, fields: Fields) -> None:
         self.written.append(("trailers", fields, True))
 
+    def _write_upgrade(self, fields: Fields) -> None:
+        self.written.append(("upgrade", fields, False))
+
+    @property
+    def writable(self) -> bool:
+        return not self.gate.paused
+
+    @property
+    def unsent(self) -> int:
+        return 0
+
+    def close_upgraded(self) -> None:
+        self.written.append(("closed", b"", True))
+
 
 class Exchange:
     """One request to an ASGI application, from a running loop."""

@@ -1,0 +1,123 @@
+"""An exchange that became a byte stream, by 101 (RFC 9110 7.8) or extended CONNECT (RFC 9220).
+
+The exchange's own parts serve it: its content buffer holds what was received, so credit follows
+what the receiver takes, and its write gate holds writers back.
+"""
+
+import asyncio
+
+from tercel.shared.bytestream import ByteReceiver, ByteStream
+from tercel.shared.errors import ResetReason, ServerError
+from tercel.shared.messages import Fields
+from tercel.shared.stream import RequestHandler, RequestStream
+
+
+def upgrade(stream: RequestStream, fields: Fields, receiver: ByteReceiver) -> ByteStream:
+    """Accept the protocol that the client asked for; its bytes go to `receiver` from now on.
+
+    `fields` are the response's, the protocol's own included. Raises LocalProtocolError when
+    nothing was asked for or the response has begun, StreamAborted when the client has gone.
+    """
+    stream.accept_upgrade(fields)
+    upgraded = UpgradedStream(stream, receiver)
+    stream.handler = stream.upgraded = upgraded
+    # The receiver is not ready before this returns; what has come already follows.
+    asyncio.get_running_loop().call_soon(upgraded.deliver)
+    return upgraded
+
+
+class UpgradedStream(ByteStream, RequestHandler):
+    """The handler of an exchange from its upgrade on: passes bytes, in order, to `receiver`."""
+
+    def __init__(self, stream: RequestStream, receiver: ByteReceiver) -> None:
+        self.connection = stream.connection
+        self._stream = stream
+        self._receiver = receiver
+        self._paused = False
+        self._eof_passed_on = False
+        self._closed = False
+        self._lost = False
+
+    # -- ByteStream -----------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if self._can_write():
+            self._stream.send_content(data)
+
+    @property
+    def writable(self) -> bool:
+        return self._stream.writable
+
+    @property
+    def unsent(self) -> int:
+        return self._stream.unsent
+
+    async def drain(self) -> None:
+        await self._stream.drain()
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            asyncio.get_running_loop().call_soon(self.deliver)
+
+    def write_eof(self) -> None:
+        if self._can_write():
+            self._stream.send_content(b"", end_stream=True)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._stream.close_upgraded()
+
+    def abort(self) -> None:
+        self._closed = True
+        self._stream.reset(ResetReason.REQUEST_CANCELLED)
+
+    # -- RequestHandler -------------------------------------------------------------------------
+
+    def content_received(self) -> None:
+        self.deliver()
+
+    def message_complete(self) -> None:
+        self.deliver()
+
+    def aborted(self, error: ServerError) -> None:
+        self._deliver_rest()
+
+    def response_aborted(self, error: ServerError) -> None:
+        self._deliver_rest()
+
+    def going_away(self) -> None:
+        self._receiver.going_away()
+
+    # -- the connection's side --------------------------------------------------------------------
+
+    def deliver(self) -> None:
+        """Pass on what has been received, until the receiver pauses."""
+        content = self._stream.content
+        while not self._paused and not self._lost and (data := content.take()):
+            self._receiver.data_received(data)
+        if content.ended and not content.size and not self._paused:
+            self._pass_on_eof()
+
+    def lost(self, error: ServerError | None) -> None:
+        """The exchange is over; `error` says why if neither side ended it."""
+        if not self._lost:
+            self._lost = True
+            self._receiver.connection_lost(None if self._closed else error)
+
+    def _deliver_rest(self) -> None:
+        # The peer sent it before it went; a receiver that paused gets it all the same, or never.
+        while not self._closed and (data := self._stream.content.take()):
+            self._receiver.data_received(data)
+
+    def _pass_on_eof(self) -> None:
+        if not self._eof_passed_on and not self._lost:
+            self._eof_passed_on = True
+            self._receiver.eof_received()
+
+    def _can_write(self) -> bool:
+        return not self._closed and self._stream.can_send_content
