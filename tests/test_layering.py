@@ -56,7 +56,11 @@ THIRD_PARTIES = {
     "httptools": ("tercel.h1.parser",),
     "sanic": ("tercel.shared.apps.sanic",),
     "uvloop": ("tercel.shared.loop",),
-    "websockets": ("tercel.shared.websocket", "tercel.h1.websocket", "tercel.quic.websocket"),
+    "websockets": (
+        "tercel.shared.websocket",
+        "tercel.shared.apps.sanic",
+        "tercel.h1.websocket",
+    ),
 }
 
 # What decides about a protocol: bytes in, events out, never a loop.

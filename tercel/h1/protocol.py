@@ -117,9 +117,11 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self.info.protocol = self
         scheme = b"https" if self.info.secure else b"http"
         self._parser = RequestParser(self._settings, scheme=scheme)
         self._deadline.set(self._settings.header_timeout)
+        self.context.application.connected(self.info)
 
     def data_received(self, data: bytes) -> None:
         """Parse `data` and apply what it holds."""
@@ -169,6 +171,7 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         self._phase = Phase.CLOSED
         self._deadline.cancel()
         self._abandon(ConnectionClosed("the client closed the connection"))
+        self.context.application.disconnected(self.info)
 
     def resume_writing(self) -> None:
         """Let writers go on, and begin what waited for the responses before it to leave."""

@@ -34,6 +34,7 @@ _RESERVED_FRAMES = frozenset((0x02, 0x06, 0x08, 0x09))
 QPACK_MAX_TABLE_CAPACITY = 0x01
 MAX_FIELD_SECTION_SIZE = 0x06
 QPACK_BLOCKED_STREAMS = 0x07
+ENABLE_CONNECT_PROTOCOL = 0x08  # RFC 9220 3
 _RESERVED_SETTINGS = frozenset((0x00, 0x02, 0x03, 0x04, 0x05))
 _TABLE_CAPACITY_BYTES = 4096
 _BLOCKED_STREAMS = 16
@@ -138,6 +139,7 @@ class H3Connection:
                         (QPACK_MAX_TABLE_CAPACITY, _TABLE_CAPACITY_BYTES),
                         (MAX_FIELD_SECTION_SIZE, self._max_section),
                         (QPACK_BLOCKED_STREAMS, _BLOCKED_STREAMS),
+                        (ENABLE_CONNECT_PROTOCOL, 1),
                     )
                     for item in pair
                 ),

@@ -35,7 +35,8 @@ class UpgradedStream(ByteStream, RequestHandler):
         self._receiver = receiver
         self._paused = False
         self._eof_passed_on = False
-        self._closed = False
+        self.closed = False
+        """Whether this side has ended it."""
         self._lost = False
 
     # -- ByteStream -----------------------------------------------------------------------------
@@ -68,12 +69,12 @@ class UpgradedStream(ByteStream, RequestHandler):
             self._stream.send_content(b"", end_stream=True)
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self._stream.close_upgraded()
 
     def abort(self) -> None:
-        self._closed = True
+        self.closed = True
         self._stream.reset(ResetReason.REQUEST_CANCELLED)
 
     # -- RequestHandler -------------------------------------------------------------------------
@@ -107,11 +108,11 @@ class UpgradedStream(ByteStream, RequestHandler):
         """The exchange is over; `error` says why if neither side ended it."""
         if not self._lost:
             self._lost = True
-            self._receiver.connection_lost(None if self._closed else error)
+            self._receiver.connection_lost(error)
 
     def _deliver_rest(self) -> None:
         # The peer sent it before it went; a receiver that paused gets it all the same, or never.
-        while not self._closed and (data := self._stream.content.take()):
+        while not self.closed and (data := self._stream.content.take()):
             self._receiver.data_received(data)
 
     def _pass_on_eof(self) -> None:
@@ -120,4 +121,4 @@ class UpgradedStream(ByteStream, RequestHandler):
             self._receiver.eof_received()
 
     def _can_write(self) -> bool:
-        return not self._closed and self._stream.can_send_content
+        return not self.closed and self._stream.can_send_content

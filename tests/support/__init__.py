@@ -1,1 +1,1 @@
-"""What several test modules use. Imports no transport."""
+"""What several test modules use. Only `h3_client` imports a transport."""

@@ -157,6 +157,8 @@ class Pair:
         self.stream = MemoryByteStream(send_timeout=send_timeout)
         self.server = WebsocketImplProtocol(negotiated.protocol, **options)
         self.stream.receiver = self.server
+        self._parts: list[bytes] = []
+        self._text = False
         if start:
             self.server.attach(self.stream)
 
@@ -191,17 +193,15 @@ class Pair:
     def client_messages(self) -> list[str | bytes]:
         """The messages among what the client receives, put together."""
         messages: list[str | bytes] = []
-        parts: list[bytes] = []
-        text = False
         for frame in self.client_receives():
             if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 if frame.opcode is not Opcode.CONT:
-                    text = frame.opcode is Opcode.TEXT
-                parts.append(bytes(frame.data))
+                    self._text = frame.opcode is Opcode.TEXT
+                self._parts.append(bytes(frame.data))
                 if frame.fin:
-                    message = b"".join(parts)
-                    messages.append(message.decode() if text else message)
-                    parts = []
+                    message = b"".join(self._parts)
+                    messages.append(message.decode() if self._text else message)
+                    self._parts.clear()
         return messages
 
     def client_closes(self, code: int = 1000, reason: str = "") -> None:

@@ -8,20 +8,20 @@ import logging
 from http import HTTPStatus
 
 from tercel.shared.apps.asgi_types import AsgiCallable, Message, Receive, Scope, Send
+from tercel.shared.apps.endings import answer_status, log_failure
 from tercel.shared.apps.lifespan import Lifespan
 from tercel.shared.apps.response import AsgiResponse, Expected
 from tercel.shared.apps.scope import http_scope
-from tercel.shared.errors import ResetReason, ServerError, StreamAborted
+from tercel.shared.apps.websocket import AsgiWebSocketHandler
+from tercel.shared.errors import ResetReason, ServerError
 from tercel.shared.flow import Wakeup
-from tercel.shared.messages import Fields, ResponseHead
+from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
 from tercel.shared.stream import Application, RequestHandler, RequestStream, SendState
 from tercel.shared.tasks import TaskSet
+from tercel.shared.websocket.negotiation import Handshake, HandshakeRefused
 
 log = logging.getLogger("tercel.asgi")
-
-# What frameworks raise when `receive` tells them that the client has gone; no error of theirs.
-_DISCONNECT_ERRORS = frozenset(("ClientDisconnect", "ClientDisconnected", "RequestAborted"))
 
 
 class AsgiApplication(Application):
@@ -29,21 +29,39 @@ class AsgiApplication(Application):
 
     def __init__(self, app: AsgiCallable, *, settings: Settings, tasks: TaskSet) -> None:
         self._app = app
+        self._settings = settings
         self._tasks = tasks
         self._root_path = settings.root_path.rstrip("/")
         self._lifespan = Lifespan(app, settings=settings)
 
-    def open(self, stream: RequestStream) -> "AsgiHandler":
+    def open(self, stream: RequestStream) -> "AsgiHandler | AsgiWebSocketHandler":
         """Start to answer the request that `stream.head` opens."""
         trailers: Fields = []
         scope = http_scope(
             stream, root_path=self._root_path, state=self._lifespan.state, trailers=trailers
         )
-        # RFC 9110 9.3.6, RFC 9220: neither tunnels nor WebSocket over HTTP/3 are served here.
-        app = _not_implemented if stream.head.method == b"CONNECT" else self._app
-        handler = AsgiHandler(app, stream, scope=scope, trailers=trailers)
-        self._tasks.spawn(handler.run(), name="asgi request")
+        handler: AsgiHandler | AsgiWebSocketHandler
+        if stream.head.protocol == b"websocket":
+            handler = self._open_websocket(stream, scope, trailers)
+        else:
+            # RFC 9110 9.3.6: tunnels are not served here.
+            app = _not_implemented if stream.head.method == b"CONNECT" else self._app
+            handler = AsgiHandler(app, stream, scope=scope, trailers=trailers)
+        self._tasks.spawn(handler.run(), name=f"asgi {scope['type']}")
         return handler
+
+    def _open_websocket(
+        self, stream: RequestStream, scope: Scope, trailers: Fields
+    ) -> "AsgiHandler | AsgiWebSocketHandler":
+        try:
+            handshake = Handshake(stream.head, self._settings)
+        except HandshakeRefused as refused:
+            log.debug("WebSocket refused: %s", refused)
+            app = _answering(HTTPStatus(refused.status), refused.fields)
+            return AsgiHandler(app, stream, scope=scope, trailers=trailers)
+        return AsgiWebSocketHandler(
+            self._app, stream, scope=scope, handshake=handshake, settings=self._settings
+        )
 
     async def startup(self) -> None:
         """Start the application's lifespan. Raises ServerError when it refuses."""
@@ -83,7 +101,7 @@ class AsgiHandler(RequestHandler):
         try:
             await self._app(self._scope, self._receive, self._response.send)
         except Exception as error:
-            self._log_failure(error)
+            log_failure(self._name(), error)
             self._give_up()
         except BaseException:
             # Cancelled: the server stops and its grace period is over.
@@ -144,43 +162,23 @@ class AsgiHandler(RequestHandler):
         if stream.send_state is SendState.CONTENT:
             stream.reset(ResetReason.INTERNAL_ERROR)
             return
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-        stream.send_head(ResponseHead(int(status), _text_fields(status)))
-        stream.send_content(status.phrase.encode(), end_stream=True)
-
-    def _log_failure(self, error: Exception) -> None:
-        if is_disconnect(error):
-            log.debug("%s ended when its client had gone: %r", self._name(), error)
-        else:
-            log.error("%s failed", self._name(), exc_info=error)
+        answer_status(stream, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _name(self) -> str:
         return f"{self._scope['method']} {self._scope['path']!r}"
 
 
-def is_disconnect(error: BaseException) -> bool:
-    """Whether `error` left an application only because its client had gone.
+def _answering(status: HTTPStatus, fields: Fields) -> AsgiCallable:
+    """An application that answers with `status`, for what the real one is not asked about."""
 
-    That is StreamAborted, or what a framework made of it or of http.disconnect.
-    """
-    if isinstance(error, BaseExceptionGroup):
-        return all(is_disconnect(part) for part in error.exceptions)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, StreamAborted) or type(cause).__name__ in _DISCONNECT_ERRORS:
-            return True
-        cause = cause.__cause__
-    return False
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        body = status.phrase.encode()
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        start = {"type": "http.response.start", "status": status, "headers": headers + fields}
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
 
 
-def _text_fields(status: HTTPStatus) -> Fields:
-    return [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(status.phrase)).encode()),
-    ]
-
-
-async def _not_implemented(scope: Scope, receive: Receive, send: Send) -> None:
-    status = HTTPStatus.NOT_IMPLEMENTED
-    await send({"type": "http.response.start", "status": status, "headers": _text_fields(status)})
-    await send({"type": "http.response.body", "body": status.phrase.encode()})
+_not_implemented = _answering(HTTPStatus.NOT_IMPLEMENTED, [])

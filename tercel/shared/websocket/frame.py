@@ -8,8 +8,8 @@ waits.
 import asyncio
 import codecs
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Protocol, cast
 
 from websockets.frames import Frame, Opcode
 
@@ -25,6 +25,8 @@ HIGH_WATER_BYTES = 65_536
 
 One message may be as large as the connection allows: it is held whole, but alone.
 """
+
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 MERGED_FRAGMENTS = 256
 """So many fragments of a message that nobody streams are joined, for an object costs memory too."""
@@ -59,6 +61,7 @@ class WebsocketFrameAssembler:
         "_taken",
         "_total",
         "_waiter",
+        "_wanted",
         "max_queue",
         "paused",
         "protocol",
@@ -77,6 +80,7 @@ class WebsocketFrameAssembler:
         self._streamed: _Fragments | None = None
         self._reading = False
         self._waiter: asyncio.Future[bool] | None = None
+        self._wanted: Callable[[], bool] | None = None
         self._ended: Callable[[], Exception] | None = None
         self._discarding = False
         self._total = 0
@@ -84,9 +88,9 @@ class WebsocketFrameAssembler:
         self._fetched = Wakeup()
 
     @property
-    def waiting(self) -> int:
-        """Complete messages, and the beginning of another, that nobody has begun to read."""
-        return len(self._queue)
+    def readable(self) -> bool:
+        """Whether `get` would return a message at once."""
+        return self._ready()
 
     @property
     def fragmented(self) -> bool:
@@ -144,6 +148,7 @@ class WebsocketFrameAssembler:
                 return
             fragments = self._open = _Fragments(text=opcode is Opcode.TEXT)
             if not self._discarding:
+                fragments.queued = True
                 self._queue.append(fragments)
         else:
             return
@@ -152,14 +157,14 @@ class WebsocketFrameAssembler:
         data = fragments.decode(payload, fin)
         if fin:
             self._open = None
-        if self._discarding:
+        if self._discarding or fragments.dropped:
             return
         self.size += len(data)
-        fragments.append(data, merge=fragments is not self._streamed)
+        fragments.append(data)
         if fin:
             fragments.complete = True
             self._total += 1
-        if fin or self._streamed is not None or self._reading:
+        if self._wanted is not None and self._wanted():
             self._wake()
         self._hold_back()
 
@@ -187,6 +192,24 @@ class WebsocketFrameAssembler:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _stream(self) -> "_Fragments":
+        """Take what is first in the queue, complete or not, to be read frame by frame."""
+        first = self._queue.popleft()
+        if not isinstance(first, _Fragments):
+            whole, first = first, _Fragments(text=isinstance(first, str))
+            first.append(whole)
+            first.complete = True
+        first.queued = False
+        self._streamed = first
+        return first
+
+    def _stop_streaming(self, message: "_Fragments") -> None:
+        left = sum(map(len, message.parts))
+        message.parts.clear()
+        message.dropped = not message.complete
+        self._streamed = None
+        self._took(left, whole=message.complete)
+
     def _check_reader(self) -> None:
         if self._reading:
             raise ServerError("another task waits for the next message already")
@@ -205,7 +228,7 @@ class WebsocketFrameAssembler:
         timer: asyncio.TimerHandle | None = None
         if timeout is not None and timeout > 0:
             timer = loop.call_later(timeout, self._wake, False)
-        self._reading = True
+        self._reading, self._wanted = True, ready
         try:
             while not ready():
                 if self._ended is not None:
@@ -216,7 +239,7 @@ class WebsocketFrameAssembler:
                 if not await self._waiter and not ready():
                     return False
         finally:
-            self._reading = False
+            self._reading, self._wanted = False, None
             self._waiter = None
             if timer is not None:
                 timer.cancel()
@@ -246,7 +269,7 @@ class WebsocketFrameAssembler:
     def _unread(self) -> int:
         """Messages beside the one that whoever waits will take in a moment."""
         count = len(self._queue) - (self._waiter is not None)
-        if self._open is not None and self._open is not self._streamed:
+        if self._open is not None and self._open.queued:
             count -= 1
         return count
 
@@ -300,7 +323,8 @@ class MessageFrames(AsyncIterator[Data]):
         if not message.parts and not message.complete:
             await assembler._wait(lambda: bool(message.parts) or message.complete)
         if not message.parts:
-            self._finish()
+            self._done = True
+            assembler._stop_streaming(message)
             raise StopAsyncIteration
         data = message.parts.popleft()
         assembler._took(len(data), whole=False)
@@ -309,5 +333,43 @@ class MessageFrames(AsyncIterator[Data]):
     async def aclose(self) -> None:
         """Drop what is left of the message."""
         if not self._done and self._message is not None:
-            self._finish()
+            self._assembler._stop_streaming(self._message)
         self._done = True
+
+
+class _Fragments:
+    """A message in several frames. Text is decoded as it comes, a broken character and all."""
+
+    __slots__ = ("_decoder", "_unmerged", "complete", "dropped", "parts", "queued", "text")
+
+    def __init__(self, *, text: bool) -> None:
+        self.text = text
+        self.parts: deque[Data] = deque()
+        self.complete = False
+        self.queued = False
+        self.dropped = False
+        self._decoder = _Utf8Decoder() if text else None
+        self._unmerged = 0
+
+    def decode(self, payload: bytes, fin: bool) -> Data:
+        return payload if self._decoder is None else self._decoder.decode(payload, fin)
+
+    def append(self, data: Data) -> None:
+        # Empty frames cost the peer nothing, so they may cost no memory here: one is enough.
+        if data or not self.parts:
+            self.parts.append(data)
+            self._unmerged += 1
+            if self.queued and self._unmerged >= MERGED_FRAGMENTS:
+                tail = [self.parts.pop() for _ in range(MERGED_FRAGMENTS)]
+                self.parts.append(self._joined(reversed(tail)))
+                self._unmerged = 0
+
+    def join(self) -> Data:
+        return self._joined(self.parts)
+
+    def _joined(self, parts: Iterable[Data]) -> Data:
+        return (
+            "".join(cast(Iterable[str], parts))
+            if self.text
+            else b"".join(cast(Iterable[bytes], parts))
+        )

@@ -174,7 +174,7 @@ async def test_client_that_leaves_does_not_cancel_the_application() -> None:
 # -- opening --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", [None, b"websocket"])
+@pytest.mark.parametrize("protocol", [None, b"connect-udp"])
 @asynctest
 async def test_connect_is_answered_501_without_the_application(protocol: bytes | None) -> None:
     called = []

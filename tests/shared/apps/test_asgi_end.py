@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tercel.shared.apps.asgi import is_disconnect
+from tercel.shared.apps.endings import is_disconnect
 from tercel.shared.errors import ConnectionClosed, LocalProtocolError, ResetReason, StreamAborted
 from tests.support.asynchronous import asynctest, turns
 from tests.support.memory_stream import END, START, Exchange, answer, request_head, respond

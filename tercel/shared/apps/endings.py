@@ -1,0 +1,50 @@
+"""How an exchange ends when the application does not end it: errors logged once, a status sent."""
+
+import logging
+from http import HTTPStatus
+
+from tercel.shared.errors import StreamAborted
+from tercel.shared.messages import Fields, ResponseHead
+from tercel.shared.stream import RequestStream
+
+log = logging.getLogger("tercel.asgi")
+
+# What frameworks raise when `receive` tells them that the client has gone; no error of theirs.
+_DISCONNECT_ERRORS = frozenset(
+    ("ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect")
+)
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether `error` left an application only because its client had gone.
+
+    That is StreamAborted, or what a framework made of it or of a disconnect message.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_disconnect(part) for part in error.exceptions)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, StreamAborted) or type(cause).__name__ in _DISCONNECT_ERRORS:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def log_failure(name: str, error: Exception) -> None:
+    """Log what left the application that served `name`, with its traceback if it is a fault."""
+    if is_disconnect(error):
+        log.debug("%s ended when its client had gone: %r", name, error)
+    else:
+        log.error("%s failed", name, exc_info=error)
+
+
+def answer_status(stream: RequestStream, status: HTTPStatus, fields: Fields | None = None) -> None:
+    """Answer with `status` and its phrase as text."""
+    content = status.phrase.encode()
+    head = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(content)),
+        *(fields or ()),
+    ]
+    stream.send_head(ResponseHead(int(status), head))
+    stream.send_content(content, end_stream=True)

@@ -1,0 +1,232 @@
+"""The ASGI `websocket` scope on a RequestStream, for an Upgrade and for an extended CONNECT alike.
+
+Owns the order of the `websocket.*` messages. The protocol itself is `tercel.shared.websocket`'s.
+"""
+
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Any
+
+from tercel.shared.apps.asgi_types import AsgiCallable, Message, Scope
+from tercel.shared.apps.endings import answer_status, log_failure
+from tercel.shared.apps.response import AsgiResponse, Expected
+from tercel.shared.errors import LocalProtocolError, ResetReason, ServerError, StreamAborted
+from tercel.shared.flow import Wakeup
+from tercel.shared.messages import checked_fields
+from tercel.shared.settings import Settings
+from tercel.shared.stream import RequestHandler, RequestStream, SendState
+from tercel.shared.upgrade import upgrade
+from tercel.shared.websocket import ConnectionClosed as WebSocketClosed
+from tercel.shared.websocket.impl import WebsocketImplProtocol
+from tercel.shared.websocket.negotiation import Handshake
+
+_NORMAL = 1000
+_ABNORMAL = 1006
+_INTERNAL_ERROR = 1011
+
+
+class _Step(Enum):
+    """How far the WebSocket has come, seen from the application."""
+
+    OPENING = auto()
+    OPEN = auto()
+    DENYING = auto()
+    """Answered with an HTTP response (extension websocket.http.response)."""
+    CLOSED = auto()
+
+
+class AsgiWebSocketHandler(RequestHandler):
+    """One call of the application for one WebSocket."""
+
+    __slots__ = (
+        "_app",
+        "_connect_received",
+        "_denial",
+        "_handshake",
+        "_scope",
+        "_settings",
+        "_step",
+        "_stream",
+        "_wakeup",
+        "_websocket",
+    )
+
+    def __init__(
+        self,
+        app: AsgiCallable,
+        stream: RequestStream,
+        *,
+        scope: Scope,
+        handshake: Handshake,
+        settings: Settings,
+    ) -> None:
+        self._app = app
+        self._stream = stream
+        self._scope = websocket_scope(scope, handshake.subprotocols)
+        self._handshake = handshake
+        self._settings = settings
+        self._step = _Step.OPENING
+        self._connect_received = False
+        self._wakeup = Wakeup()
+        self._websocket: WebsocketImplProtocol | None = None
+        self._denial: AsgiResponse | None = None
+
+    async def run(self) -> None:
+        """Call the application, and end the WebSocket whatever it does."""
+        try:
+            await self._app(self._scope, self._receive, self._send)
+        except Exception as error:
+            log_failure(f"websocket {self._scope['path']!r}", error)
+            await self._end(_INTERNAL_ERROR)
+        except BaseException:
+            # Cancelled: the server stops and its grace period is over.
+            self._abort()
+            raise
+        else:
+            await self._end(_NORMAL)
+
+    # -- the stream's side, until the upgrade ---------------------------------------------------
+
+    def content_received(self) -> None:
+        """What comes before the WebSocket is accepted waits."""
+
+    def message_complete(self) -> None:
+        """Of no meaning: a WebSocket's request has no end, an Upgrade's ends with its head."""
+
+    def aborted(self, error: ServerError) -> None:
+        """The client went before the application had answered."""
+        self._wakeup.set()
+
+    def response_aborted(self, error: ServerError) -> None:
+        """The client went before the application had answered."""
+        self._wakeup.set()
+
+    # -- the application's side -------------------------------------------------------------
+
+    async def _receive(self) -> Message:
+        if not self._connect_received:
+            self._connect_received = True
+            return {"type": "websocket.connect"}
+        while self._step in (_Step.OPENING, _Step.DENYING) and self._stream.aborted is None:
+            await self._wakeup.wait()
+        if self._websocket is None:
+            return _disconnect(_ABNORMAL)
+        try:
+            data = await self._websocket.recv()
+        except WebSocketClosed:
+            self._step = _Step.CLOSED
+            return _disconnect(
+                self._websocket.close_code or _ABNORMAL, self._websocket.close_reason
+            )
+        if isinstance(data, str):
+            return {"type": "websocket.receive", "text": data}
+        return {"type": "websocket.receive", "bytes": data}
+
+    async def _send(self, message: Message) -> None:
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise LocalProtocolError("a message is a dict with a type") from None
+        if kind == "websocket.send":
+            await self._send_message(message)
+        elif kind == "websocket.accept":
+            self._accept(message)
+        elif kind == "websocket.close":
+            await self._close(message)
+        elif kind in ("websocket.http.response.start", "websocket.http.response.body"):
+            await self._deny(message)
+        else:
+            raise LocalProtocolError(f"{kind!r} is no message of a WebSocket")
+
+    def _accept(self, message: Message) -> None:
+        if self._step is not _Step.OPENING:
+            raise LocalProtocolError("websocket.accept after the WebSocket was answered")
+        negotiated = self._handshake.accept(
+            message.get("subprotocol"), checked_fields(message.get("headers", ()))
+        )
+        settings = self._settings
+        websocket = WebsocketImplProtocol(
+            negotiated.protocol,
+            max_queue=settings.ws_max_queue,
+            ping_interval=settings.ws_ping_interval,
+            ping_timeout=settings.ws_ping_timeout,
+            close_timeout=settings.ws_close_timeout,
+        )
+        websocket.attach(upgrade(self._stream, negotiated.fields, websocket))
+        self._websocket = websocket
+        self._step = _Step.OPEN
+        self._wakeup.set()
+
+    async def _send_message(self, message: Message) -> None:
+        if self._websocket is None:
+            raise LocalProtocolError("websocket.send before websocket.accept")
+        if self._step is not _Step.OPEN:
+            raise StreamAborted("the WebSocket is closed")
+        given = [data for data in (message.get("text"), message.get("bytes")) if data is not None]
+        if len(given) != 1:
+            raise LocalProtocolError("websocket.send has either text or bytes")
+        try:
+            await self._websocket.send(given[0])
+        except WebSocketClosed as error:
+            raise StreamAborted("the WebSocket is closed") from error
+        except TypeError as error:
+            raise LocalProtocolError(str(error)) from error
+
+    async def _close(self, message: Message) -> None:
+        if self._step is _Step.OPENING:
+            # ASGI: closed before it was accepted is a refusal.
+            self._step = _Step.CLOSED
+            answer_status(self._stream, HTTPStatus.FORBIDDEN)
+            self._wakeup.set()
+        elif self._step is _Step.OPEN and self._websocket is not None:
+            self._step = _Step.CLOSED
+            await self._websocket.close(message.get("code", _NORMAL), message.get("reason") or "")
+        elif self._step is _Step.DENYING:
+            raise LocalProtocolError("websocket.close after websocket.http.response.start")
+
+    async def _deny(self, message: Message) -> None:
+        if self._step is _Step.OPENING:
+            self._step = _Step.DENYING
+            self._denial = AsgiResponse(self._stream, self._wakeup)
+        if self._step is not _Step.DENYING or self._denial is None:
+            raise LocalProtocolError(f"{message['type']} after the WebSocket was answered")
+        await self._denial.send({**message, "type": message["type"].removeprefix("websocket.")})
+        if self._denial.expected is Expected.NOTHING:
+            self._step = _Step.CLOSED
+
+    # -- an application that ends -----------------------------------------------------------
+
+    async def _end(self, code: int) -> None:
+        """Do what the application left undone: say no, or good-bye."""
+        if self._websocket is not None:
+            self._step = _Step.CLOSED
+            await self._websocket.close(code)
+        elif self._stream.aborted is None and self._stream.send_state is SendState.HEAD:
+            answer_status(self._stream, HTTPStatus.INTERNAL_SERVER_ERROR)
+        elif self._stream.aborted is None and self._stream.send_state is SendState.CONTENT:
+            self._stream.reset(ResetReason.INTERNAL_ERROR)
+        self._stream.content.discard()
+
+    def _abort(self) -> None:
+        if self._websocket is not None:
+            self._websocket.fail_connection(_INTERNAL_ERROR)
+        elif self._stream.aborted is None:
+            self._stream.reset(ResetReason.REQUEST_CANCELLED)
+
+
+def websocket_scope(scope: Scope, subprotocols: list[str]) -> Scope:
+    """The scope of a WebSocket, made of the `http` scope of its request."""
+    changed: dict[str, Any] = {
+        "type": "websocket",
+        "scheme": "wss" if scope["scheme"] == "https" else "ws",
+        "subprotocols": subprotocols,
+        "extensions": {
+            "websocket.http.response": {},
+            **{name: value for name, value in scope["extensions"].items() if name == "tls"},
+        },
+    }
+    return {name: value for name, value in {**scope, **changed}.items() if name != "method"}
+
+
+def _disconnect(code: int, reason: str = "") -> Message:
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}

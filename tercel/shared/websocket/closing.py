@@ -1,0 +1,163 @@
+"""How a WebSocket ends (RFC 6455 7): the closing handshake, its time limit, and every other way.
+
+Owns which side has ended and why. Does not decide to close: that is the application's, the
+peer's, or a broken rule's.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from tercel.shared.flow import Wakeup
+from tercel.shared.websocket.frame import WebsocketFrameAssembler
+from tercel.shared.websocket.input import FrameInput
+from tercel.shared.websocket.pings import PendingPings
+from tercel.shared.websocket.timers import CloseTimer, Keepalive
+
+if TYPE_CHECKING:
+    from tercel.shared.websocket.output import FrameOutput
+
+log = logging.getLogger("tercel.websocket")
+
+NORMAL = 1000
+GOING_AWAY = 1001
+NO_STATUS = 1005
+ABNORMAL = 1006
+INTERNAL_ERROR = 1011
+
+_REGULAR = frozenset((NORMAL, GOING_AWAY, NO_STATUS))
+
+
+class Closing:
+    """The end of one connection, from its first sign until the byte stream is gone."""
+
+    def __init__(
+        self,
+        protocol: ServerProtocol,
+        *,
+        assembler: WebsocketFrameAssembler,
+        input: FrameInput,
+        keepalive: Keepalive,
+        pings: PendingPings,
+        timeout: float,
+    ) -> None:
+        self.begun = False
+        """Whether a close frame was sent, or this side has ended."""
+        self.lost = False
+        """Whether the byte stream is gone."""
+        self.changed = Wakeup()
+        """Set when either of them is."""
+        self.output: FrameOutput | None = None
+        """Set by the owner when there is a byte stream."""
+        self._protocol = protocol
+        self._assembler = assembler
+        self._input = input
+        self._keepalive = keepalive
+        self._pings = pings
+        self._timeout = timeout
+        self._timer: CloseTimer | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the application may send."""
+        output = self.output
+        return output is not None and not output.stopped and self._protocol.state is State.OPEN
+
+    def error(self) -> ConnectionClosed:
+        """What the application gets for using the connection after its end."""
+        protocol = self._protocol
+        received, sent = protocol.close_rcvd, protocol.close_sent
+        if received is None or sent is None:
+            error: ConnectionClosed = ConnectionClosedError(received, sent)
+        else:
+            regular = received.code in _REGULAR and sent.code in _REGULAR
+            kind = ConnectionClosedOK if regular else ConnectionClosedError
+            error = kind(received, sent, bool(protocol.close_rcvd_then_sent))
+        error.__cause__ = protocol.parser_exc
+        return error
+
+    def begin(self, output: "FrameOutput") -> None:
+        """A close frame was sent: the peer has a limited time for the rest."""
+        if self.begun:
+            return
+        self.begun = True
+        self._keepalive.stop()
+        self._timer = CloseTimer(
+            output.stream, timeout=self._timeout, loop=output.loop, overdue=self._overdue
+        )
+        if self._input.paused:
+            # The peer's close frame stands behind what nobody reads.
+            self._assembler.discard()
+        self.changed.set()
+
+    def output_ended(self, output: "FrameOutput") -> None:
+        """This side sends nothing more; the peer may end its own in peace (RFC 6455 7.1.1)."""
+        self._finish_input()
+        output.stream.write_eof()
+        self.begin(output)
+        if self._input.paused:
+            self._input.paused = False
+            output.stream.resume_reading()
+
+    def input_ended(self) -> None:
+        """No byte comes any more, and all that came are parsed."""
+        if self._protocol.state is State.CLOSED:
+            return
+        regular = self._input.over
+        self._protocol.receive_eof()
+        self._protocol.data_to_send()
+        self._finish_input()
+        if not self.lost:
+            if regular and self.output is not None:
+                self.output.stream.close()
+            else:
+                self.drop_output()
+        self.changed.set()
+
+    def drop_output(self) -> None:
+        """Abort the byte stream. What it brings until it is gone still counts."""
+        self._keepalive.stop()
+        if self.output is not None and not self.lost:
+            self.output.stop()
+            self.output.stream.abort()
+
+    def abort(self, reason: str = "") -> None:
+        """End both sides without a word (close code 1006)."""
+        protocol = self._protocol
+        if protocol.state is not State.CLOSED:
+            protocol.fail(ABNORMAL, reason)
+            protocol.receive_eof()
+            protocol.data_to_send()
+        self._finish_input()
+        self._stop_timers()
+        self.drop_output()
+        self.changed.set()
+
+    def connection_lost(self) -> None:
+        """The byte stream is gone. What it brought before can still be read."""
+        if self.lost:
+            return
+        self.lost = True
+        self._stop_timers()
+        if self.output is not None:
+            self.output.stop()
+        if not self._input.blocked:
+            self.input_ended()
+        self._pings.abort(self.error)
+        self.changed.set()
+
+    def _finish_input(self) -> None:
+        self._input.stop()
+        self._assembler.end(self.error)
+
+    def _overdue(self) -> None:
+        log.info("the peer did not complete the closing handshake in %s seconds", self._timeout)
+        self.abort()
+
+    def _stop_timers(self) -> None:
+        self._keepalive.stop()
+        if self._timer is not None:
+            self._timer.cancel()

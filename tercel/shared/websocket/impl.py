@@ -1,0 +1,483 @@
+"""One WebSocket connection (RFC 6455, 9220) on a byte stream of any transport.
+
+The interface of applications and of transports, and what holds its parts together: `input`,
+`frame`, `output`, `pings`, `timers` and `closing`. The frames' rules are those of websockets'
+`ServerProtocol`. Receiving never waits and needs no task.
+"""
+
+import asyncio
+import logging
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
+from typing import Any
+
+from websockets.exceptions import ConnectionClosedOK
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+
+from tercel.shared.bytestream import ByteReceiver, ByteStream
+from tercel.shared.errors import ServerError, StreamAborted
+from tercel.shared.websocket.closing import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, Closing
+from tercel.shared.websocket.frame import MessageFrames, WebsocketFrameAssembler
+from tercel.shared.websocket.input import FrameInput
+from tercel.shared.websocket.output import FrameOutput
+from tercel.shared.websocket.pings import PendingPings
+from tercel.shared.websocket.timers import Keepalive, Progress
+from tercel.shared.websocket.wire import Data, Sendable, payload_of
+
+log = logging.getLogger("tercel.websocket")
+
+
+class WebsocketImplProtocol(ByteReceiver):
+    """A WebSocket whose opening handshake is done: `ws_proto` is in its state OPEN.
+
+    `max_queue` messages may wait to be read, `DEFAULT_MAX_QUEUE` by default, before the peer is
+    held back. Times are in seconds; None or 0 for `ping_interval` sends no pings, for
+    `ping_timeout` it waits for ever. `close_timeout` is how long the peer has for its part of the
+    closing handshake. Without `loop` it is the one that runs at `connection_made`.
+    """
+
+    def __init__(
+        self,
+        ws_proto: ServerProtocol,
+        max_queue: int | None = None,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float = 10,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.ws_proto = ws_proto
+        self.io_proto: Any = None
+        self.loop = loop
+        self.max_queue = max_queue
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self.close_timeout = close_timeout
+        self.assembler = WebsocketFrameAssembler(self)
+        self.pings = PendingPings()
+        self._output: FrameOutput | None = None
+        self._send_lock = asyncio.Lock()
+        self._keepalive = Keepalive(
+            interval=ping_interval,
+            timeout=ping_timeout,
+            ping=self._keepalive_ping,
+            excused=self._pong_excused,
+            overdue=self._pong_overdue,
+        )
+        self._progress: Progress | None = None
+        self._input = FrameInput(
+            ws_proto, self.assembler, process=self._process, answer=self._answer
+        )
+        self._eof = False
+        self._closing = Closing(
+            ws_proto,
+            assembler=self.assembler,
+            input=self._input,
+            keepalive=self._keepalive,
+            pings=self.pings,
+            timeout=close_timeout,
+        )
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that the opening handshake agreed on."""
+        return self.ws_proto.subprotocol
+
+    @property
+    def close_code(self) -> int | None:
+        """The peer's code, 1005 for none in its close frame, 1006 for no close frame at all.
+
+        None before the end.
+        """
+        if self.ws_proto.close_rcvd is not None:
+            return self.ws_proto.close_rcvd.code
+        return ABNORMAL if self._input.over or self._closing.lost else None
+
+    @property
+    def close_reason(self) -> str:
+        """The peer's reason in words, if it gave one."""
+        return "" if self.ws_proto.close_rcvd is None else self.ws_proto.close_rcvd.reason
+
+    # -- the connection's life ------------------------------------------------------------------
+
+    def attach(self, io_proto: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Begin: send and receive on `io_proto`, a `ByteStream` or what has one as `byte_stream`.
+
+        Raises ServerError the second time.
+        """
+        if self._output is not None:
+            raise ServerError("the WebSocket has its connection already")
+        stream = io_proto if isinstance(io_proto, ByteStream) else io_proto.byte_stream
+        self.io_proto = io_proto
+        self.loop = loop or self.loop or asyncio.get_running_loop()
+        self._output = FrameOutput(self.ws_proto, stream, self.loop)
+        self._closing.output = self._output
+        self._keepalive.start(self.loop)
+
+    async def connection_made(
+        self, io_proto: Any, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """Begin, as `attach` does. Nothing is waited for."""
+        self.attach(io_proto, loop)
+
+    async def wait_for_connection_lost(self, timeout: float | None = None) -> bool:
+        """Wait until the byte stream is gone, `timeout` seconds at most; whether it is."""
+        closing = self._closing
+        try:
+            async with asyncio.timeout(timeout):
+                while self._output is not None and not closing.lost:
+                    await closing.changed.wait()
+        except TimeoutError:
+            pass
+        return closing.lost
+
+    async def auto_close_connection(self) -> None:
+        """Wait for the end of the data transfer, then until the byte stream is gone.
+
+        No call is needed for a connection to be closed in time; being cancelled aborts it.
+        """
+        try:
+            while not self._closing.lost:
+                await self._closing.changed.wait()
+        finally:
+            if not self._closing.lost:
+                self.fail_connection()
+
+    async def keepalive_ping(self) -> None:
+        """Ping at intervals and fail the connection for a missing pong, until it ends.
+
+        `connection_made` has begun that already; this waits, and being cancelled stops it.
+        """
+        if not self.ping_interval:
+            return
+        self._keepalive.start(self._attached().loop)
+        try:
+            while not (self._closing.begun or self._closing.lost):
+                await self._closing.changed.wait()
+        finally:
+            self._keepalive.stop()
+
+    # -- receiving ------------------------------------------------------------------------------
+
+    async def recv(self, timeout: float | None = None) -> Data | None:
+        """Receive the next message; None when none came for `timeout` seconds, 0 does not wait.
+
+        What arrived before the end is received first; then ConnectionClosedOK is raised for a
+        regular closing handshake and ConnectionClosedError for any other end. Raises ServerError
+        when another task receives. Being cancelled loses no message.
+        """
+        return await self.assembler.get(timeout)
+
+    async def recv_burst(self, max_recv: int = 256) -> Sequence[Data]:
+        """Receive the messages that have arrived, `max_recv` at most; none if none has.
+
+        Raises as `recv` does, once nothing is left to receive.
+        """
+        assembler = self.assembler
+        messages: list[Data] = []
+        while len(messages) < max_recv:
+            message = await assembler.get(0) if not messages or assembler.readable else None
+            if message is None:
+                break
+            messages.append(message)
+        if not messages:
+            # A caller that asks in a loop must let the connection receive.
+            await asyncio.sleep(0)
+        return messages
+
+    def recv_streaming(self) -> MessageFrames:
+        """Receive the next message frame by frame, as the frames arrive.
+
+        The iterator raises as `recv` does. Until it is exhausted, or its `aclose` has dropped the
+        rest of the message, nothing else can be received.
+        """
+        return self.assembler.get_iter()
+
+    async def __aiter__(self) -> AsyncIterator[Data]:
+        """Receive messages until the connection ends; an irregular end is raised."""
+        try:
+            while True:
+                message = await self.assembler.get()
+                assert message is not None  # noqa: S101  # there is no time limit
+                yield message
+        except ConnectionClosedOK:
+            return
+
+    # -- sending --------------------------------------------------------------------------------
+
+    async def send(self, message: Sendable | Iterable[Sendable] | AsyncIterable[Sendable]) -> None:
+        """Send a message: str as text, bytes and the like as binary.
+
+        An iterable, or an asynchronous one, is sent in fragments, a frame for each item. Waits
+        while the peer reads too little. Raises ConnectionClosed when it is closed, and TypeError
+        for anything else: a mapping, say, or items of both kinds, which then fails the connection
+        as there is no way to take the first ones back.
+        """
+        if isinstance(message, Sendable):
+            opcode, payload = payload_of(message)
+            output = self._output
+            if output is None or not output.stream.writable or self._send_lock.locked():
+                async with self._send_lock:
+                    await self._drain()
+                    self._send_message(opcode, payload)
+            else:
+                self._send_message(opcode, payload)
+        elif isinstance(message, Mapping):
+            raise TypeError("a mapping is no message; its keys() may be one")
+        elif isinstance(message, AsyncIterable | Iterable):
+            async with self._send_lock:
+                await self._send_fragments(message)
+        else:
+            raise TypeError(f"a message is str, bytes or an iterable of one, not {type(message)}")
+
+    async def ping(self, data: Sendable | None = None) -> asyncio.Future[None]:
+        """Send a ping with `data`, text as UTF-8, 125 bytes at most; 4 random bytes by default.
+
+        The future that is returned is done when the pong has come, and raises ConnectionClosed
+        when none can come any more. Raises ValueError while a pong with that data is due.
+        """
+        await self._drain()
+        return self._send_ping(None if data is None else payload_of(data)[1])
+
+    async def pong(self, data: Sendable = b"") -> None:
+        """Send a pong that nobody asked for (RFC 6455 5.5.3); nothing when the end has begun."""
+        if not self._closing.open:
+            return
+        output = await self._drain()
+        self.ws_proto.send_pong(payload_of(data)[1])
+        output.send_pending()
+
+    async def send_data(self, data_to_send: Iterable[bytes]) -> None:
+        """Write what `ws_proto` has made; b"" ends this side of the connection."""
+        output = self._attached()
+        for data in data_to_send:
+            if data:
+                await output.drain()
+                output.stream.write(data)
+            else:
+                self._closing.output_ended(output)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close with a handshake, and wait until the byte stream is gone.
+
+        The peer has `close_timeout` seconds to answer; then, and for the code 1006, the stream is
+        aborted. Without effect when the end has begun, but for the waiting. Once nobody reads, what
+        the peer still sends is dropped. Raises ProtocolError for a code that must not be sent.
+        """
+        self._attached()
+        self.end_connection(code, reason)
+        await self.wait_for_connection_lost()
+
+    def end_connection(self, code: int = 1000, reason: str = "") -> bool:
+        """Begin to close as `close` does, without waiting; whether the end is here already."""
+        if self._closing.lost:
+            return True
+        if code == ABNORMAL or self._output is None or self.ws_proto.expect_continuation_frame:
+            # Half a message is no regular end, whatever the application calls it.
+            return self.fail_connection(code if code == ABNORMAL else INTERNAL_ERROR, reason)
+        if self._closing.open:
+            self.ws_proto.send_close(code, reason)
+            self._output.send_pending()
+            self._closing.begin(self._output)
+        return False
+
+    def fail_connection(self, code: int = 1006, reason: str = "") -> bool:
+        """Fail the connection (RFC 6455 7.1.7): receive nothing more, say why, close.
+
+        With the code 1006 nothing is said and the stream is aborted. True when the end is here,
+        False when the byte stream will be gone within `close_timeout`.
+        """
+        if self._output is None or self._closing.lost or code == ABNORMAL:
+            self._closing.abort(reason)
+            return True
+        self.ws_proto.fail(code, reason)
+        self._output.send_pending()
+        self._closing.output_ended(self._output)
+        return False
+
+    def abort_pings(self) -> None:
+        """Let everyone who waits for a pong have ConnectionClosed.
+
+        Raises ServerError while a pong can still come.
+        """
+        if self.ws_proto.state is not State.CLOSED and not self._closing.lost:
+            raise ServerError("the connection is not closed: a pong may still come")
+        self.pings.abort(self._closing.error)
+
+    # -- backpressure ---------------------------------------------------------------------------
+
+    def pause_frames(self) -> bool:
+        """Receive no frames for now, and let the peer send no more; whether that is new."""
+        if self._output is None or self._input.paused or self._input.over or self._closing.lost:
+            return False
+        if self._closing.begun:
+            # The peer's close frame stands behind what nobody reads.
+            self.assembler.discard()
+            return False
+        self._input.paused = True
+        self._output.stream.pause_reading()
+        return True
+
+    def resume_frames(self) -> bool:
+        """Receive frames again, first those that came in between; whether they were paused."""
+        if not self._input.paused:
+            return False
+        self._input.paused = False
+        output = self._attached()
+        self._input.receive()
+        output.flush()
+        if not self._input.paused:
+            if not self._closing.lost:
+                output.stream.resume_reading()
+            if self._eof or self._closing.lost:
+                self._closing.input_ended()
+        return True
+
+    # -- the byte stream's calls ----------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes. Answers to all their frames go out in one write."""
+        self._input.receive(data)
+        self._attached().flush()
+
+    def eof_received(self) -> None:
+        """Take the end of the peer's bytes: regular after the closing handshake only."""
+        self._eof = True
+        if not self._input.blocked:
+            self._closing.input_ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take the end of the byte stream. What was received before can still be read."""
+        if exc is not None:
+            log.debug("the byte stream is lost: %s", exc)
+        self._closing.connection_lost()
+
+    def going_away(self) -> None:
+        """Close with 1001: the server stops (RFC 6455 7.4.1)."""
+        self.end_connection(GOING_AWAY)
+
+    async def async_data_received(
+        self, data_to_send: Iterable[bytes], events_to_process: Iterable[Event]
+    ) -> None:
+        """Send and process what `ws_proto` made of received bytes."""
+        await self.send_data(data_to_send)
+        await self.process_events(events_to_process)
+
+    async def async_eof_received(
+        self, data_to_send: Iterable[bytes], events_to_process: Iterable[Event]
+    ) -> None:
+        """Send and process what `ws_proto` made of the end of the bytes."""
+        await self.async_data_received(data_to_send, events_to_process)
+        self.eof_received()
+
+    async def process_events(self, events: Iterable[Event]) -> None:
+        """Process `events` of `ws_proto` in order; what is no frame is ignored."""
+        for event in events:
+            self._process(event)
+
+    async def process_pong(self, frame: Frame) -> None:
+        """Acknowledge the ping that `frame` answers, and all before it (RFC 6455 5.5.3)."""
+        self.pings.answered(bytes(frame.data))
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _process(self, event: Event) -> None:
+        if not isinstance(event, Frame):
+            return
+        if event.opcode is Opcode.PONG:
+            self.pings.answered(bytes(event.data))
+        elif event.opcode is not Opcode.PING and event.opcode is not Opcode.CLOSE:
+            self.assembler.feed(event)
+
+    def _answer(self, is_ping: bool) -> None:
+        output = self._attached()
+        if output.collect(pong=is_ping):
+            output.flush()
+            self._closing.output_ended(output)
+
+    def _attached(self) -> FrameOutput:
+        if self._output is None:
+            raise ServerError("the WebSocket has no connection yet")
+        return self._output
+
+    def _check_open(self) -> FrameOutput:
+        output = self._attached()
+        if not self._closing.open:
+            raise self._closing.error()
+        return output
+
+    async def _drain(self) -> FrameOutput:
+        """Wait until the application may send. Raises ConnectionClosed."""
+        output = self._check_open()
+        if not output.stream.writable:
+            try:
+                await output.drain()
+            except StreamAborted as error:
+                self._closing.drop_output()
+                raise self._closing.error() from error
+            self._check_open()
+        return output
+
+    def _send_message(self, opcode: Opcode, payload: bytes) -> None:
+        # While more messages wait, the answers to them are likely to follow in this turn.
+        self._check_open().send_message(opcode, payload, more=self.assembler.readable)
+
+    async def _send_fragments(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
+        kind: Opcode | None = None
+        await self._drain()
+        try:
+            async with aclosing(_each(items)) as each:
+                async for item in each:
+                    opcode, payload = payload_of(item)
+                    if kind not in (None, opcode):
+                        raise TypeError("the fragments of a message are all text or all binary")
+                    output = await self._drain()
+                    output.send_fragment(Opcode.CONT if kind else opcode, payload, last=False)
+                    kind = opcode
+            if kind is not None:
+                self._check_open().send_fragment(Opcode.CONT, b"", last=True)
+        except BaseException:
+            # RFC 6455 5.4: no other message can follow the half of this one.
+            if kind is not None and self._closing.open:
+                self.fail_connection(INTERNAL_ERROR, "a message could not be completed")
+            raise
+
+    def _send_ping(self, data: bytes | None = None) -> asyncio.Future[None]:
+        output = self._check_open()
+        data = self.pings.payload(data)
+        self.ws_proto.send_ping(data)
+        output.send_pending()
+        return self.pings.add(data, output.loop)
+
+    def _keepalive_ping(self) -> asyncio.Future[None]:
+        pong = self._send_ping()
+        self._progress = Progress(self._attached().stream)
+        return pong
+
+    def _pong_excused(self) -> bool:
+        # The pong may stand behind messages that the application does not read, or the ping
+        # behind bytes that the peer is still taking.
+        return self._input.paused or (self._progress is not None and self._progress.made())
+
+    def _pong_overdue(self) -> None:
+        log.info("no pong within %s seconds", self.ping_timeout)
+        self.fail_connection(INTERNAL_ERROR, "keepalive ping timeout")
+
+
+async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

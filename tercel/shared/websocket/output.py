@@ -1,0 +1,150 @@
+"""What a WebSocket sends: frames in order, batched, and held back while the peer reads too little.
+
+Owns the bytes between the application and the byte stream. Knows nothing of what is received, of
+time-outs, or of when to close.
+"""
+
+import asyncio
+
+from websockets.frames import Opcode
+from websockets.server import ServerProtocol
+
+from tercel.shared.bytestream import ByteStream
+from tercel.shared.errors import StreamAborted
+from tercel.shared.tasks import TaskSet
+from tercel.shared.websocket.wire import message_frame
+
+BATCH_BYTES = 16_384
+"""Frames of one turn of the loop go out in one write, unless they are more than this."""
+
+
+class FrameOutput:
+    """The sending half. Nothing but `drain` waits; after `stop` everything is dropped."""
+
+    __slots__ = (
+        "_batch",
+        "_flush_due",
+        "_late_pong",
+        "_pong_tasks",
+        "_size",
+        "loop",
+        "protocol",
+        "stopped",
+        "stream",
+    )
+
+    def __init__(
+        self, protocol: ServerProtocol, stream: ByteStream, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.protocol = protocol
+        self.stream = stream
+        self.loop = loop
+        self._batch: list[bytes] = []
+        self._size = 0
+        self._flush_due = False
+        self._late_pong = b""
+        self._pong_tasks: TaskSet | None = None
+        self.stopped = False
+
+    async def drain(self) -> None:
+        """Wait until more may be sent. Raises StreamAborted when nothing ever may."""
+        if not self.stream.writable:
+            self.flush()
+            await self.stream.drain()
+
+    def send_message(self, opcode: Opcode, payload: bytes, *, more: bool) -> None:
+        """Send one message in one frame; with `more` there are others in this turn of the loop.
+
+        Raises InvalidState unless the connection is open.
+        """
+        protocol = self.protocol
+        if (
+            not protocol.extensions
+            and not protocol.debug
+            and not protocol.expect_continuation_frame
+        ):
+            frame = message_frame(opcode, payload)
+            if more or self._batch:
+                self._add(frame, more)
+            else:
+                self.stream.write(frame)
+            return
+        if opcode is Opcode.TEXT:
+            protocol.send_text(payload)
+        else:
+            protocol.send_binary(payload)
+        self._add(b"".join(protocol.data_to_send()), more)
+
+    def send_fragment(self, opcode: Opcode, payload: bytes, *, last: bool) -> None:
+        """Send a part of a message in a frame of its own."""
+        match opcode:
+            case Opcode.TEXT:
+                self.protocol.send_text(payload, fin=last)
+            case Opcode.BINARY:
+                self.protocol.send_binary(payload, fin=last)
+            case _:
+                self.protocol.send_continuation(payload, fin=last)
+        self.send_pending()
+
+    def send_pending(self) -> bool:
+        """Send what `protocol` has made; True when that was its last."""
+        last = self.collect()
+        self.flush()
+        return last
+
+    def collect(self, *, pong: bool = False) -> bool:
+        """Take what `protocol` has made, for the next `flush`; True when that was its last.
+
+        With `pong` it is the answer to a ping. While the peer takes nothing, only the latest of
+        those is kept (RFC 6455 5.5.3), so that pings cannot fill the memory.
+        """
+        last = False
+        for frame in self.protocol.data_to_send():
+            if not frame:
+                last = True
+            elif pong and not self.stopped and not self.stream.writable:
+                self._answer_later(frame)
+            else:
+                self._batch.append(frame)
+                self._size += len(frame)
+        if self._size >= BATCH_BYTES:
+            # What is written counts against the stream's limit; what is only batched does not.
+            self.flush()
+        return last
+
+    def flush(self) -> None:
+        """Write what was batched, in one piece."""
+        self._flush_due = False
+        if self._batch:
+            batch, self._batch, self._size = self._batch, [], 0
+            if not self.stopped:
+                self.stream.write(batch[0] if len(batch) == 1 else b"".join(batch))
+
+    def stop(self) -> None:
+        """The stream takes nothing more."""
+        self.stopped = True
+        self._batch.clear()
+
+    def _add(self, frame: bytes, more: bool) -> None:
+        self._batch.append(frame)
+        self._size += len(frame)
+        if not more or self._size >= BATCH_BYTES:
+            self.flush()
+        elif not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self.flush)
+
+    def _answer_later(self, pong: bytes) -> None:
+        self._late_pong = pong
+        if self._pong_tasks is None:
+            self._pong_tasks = TaskSet(self.loop)
+        if not len(self._pong_tasks):
+            self._pong_tasks.spawn(self._send_late_pong(), name="websocket pong")
+
+    async def _send_late_pong(self) -> None:
+        try:
+            await self.stream.drain()
+        except StreamAborted:
+            return
+        self._batch.append(self._late_pong)
+        self.flush()
