@@ -290,9 +290,8 @@ class QuicEndpoint(Listener):
             original_destination_connection_id=original_cid,
             retry_source_connection_id=retry_cid,
         )
-        local = path.socket.sock.getsockname()
         info = ConnectionInfo(
-            client=(path.peer[0], path.peer[1]), server=(local[0], local[1]), secure=True
+            client=(path.peer[0], path.peer[1]), server=path.local_address(), secure=True
         )
         connection = self._protocol(
             quic,

@@ -40,6 +40,16 @@ class Path(NamedTuple):
     """Ancillary data that makes an answer leave from the address the datagram came to."""
     socket: "UdpSocket"
 
+    def local_address(self) -> tuple[str, int]:
+        """The address and port that the datagram came to."""
+        host, port = self.socket.sock.getsockname()[:2]
+        if self.local is not None:
+            # struct in6_pktinfo begins with the address; of in_pktinfo it is the second member.
+            is_v6 = self.socket.sock.family == socket.AF_INET6
+            packed = self.local[:16] if is_v6 else self.local[4:8]
+            host = socket.inet_ntop(socket.AF_INET6 if is_v6 else socket.AF_INET, packed)
+        return host, port
+
     def __repr__(self) -> str:
         return f"{self.peer[0]}:{self.peer[1]}"
 

@@ -163,7 +163,7 @@ class Settings:
         1_048_576, QUIC, "Request content in flight or unread per stream.", metavar="BYTES",
         minimum=16_384)
     connection_window_bytes: int = option(
-        4_194_304, QUIC, "Request content in flight or unread per QUIC connection.",
+        16_777_216, QUIC, "Request content in flight or unread per QUIC connection.",
         metavar="BYTES", minimum=16_384)
     max_unacknowledged_bytes: int = option(
         8_388_608, QUIC, "Response bytes kept per stream until the client acknowledges them.",

@@ -22,10 +22,10 @@ Script = Callable[["Exchange"], Any]
 class Exchange(RequestHandler):
     """One request as the application sees it. Reads what comes, unless `reading` is off."""
 
-    def __init__(self, stream: RequestStream, changed: asyncio.Event) -> None:
+    def __init__(self, stream: RequestStream, changed: asyncio.Event, *, reading: bool) -> None:
         self.stream = stream
         self.body = bytearray()
-        self.reading = True
+        self.reading = reading
         self.on_content: Callable[[], None] | None = None
         """Called at once when content has come."""
         self.calls: list[str] = []
@@ -88,14 +88,15 @@ class Exchange(RequestHandler):
 class ScriptedApplication(Application):
     """Runs `script` for each request: at once if it is a plain function, else in a task."""
 
-    def __init__(self, script: Script, changed: asyncio.Event) -> None:
+    def __init__(self, script: Script, changed: asyncio.Event, *, reading: bool) -> None:
         self.exchanges: list[Exchange] = []
         self.context: ServerContext
         self._script = script
+        self._reading = reading
         self._changed = changed
 
     def open(self, stream: RequestStream) -> RequestHandler:
-        exchange = Exchange(stream, self._changed)
+        exchange = Exchange(stream, self._changed, reading=self._reading)
         self.exchanges.append(exchange)
         if inspect.iscoroutinefunction(self._script):
             self.context.tasks.spawn(self._run(exchange), name="script")
@@ -186,12 +187,15 @@ async def echo(exchange: Exchange) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    script: Script = hello, *, host: str = "127.0.0.1", **settings: Any
+    script: Script = hello, *, host: str = "127.0.0.1", reading: bool = True, **settings: Any
 ) -> AsyncIterator[Served]:
-    """A running endpoint; stopped in the order in which the server stops it."""
+    """A running endpoint; stopped in the order in which the server stops it.
+
+    Without `reading` an exchange reads no content until its script says so.
+    """
     settings.setdefault("udp_buffer_bytes", 262_144)
     changed = asyncio.Event()
-    app = ScriptedApplication(script, changed)
+    app = ScriptedApplication(script, changed, reading=reading)
     context = ServerContext(
         loop=asyncio.get_running_loop(), settings=Settings(**settings), application=app
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tercel.quic.fields import check_section_size, request_head, trailers
+from tercel.quic.fields import check_section_size, request_head, sendable, trailers
 from tercel.shared.errors import FieldsTooLarge, MalformedMessage
 
 GET = {
@@ -240,6 +240,19 @@ def test_framing_and_routing_fields_in_trailers_are_dropped():
 def test_malformed_trailers_are_refused(line):
     with pytest.raises(MalformedMessage):
         trailers([(b"x", b"y"), line])
+
+
+# -- responses ----------------------------------------------------------------------------------
+
+
+def test_fields_of_one_http1_connection_are_left_out_of_a_response():
+    lines = [(b":status", b"200"), (b"connection", b"close"), (b"x", b"y"), (b"upgrade", b"h2c")]
+    assert sendable(lines) == [(b":status", b"200"), (b"x", b"y")]
+
+
+def test_a_response_without_such_fields_is_not_copied():
+    lines = [(b":status", b"200"), (b"x", b"y")]
+    assert sendable(lines) is lines
 
 
 # -- sizes --------------------------------------------------------------------------------------

@@ -624,12 +624,12 @@ async def test_reset_requests_give_back_exactly_the_credit_they_took(reading):
     """`serving` compares credit and use at the end; this makes many chances to get it wrong."""
 
     async def app(exchange):
-        exchange.reading = reading
         await exchange.whole()
-        exchange.respond(200)
 
     async with (
-        serving(app, stream_window_bytes=16_384, connection_window_bytes=32_768) as server,
+        serving(
+            app, reading=reading, stream_window_bytes=16_384, connection_window_bytes=32_768
+        ) as server,
         H3Client(server.port) as client,
     ):
         for _ in range(12):
@@ -655,6 +655,24 @@ async def test_a_complete_response_stops_the_rest_of_the_request(size):
         assert bytes(stream.content) == b"hello"
         await client.settled()
         assert server.connections[0].streams == {}
+
+
+@asynctest
+async def test_content_that_was_never_read_gives_its_credit_back_with_the_response():
+    async def app(exchange):
+        await exchange.whole()
+        assert exchange.stream.content.size == 10_000
+        exchange.respond(200)
+
+    async with (
+        serving(
+            app, reading=False, stream_window_bytes=16_384, connection_window_bytes=16_384
+        ) as server,
+        H3Client(server.port) as client,
+    ):
+        for _ in range(5):
+            assert (await client.request("POST", content=b"x" * 10_000)).status == 200
+        await client.settled()
 
 
 @asynctest
@@ -686,18 +704,18 @@ async def test_unread_content_does_not_block_other_requests():
     """Two uploads, each beyond a stream's window, that the application does not read for now."""
 
     async def app(exchange):
-        exchange.reading = exchange.path != b"/unread"
         while exchange.path == b"/unread" and not go_on:
             await exchange.change()
         exchange.reading = True
         exchange.read()
         await exchange.whole()
-        exchange.read()
         exchange.respond(200, b"%d" % len(exchange.body))
 
     go_on = []
     async with (
-        serving(app, stream_window_bytes=16_384, connection_window_bytes=65_536) as server,
+        serving(
+            app, reading=False, stream_window_bytes=16_384, connection_window_bytes=65_536
+        ) as server,
         H3Client(server.port) as client,
     ):
         unread = [client.begin("POST", "/unread", content=b"x" * 80_000) for _ in range(2)]

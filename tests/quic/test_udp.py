@@ -279,6 +279,7 @@ async def test_an_answer_leaves_from_the_address_that_was_asked(wildcard, family
         client.sendto(b"ask", (asked, port))
         ((data, path),) = await received(server, 1)
         assert data == b"ask"
+        assert path.local_address() == (asked, port)
         server.send([b"answer", b"answer", b"end"], path)
         answers = [client.recvfrom(100) for _ in range(3)]
         assert [data for data, _ in answers] == [b"answer", b"answer", b"end"]
