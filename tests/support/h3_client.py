@@ -54,7 +54,7 @@ def headers(
     return frame(HEADERS, section([*pseudo, *extra]))
 
 
-def read_varint(data: bytes, position: int) -> tuple[int, int] | None:
+def read_varint(data: bytes | bytearray, position: int) -> tuple[int, int] | None:
     """The integer at `position` and where it ends, None if it is cut off (RFC 9000 16)."""
     if position >= len(data):
         return None
@@ -87,7 +87,7 @@ class ClientStream:
         """What a unidirectional stream said it is."""
         self.order: list[str] = []
         """Interim, head, content and trailers as they came; content counted once in a row."""
-        self._buffer = b""
+        self._buffer = bytearray()
 
     @property
     def status(self) -> int | None:
@@ -131,7 +131,7 @@ class ClientStream:
             if header is None:
                 return
             self.type, position = header
-            self._buffer = self._buffer[position:]
+            del self._buffer[:position]
         if self.type in (None, CONTROL):
             self._read_frames(decoder)
 
@@ -142,8 +142,8 @@ class ClientStream:
             if length is None or length[1] + length[0] > len(self._buffer):
                 break
             position = length[1] + length[0]
-            self._take_frame(kind[0], self._buffer[length[1] : position], decoder)
-        self._buffer = self._buffer[position:]
+            self._take_frame(kind[0], bytes(self._buffer[length[1] : position]), decoder)
+        del self._buffer[:position]
 
     def _take_frame(self, kind: int, payload: bytes, decoder: pylsqpack.Decoder) -> None:
         if kind == HEADERS:

@@ -1,0 +1,1 @@
+"""tercel from its command line, and other people's clients and frameworks."""

@@ -1,0 +1,21 @@
+"""A server with the demo application, shared by the tests that do not change it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def data_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the development certificates of these tests are."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def demo(data_directory: Path) -> Iterator[ServerProcess]:
+    """`tercel` without an application."""
+    with ServerProcess(data_directory=data_directory) as server:
+        yield server

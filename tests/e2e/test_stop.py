@@ -1,0 +1,51 @@
+"""SIGTERM: what runs is finished, what is idle is not waited for."""
+
+from pathlib import Path
+from typing import Literal
+
+import curl_cffi
+import pytest
+
+from tests.support.process import ServerProcess
+
+# Well below the grace period, which is there for requests that still run.
+SOON = 5
+EVENTS = 8
+
+Version = Literal["v1", "v3only"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v3only"])
+def test_a_running_request_is_finished_before_the_process_ends(
+    data_directory: Path, version: Version
+) -> None:
+    received = bytearray()
+    with (
+        ServerProcess(data_directory=data_directory) as server,
+        curl_cffi.Session(verify=str(server.ca_path), http_version=version) as session,
+    ):
+
+        def stop_at_the_first_event(data: bytes) -> int:
+            server.terminate()
+            received.extend(data)
+            return len(data)
+
+        url = f"{server.url}/events?count={EVENTS}&interval_ms=50"
+        response = session.get(url, content_callback=stop_at_the_first_event)
+        assert response.status_code == 200
+        assert received.count(b"\n\n") == EVENTS
+        assert server.wait(SOON) == 0
+
+
+@pytest.mark.parametrize("version", ["v1", "v3only"])
+def test_an_idle_connection_does_not_hold_up_the_end(
+    data_directory: Path, version: Version
+) -> None:
+    with (
+        ServerProcess(data_directory=data_directory) as server,
+        curl_cffi.Session(verify=str(server.ca_path), http_version=version) as session,
+    ):
+        # libcurl is idle between two calls: over QUIC it has not even acknowledged all of this.
+        assert session.get(f"{server.url}/bytes/100000").status_code == 200
+        server.terminate()
+        assert server.wait(SOON) == 0
