@@ -7,7 +7,13 @@ _CHUNK = bytes(range(256)) * 256  # 64 KiB
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """`/plaintext`, `/bytes/N` (N bytes down), `/upload` and `/slow-upload` (any number up)."""
+    """`/plaintext`, `/bytes/N` (N bytes down), `/upload` and `/slow-upload` (any number up).
+
+    A WebSocket anywhere echoes.
+    """
+    if scope["type"] == "websocket":
+        await _echo(receive, send)
+        return
     if scope["type"] != "http":
         return
     path: str = scope["path"]
@@ -19,6 +25,14 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await _answer(b"%d" % await _upload(receive, bytes_per_second=1 << 20), send)
     else:
         await _answer(b"Hello, World!", send)
+
+
+async def _echo(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        kind = "bytes" if message.get("bytes") is not None else "text"
+        await send({"type": "websocket.send", kind: message[kind]})
 
 
 async def _answer(body: bytes, send: Any) -> None:

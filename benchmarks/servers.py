@@ -1,121 +1,171 @@
 """Starts tercel and its peers as subprocesses, and reads what they cost from /proc.
 
-Each peer lives in a virtual environment of its own under `benchmarks/.venvs`, made on first use
-from the pinned requirements in `benchmarks/peers`.
+What each of them is called with is in `commands.py`.
 """
 
+import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
-import sys
 import time
-import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+import commands
+from aioquic.asyncio.client import connect
+from aioquic.quic.configuration import QuicConfiguration
+from commands import UVICORNS, Certificate
+
+from tercel.certs.selfsigned import DevelopmentCertificates, default_directory
+
+__all__ = ["HERE", "UVICORNS", "Certificate", "Server", "development_certificate", "running"]
+
+HERE = commands.HERE
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_START_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """PEM files that every server in a run is given."""
-
-    cert: Path
-    key: Path
-    ca: Path
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
 
 
 class Server:
-    """A running server: where it listens and what it has cost so far."""
+    """A running server: where it listens and what it has cost so far.
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
+    `roots` are the process ids that, with all their children, are the server.
+    """
+
+    def __init__(self, name: str, roots: list[int], port: int, http: str) -> None:
         self.name = name
-        self.process = process
+        self.roots = roots
         self.port = port
+        self.http = http
+
+    @property
+    def url(self) -> str:
+        """Where it is, as clients that check no certificate may write it."""
+        scheme = "http" if self.http == "1-plain" else "https"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process and all its children so far."""
-        return sum(_cpu_seconds(pid) for pid in self._processes())
+        """User and system time of its processes so far."""
+        return sum(_cpu_seconds(pid) for pid in self.processes())
 
     def resident_bytes(self) -> int:
-        """Resident memory of the process and all its children."""
+        """Resident memory of its processes."""
         return sum(
             int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-            for pid in self._processes()
+            for pid in self.processes()
         )
 
-    def _processes(self) -> list[int]:
-        pids = [self.process.pid]
+    def processes(self) -> list[int]:
+        """Its process ids."""
+        pids = list(self.roots)
         for pid in pids:  # grows while it is walked: children of children too
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            pids.extend(int(child) for child in children)
+            for task in os.listdir(f"/proc/{pid}/task"):
+                children = Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+                pids.extend(int(child) for child in children)
         return pids
 
 
 @contextmanager
 def running(name: str, certificate: Certificate, *, http: str) -> Iterator[Server]:
-    """Run server `name` with `benchmarks.app` on a free port; `http` is "3", "1" or "1-plain"."""
+    """Run server `name` with the benchmarks' application on a free port.
+
+    `http` is "3", "1" (over TLS) or "1-plain". Raises commands.NotSupported.
+    """
     port = _free_port()
-    command = _COMMANDS[name](certificate, port, http)
+    launch = commands.launch(name, certificate, port, http)
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
-    with open(HERE / ".venvs" / f"{name}.log", "ab") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=HERE)
-    try:
-        _wait_until_serving(process, port, http)
-        yield Server(name, process, port)
-    finally:
+    processes: list[subprocess.Popen[bytes]] = []
+    roots: list[int] = []
+    with open(commands.state_directory() / f"{name}.log", "ab") as log:
+        try:
+            for command in launch.commands:
+                processes.append(
+                    subprocess.Popen(
+                        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                        cwd=HERE,
+                    )
+                )  # fmt: skip
+            _wait_until_serving(processes, port, http)
+            roots = [process.pid for process in processes if process.poll() is None]
+            if launch.pid_file is not None:
+                roots.append(int(launch.pid_file.read_text()))
+            yield Server(name, roots, port, http)
+        finally:
+            _stop(processes, roots)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """Tells when a server answers on its port."""
+
+    port: int
+    http: str
+
+    def answers(self) -> bool:
+        """Whether a connection can be made now."""
+        if self.http == "3":
+            return asyncio.run(self._handshake())
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    async def _handshake(self) -> bool:
+        configuration = QuicConfiguration(alpn_protocols=["h3"], verify_mode=ssl.CERT_NONE)
+        try:
+            async with (
+                asyncio.timeout(0.5),
+                connect("127.0.0.1", self.port, configuration=configuration),
+            ):
+                return True
+        except (OSError, TimeoutError):
+            return False
+
+
+def _wait_until_serving(
+    processes: list[subprocess.Popen[bytes]], port: int, http: str
+) -> None:
+    probe = _Probe(port, http)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        for process in processes:
+            if process.poll():  # a command that puts itself into the background ends with 0
+                raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+        if probe.answers():
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{processes[-1].args!r} does not listen on port {port}")
+
+
+def _stop(processes: list[subprocess.Popen[bytes]], roots: list[int]) -> None:
+    """Stop what was started, the last first; `roots` may name processes in the background."""
+    own = {process.pid for process in processes}
+    for pid in roots:
+        if pid not in own:
+            os.kill(pid, signal.SIGTERM)
+    for process in reversed(processes):
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def names() -> list[str]:
-    """The servers that can be started, tercel first."""
-    return list(_COMMANDS)
-
-
-def _tercel(certificate: Certificate, port: int, http: str) -> list[str]:
-    command = [sys.executable, "-m", "tercel", "--no-access-log", "--log-level", "warning"]
-    if http == "1-plain":
-        # --bind is there for the certificate's sake only; nothing is sent to it.
-        command += ["--bind", "127.0.0.1:0", "--plain-bind", f"127.0.0.1:{port}"]
-    else:
-        command += ["--bind", f"127.0.0.1:{port}"]
-    command += ["--http", "3" if http == "3" else "1"]
-    return [*command, "--cert", str(certificate.cert), "--key", str(certificate.key), "app:app"]
-
-
-def _hypercorn(certificate: Certificate, port: int, http: str) -> list[str]:
-    command = [str(_peer_python("hypercorn")), "-m", "hypercorn", "-k", "uvloop"]
-    if http == "1-plain":
-        return [*command, "-b", f"127.0.0.1:{port}", "app:app"]
-    command += ["--certfile", str(certificate.cert), "--keyfile", str(certificate.key)]
-    if http == "3":
-        command += ["--quic-bind", f"127.0.0.1:{port}"]
-    return [*command, "-b", f"127.0.0.1:{port}", "app:app"]
-
-
-_COMMANDS = {"tercel": _tercel, "hypercorn": _hypercorn}
-
-
-def _peer_python(name: str) -> Path:
-    home = HERE / ".venvs" / name
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        venv.create(home, with_pip=True, clear=True)
-        requirements = HERE / "peers" / f"{name}.txt"
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
-        (home / "ready").touch()
-    return python
+def development_certificate() -> Certificate:
+    """The certificate that tercel makes for loopback, for every server."""
+    development = DevelopmentCertificates(default_directory())
+    credential = development.ensure()
+    leaf = credential.certificate_path
+    if leaf is None:
+        raise RuntimeError("the development certificate has no file")
+    return Certificate(leaf, credential.key_path or leaf, development.ca_path)
 
 
 def _free_port() -> int:
@@ -123,21 +173,6 @@ def _free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
-
-
-def _wait_until_serving(process: subprocess.Popen[bytes], port: int, http: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            time.sleep(0.3 if http == "3" else 0.1)  # UDP comes up beside TCP, not before
-            return
-    raise RuntimeError(f"{process.args!r} does not listen on port {port}")
 
 
 def _cpu_seconds(pid: int) -> float:

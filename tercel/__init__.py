@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tercel.h1.base import SanicProtocol
 from tercel.h1.protocol import HttpProtocol
+from tercel.h1.websocket import WebSocketProtocol
+from tercel.install import install_sanic
 from tercel.serve import HTTP, serve
 from tercel.server import AsyncioServer
 from tercel.shared.connection import HttpProtocolMixin
@@ -22,6 +24,9 @@ from tercel.shared.sockets import (
     configure_socket,
     remove_unix_socket,
 )
+from tercel.shared.websocket.connection import WebSocketConnection
+from tercel.shared.websocket.frame import WebsocketFrameAssembler
+from tercel.shared.websocket.impl import WebsocketImplProtocol
 from tercel.version import __version__
 
 if TYPE_CHECKING:
@@ -41,11 +46,16 @@ __all__ = [
     "ServerError",
     "Settings",
     "Signal",
+    "WebSocketConnection",
+    "WebSocketProtocol",
+    "WebsocketFrameAssembler",
+    "WebsocketImplProtocol",
     "__version__",
     "bind_socket",
     "bind_unix_socket",
     "configure_socket",
     "get_goodbye",
+    "install_sanic",
     "remove_unix_socket",
     "serve",
     "trigger_events",

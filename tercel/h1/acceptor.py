@@ -10,6 +10,7 @@ from functools import partial
 from ssl import SSLContext
 from typing import Any
 
+from tercel.h1.accepting import Accepting
 from tercel.h1.base import SanicProtocol
 from tercel.h1.protocol import HttpProtocol
 from tercel.shared.connection import ServerContext
@@ -17,14 +18,20 @@ from tercel.shared.flow import Wakeup
 from tercel.shared.listener import Listener
 from tercel.shared.signals import Signal
 
+# The loop's own limit, 30 seconds, would cut off what a slow client has not taken yet when its
+# connection closes. `SanicProtocol.close` watches over that instead.
+_TLS_CLOSE_SECONDS = 86_400.0
+
 
 class TcpAcceptor(Listener):
     """Serves `protocol` on `sockets`, which are bound and of type stream.
 
     With `ssl` all of them speak TLS. `protocol` is called with the keyword arguments of
     `HttpProtocol`, `context` among them; a class of the user's own need not be a SanicProtocol,
-    but is then left alone when the server stops, until `close`. `connections` is a set that every
-    connection is in while it lives. `asyncio_server_kwargs` go to the loop's `create_server`.
+    but is then left alone when the server stops, until `close`; `protocol_arguments` are further
+    ones. `connections` is a set that every
+    connection is in while it lives. `asyncio_server_kwargs` go to the loop's `create_server`, which
+    accepts the connections then, without the limits on their number.
     """
 
     def __init__(
@@ -34,6 +41,7 @@ class TcpAcceptor(Listener):
         sockets: Sequence[socket.socket],
         ssl: SSLContext | None = None,
         protocol: type[asyncio.Protocol] = HttpProtocol,
+        protocol_arguments: Mapping[str, Any] | None = None,
         app: Any = None,
         signal: Signal | None = None,
         connections: set[Any] | None = None,
@@ -45,13 +53,14 @@ class TcpAcceptor(Listener):
         self._sockets = list(sockets)
         self._ssl = ssl
         self._protocol = protocol
+        self._protocol_arguments = dict(protocol_arguments or {})
         self._app = context.application if app is None else app
         self._signal = Signal() if signal is None else signal
         self._state = state
         self._backlog = context.settings.backlog if backlog is None else backlog
         self._server_kwargs = dict(asyncio_server_kwargs or {})
         self._connections = _Connections(connections)
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Accepting] = []
         self._addresses = [_address(sock) for sock in self._sockets]
 
     @property
@@ -105,16 +114,25 @@ class TcpAcceptor(Listener):
 
     async def wait_closed(self) -> None:
         """Return when every connection is gone."""
+        for server in self._servers:
+            if isinstance(server, Accepting):
+                await server.wait_closed()
         while self._connections:
             await self._connections.gone.wait()
 
-    async def _serve(self, sock: socket.socket) -> asyncio.Server:
+    async def _serve(self, sock: socket.socket) -> asyncio.Server | Accepting:
         unix = _unix_path(sock)
-        arguments: dict[str, Any] = {"sock": sock, "ssl": self._ssl, "backlog": self._backlog}
+        arguments: dict[str, Any] = {"ssl": self._ssl}
         if self._ssl is not None:
             arguments["ssl_handshake_timeout"] = self._context.settings.header_timeout
-        arguments.update(self._server_kwargs)
+            if issubclass(self._protocol, SanicProtocol):
+                arguments["ssl_shutdown_timeout"] = _TLS_CLOSE_SECONDS
         factory = partial(self._connection, unix)
+        if not self._server_kwargs:
+            return Accepting(
+                self._context, sock, factory, backlog=self._backlog, arguments=arguments
+            )
+        arguments = {"sock": sock, "backlog": self._backlog, **arguments, **self._server_kwargs}
         sock.setblocking(False)
         if unix is not None:
             return await self._context.loop.create_unix_server(factory, **arguments)
@@ -129,6 +147,7 @@ class TcpAcceptor(Listener):
             state=self._state,
             unix=unix,
             context=self._context,
+            **self._protocol_arguments,
         )
 
 

@@ -4,18 +4,28 @@ Knows no HTTP: `HttpProtocol` and protocols of users' own stand on it.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from tercel.h1.tls import tls_extension
+from tercel.shared.apps.loader import wrap
+from tercel.shared.bytestream import ByteStream
 from tercel.shared.connection import ConnectionInfo, ServerContext
-from tercel.shared.errors import ConnectionClosed, StreamAborted
+from tercel.shared.errors import ConfigurationError, ConnectionClosed, StreamAborted
 from tercel.shared.flow import Wakeup, WriteGate
 from tercel.shared.settings import Settings
+from tercel.shared.sockets import unacknowledged_bytes
+from tercel.shared.tasks import TaskSet
 
 if TYPE_CHECKING:
     from tercel.shared.signals import Signal
+
+# How often a connection that closes is looked at. Once the peer has all of it, this is also how
+# long it may take to end TLS on its side: clients that pool connections do so at their next request
+# only, and need not (RFC 8446 6.1).
+_CLOSE_LOOK_SECONDS = 0.5
 
 
 class SanicProtocol(asyncio.Protocol):
@@ -24,7 +34,7 @@ class SanicProtocol(asyncio.Protocol):
     `app` is what the server was given. `connections` is a set that the connection is in while it
     lives; `unix` is the path of the listening socket, if it is one. Among `kwargs`, which are a
     subclass's own otherwise, the server passes its `context`; without one the settings are the
-    defaults and `app` is an `Application`.
+    defaults, and `app` is served if it is an application of any kind.
     """
 
     def __init__(
@@ -43,7 +53,7 @@ class SanicProtocol(asyncio.Protocol):
         self.connections: set[Any] = set() if connections is None else connections
         self.unix = unix
         context: ServerContext | None = kwargs.get("context")
-        self.context = context or ServerContext(loop=loop, settings=Settings(), application=app)
+        self.context = context or _own_context(app, loop)
         self.info = ConnectionInfo()
         self.transport: asyncio.Transport | None = None
         self.recv_buffer = bytearray()
@@ -53,9 +63,11 @@ class SanicProtocol(asyncio.Protocol):
             high=settings.max_unsent_bytes, low=settings.max_unsent_bytes // 4
         )
         self._reading_paused = False
-        self._received = Wakeup()
+        self._received: Wakeup | None = None
         self._closed = asyncio.Event()
         self._abort_timer: asyncio.TimerHandle | None = None
+        self.on_lost: Callable[[], None] | None = None
+        """Called when the connection is gone."""
 
     @property
     def ctx(self) -> SimpleNamespace:
@@ -75,10 +87,13 @@ class SanicProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is gone; `exc` is None for a regular end."""
         self.connections.discard(self)
+        if self.on_lost is not None:
+            self.on_lost()
         self._write_gate.close(ConnectionClosed("the connection is closed"))
         if self._abort_timer is not None:
             self._abort_timer.cancel()
-        self._received.set()
+        if self._received is not None:
+            self._received.set()
         self._closed.set()
 
     def data_received(self, data: bytes) -> None:
@@ -86,7 +101,8 @@ class SanicProtocol(asyncio.Protocol):
         self.recv_buffer += data
         if len(self.recv_buffer) > self.context.settings.max_receive_buffer_bytes:
             self._pause_reading()
-        self._received.set()
+        if self._received is not None:
+            self._received.set()
 
     def eof_received(self) -> bool | None:
         """Let the transport close: whoever ends sending wants no more."""
@@ -101,6 +117,15 @@ class SanicProtocol(asyncio.Protocol):
         self._write_gate.resume()
 
     # -- the application's side -----------------------------------------------------------------
+
+    @property
+    def byte_stream(self) -> ByteStream:
+        """The connection as what a WebSocket runs on.
+
+        What is received is for a subclass to pass on: `data_received`, `eof_received` and
+        `connection_lost` have no receiver here.
+        """
+        return _ConnectionBytes(self)
 
     async def send(self, data: bytes) -> None:
         """Write `data` once little enough waits to be sent. Raises as `drain` does."""
@@ -126,6 +151,8 @@ class SanicProtocol(asyncio.Protocol):
         """Wait until more data arrives, or the connection is gone; reading goes on if paused."""
         if not self._closed.is_set():
             self._resume_reading()
+            if self._received is None:
+                self._received = Wakeup()
             await self._received.wait()
 
     def stop_accepting(self) -> None:
@@ -136,29 +163,40 @@ class SanicProtocol(asyncio.Protocol):
         """Close when what was written has been sent.
 
         The connection is aborted when that takes longer than `timeout` seconds, or, without one,
-        when the peer took nothing for `send_timeout` seconds.
+        when the peer took nothing for `send_timeout` seconds, or has all and does not end TLS.
         """
         if self.transport is None or self._closed.is_set():
             return
-        unsent = self._unsent()
-        self.transport.close()
+        if not self.transport.is_closing():
+            # A second time asyncio's TLS transport lets go of what it would be asked about below.
+            self.transport.close()
         if timeout is not None:
             self._set_abort_timer(timeout, self.abort)
         elif self._abort_timer is None:
-            self._watch_close(unsent + 1)
+            # TLS adds to what waits while it encrypts it, so this first look tells nothing yet.
+            self._watch_close(math.inf)
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
         if self.transport is not None:
             self.transport.abort()
 
-    def _watch_close(self, unsent_before: int) -> None:
+    def _watch_close(self, unsent_before: float, stalled: float = 0.0) -> None:
+        """Look again and again; `stalled` is for how many seconds nothing has changed."""
         unsent = self._unsent()
-        if unsent >= unsent_before:
+        if unsent < unsent_before:
+            stalled = 0.0
+        limit = self.context.settings.send_timeout
+        if stalled >= limit or (stalled and self._is_delivered()):
             self.abort()
             return
-        seconds = self.context.settings.send_timeout
-        self._set_abort_timer(seconds, lambda: self._watch_close(unsent))
+        seconds = min(_CLOSE_LOOK_SECONDS, limit - stalled)
+        self._set_abort_timer(seconds, lambda: self._watch_close(unsent, stalled + seconds))
+
+    def _is_delivered(self) -> bool:
+        if self.transport is None or self._unsent():
+            return False
+        return unacknowledged_bytes(self.transport.get_extra_info("socket")) == 0
 
     def _set_abort_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         if self._abort_timer is not None:
@@ -177,6 +215,62 @@ class SanicProtocol(asyncio.Protocol):
         if self._reading_paused and self.transport is not None:
             self._reading_paused = False
             self.transport.resume_reading()
+
+
+class _ConnectionBytes(ByteStream):
+    """A connection, seen as a stream of bytes."""
+
+    def __init__(self, protocol: SanicProtocol) -> None:
+        self.connection = protocol.info
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        transport = self._protocol.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    @property
+    def writable(self) -> bool:
+        return not self._protocol._write_gate.paused
+
+    @property
+    def unsent(self) -> int:
+        return self._protocol._unsent()
+
+    async def drain(self) -> None:
+        await self._protocol.drain()
+
+    def pause_reading(self) -> None:
+        self._protocol._pause_reading()
+
+    def resume_reading(self) -> None:
+        self._protocol._resume_reading()
+
+    def write_eof(self) -> None:
+        transport = self._protocol.transport
+        if transport is None or not transport.can_write_eof():
+            self.close()
+        elif not transport.is_closing():
+            transport.write_eof()
+
+    def close(self) -> None:
+        self._protocol.close()
+
+    def abort(self) -> None:
+        self._protocol.abort()
+
+
+def _own_context(app: Any, loop: asyncio.AbstractEventLoop) -> ServerContext:
+    """For a connection that a program has made by itself, without a server."""
+    settings = Settings()
+    try:
+        application = wrap(app, settings=settings, tasks=TaskSet(loop))
+    except ConfigurationError:
+        # A protocol that is not HTTP may have anything for an app.
+        return ServerContext(loop=loop, settings=settings, application=app)
+    return ServerContext(
+        loop=loop, settings=application.configure(settings), application=application
+    )
 
 
 def _connection_info(transport: asyncio.Transport, unix: str | None) -> ConnectionInfo:

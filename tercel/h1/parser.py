@@ -7,6 +7,7 @@ and what follows a message must wait. Knows neither sockets nor exchanges.
 """
 
 from enum import Enum, auto
+from typing import Final
 
 import httptools
 
@@ -48,14 +49,14 @@ class _KnownSection:
     saves 2 us for a head of one field and 9 us for one of twelve.
     """
 
-    __slots__ = ("authority", "fields", "http_version", "raw")
+    __slots__ = ("event", "head", "raw")
 
     def __init__(self, raw: bytes, head: RequestHead) -> None:
         self.raw = raw
         """From the space before the version to the empty line."""
-        self.fields = head.fields.copy()
-        self.authority = head.authority
-        self.http_version = head.http_version
+        self.head = head.with_target(b"", b"")
+        # One event for all requests, which differ in their heads only: 0.4 us less.
+        self.event = HeadReceived(head, True, False, None, False)
 
 
 class _State(Enum):
@@ -66,6 +67,11 @@ class _State(Enum):
     COMPLETE = auto()
     """Between a message and `resume`."""
     FAILED = auto()
+
+
+# See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
+_HEAD: Final = _State.HEAD
+_COMPLETE: Final = _State.COMPLETE
 
 
 class RequestParser:
@@ -79,7 +85,7 @@ class RequestParser:
     def __init__(self, settings: Settings, *, scheme: bytes) -> None:
         self._settings = settings
         self._scheme = scheme
-        self._state = _State.HEAD
+        self._state = _HEAD
         self.unparsed = b""
         """What was received and belongs to no event yet."""
         self._scanned = 0
@@ -94,7 +100,7 @@ class RequestParser:
     @property
     def started(self) -> bool:
         """Whether a request has begun to arrive and is not whole."""
-        if self._state is _State.HEAD:
+        if self._state is _HEAD:
             return bool(self.unparsed)
         return self._state in (_State.CONTENT, _State.CHUNKED)
 
@@ -106,21 +112,26 @@ class RequestParser:
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes from the peer."""
         state = self._state
+        if state is _HEAD and self._known is not None and not self.unparsed:
+            event = self._known_head(data)
+            if event is not None:
+                self._state = _COMPLETE
+                return [event]
         if state is _State.FAILED:
             return []
         if self.unparsed:
             data = self.unparsed + data
             self.unparsed = b""
-        if state is _State.COMPLETE:
+        if state is _COMPLETE:
             self.unparsed = data
             return []
         return self._parse(data)
 
     def resume(self) -> list[Event]:
         """Go on with what follows the message that was completed."""
-        if self._state is not _State.COMPLETE:
+        if self._state is not _COMPLETE:
             return []
-        self._state = _State.HEAD
+        self._state = _HEAD
         if not self.unparsed:
             return []
         data, self.unparsed = self.unparsed, b""
@@ -143,7 +154,7 @@ class RequestParser:
         events: list[Event] = []
         try:
             position = 0
-            if self._state is _State.HEAD:
+            if self._state is _HEAD:
                 position = self._parse_head(data, events)
             if self._state is _State.CONTENT:
                 position = self._parse_content(data, position, events)
@@ -178,7 +189,7 @@ class RequestParser:
         return position
 
     def _complete(self, trailers: Fields, events: list[Event]) -> None:
-        self._state = _State.COMPLETE
+        self._state = _COMPLETE
         events.append(MessageComplete(trailers))
 
     # -- head -----------------------------------------------------------------------------------
@@ -196,10 +207,10 @@ class RequestParser:
         self._scanned = 0
         whole = start == 0 and end == len(data)
         raw = data if whole else data[start:end]
-        event = (self._known and self._known_head(raw)) or self._received_head(raw)
+        event = self._known_head(raw) or self._received_head(raw)
         events.append(event)
         if not event.has_content:
-            self._state = _State.COMPLETE
+            self._state = _COMPLETE
         elif event.content_length is None:
             self._state = _State.CHUNKED
             self._chunked = ChunkedDecoder(self._settings)
@@ -266,26 +277,22 @@ class RequestParser:
         return event
 
     def _known_head(self, raw: bytes) -> HeadReceived | None:
-        """The head `raw`, if all after its target is what the head before it had."""
+        """The head `raw`, if all after its target is what the head before it had.
+
+        Anything else than one whole head is none: the target's pattern has no line ends.
+        """
         known = self._known
-        end = raw.find(b" HTTP/1.")
-        if known is None or raw[end:] != known.raw:
+        if known is None or not raw.endswith(known.raw):
             return None
-        match = syntax.METHOD_AND_PATH.fullmatch(raw, 0, end)
+        match = syntax.METHOD_AND_PATH.fullmatch(raw, 0, len(raw) - len(known.raw))
         if match is None:
             return None
-        method, target = match.groups()
+        method, target = match[1], match[2]
         if method not in _known_methods or len(target) > self._settings.max_target_bytes:
             return None
-        head = RequestHead(
-            method=method,
-            scheme=self._scheme,
-            authority=known.authority,
-            target=target,
-            fields=known.fields.copy(),
-            http_version=known.http_version,
-        )
-        return HeadReceived(head, True, False, None, False)
+        event = known.event
+        event.head = known.head.with_target(method, target)
+        return event
 
     def _decide(self, head: RequestHead, heads: "_HeadParser") -> HeadReceived:
         hosts = 0
@@ -315,9 +322,10 @@ class RequestParser:
         if expect is not None and expect != b"100-continue":
             raise ExpectationFailed("only 100-continue is understood")
         has_content = coding is not None or bool(length)
-        if upgrade is not None and heads.upgrade and not has_content:
-            # RFC 9110 7.8: Connection names it too. With content before the switch it is ignored,
-            # as it may be, and so is a list: nobody has ever offered two.
+        if upgrade is not None and heads.upgrade and not has_content and head.http_version != "1.0":
+            # RFC 9110 7.8: Connection names it too, and in HTTP/1.0 it is ignored. With content
+            # before the switch it is ignored, as it may be, and so is a list: nobody has ever
+            # offered two.
             head.protocol = upgrade.lower() if is_token(upgrade) else None
         return HeadReceived(
             head,

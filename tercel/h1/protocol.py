@@ -9,7 +9,7 @@ import logging
 import socket
 import struct
 from enum import Enum, auto
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from tercel.h1.base import SanicProtocol
 from tercel.h1.deadline import Deadline
@@ -18,6 +18,7 @@ from tercel.h1.parser import RequestParser
 from tercel.h1.refusal import refusal_of, refusal_response
 from tercel.h1.stream import H1RequestStream
 from tercel.h1.writer import JOIN_BYTES, Framing
+from tercel.shared.bytestream import ByteStream
 from tercel.shared.connection import HttpProtocolMixin
 from tercel.shared.errors import (
     ConnectionClosed,
@@ -59,6 +60,15 @@ class Phase(Enum):
     CLOSED = auto()
 
 
+# See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
+_EXCHANGE: Final = Phase.EXCHANGE
+_IDLE: Final = Phase.IDLE
+_UPGRADED: Final = Phase.UPGRADED
+_LINGERING: Final = Phase.LINGERING
+_CLOSED: Final = Phase.CLOSED
+_ENDED: Final = SendState.ENDED
+
+
 class HttpProtocol(HttpProtocolMixin, SanicProtocol):
     """HTTP/1.1 on one connection. The parameters are SanicProtocol's.
 
@@ -84,6 +94,7 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         self._settings = self.context.settings
         self._parser: RequestParser | None = None
         self._stream: H1RequestStream | None = None
+        self._opening: H1RequestStream | None = None
         self._requests = 0
         self._phase = Phase.NEW
         self._receiving = False
@@ -108,6 +119,14 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         """1."""
         return 1
 
+    @property
+    def byte_stream(self) -> ByteStream:
+        """What the connection has become by an upgrade. Raises ServerError before that."""
+        upgraded = None if self._stream is None else self._stream.upgraded
+        if upgraded is None:
+            raise ServerError("the connection is not another protocol's")
+        return upgraded
+
     async def connection_task(self) -> None:
         """Return when the connection is gone. Exchanges run by themselves."""
         await self._closed.wait()
@@ -125,38 +144,45 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse `data` and apply what it holds."""
-        self._received.set()
-        if self._phase is Phase.LINGERING:
+        if self._received is not None:
+            self._received.set()
+        if self._phase is _LINGERING:
             self._lingered += len(data)
             if self._lingered > _LINGER_BYTES:
                 self.close()
             return
-        if self._phase is Phase.UPGRADED and self._stream is not None:
+        if self._phase is _UPGRADED and self._stream is not None:
             self._stream.receive_content(data)
             self._limit_reading()
             return
-        if self._phase is Phase.CLOSED or self._parser is None:
+        parser = self._parser
+        if self._phase is _CLOSED or parser is None:
             return
         self._receiving = True
-        for event in self._parser.feed(data):
+        for event in parser.feed(data):
             self._apply(event)
+        if self._opening is not None:
+            self._begin_exchange(self._opening)
         self._receiving = False
         stream = self._stream
-        if self._parser.unparsed or (stream is not None and stream.content.size):
+        if parser.unparsed or (stream is not None and stream.content.size):
             self._advance()
 
     def eof_received(self) -> bool | None:
         """Finish what was asked for whole: a client may end sending and still read."""
         self._half_closed = True
         stream = self._stream
-        if stream is not None and self._phase is Phase.UPGRADED:
+        if stream is not None and self._phase is _UPGRADED:
             stream.receive_end([])
             # This side is the other protocol's to end, unless it has, or TLS ends both at once.
-            if self.info.secure or stream.send_state is SendState.ENDED:
+            if self.info.secure or stream.send_state is _ENDED:
                 self.close()
-            return self._phase is Phase.UPGRADED
-        waits = stream is not None or (self._phase is Phase.IDLE and self._buffered())
-        if stream is not None and not stream.content.ended:
+            return self._phase is _UPGRADED
+        waits = stream is not None or (self._phase is _IDLE and self._buffered())
+        if stream is not None and (
+            not stream.content.ended or stream.head.protocol == b"websocket"
+        ):
+            # A WebSocket that the client takes no part in is none either.
             self._abandon(ConnectionClosed("the client closed in the middle of its request"))
             waits = False
         # asyncio cannot keep the sending half of a TLS connection.
@@ -168,7 +194,7 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange that was under way."""
         super().connection_lost(exc)
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._deadline.cancel()
         self._abandon(ConnectionClosed("the client closed the connection"))
         self.context.application.disconnected(self.info)
@@ -199,17 +225,19 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         if self._parser is None or self._receiving:
             return
         for _ in range(_PIPELINE_BATCH):
-            if self._phase is not Phase.IDLE or self._write_gate.paused or not self._buffered():
+            if self._phase is not _IDLE or self._write_gate.paused or not self._buffered():
                 break
             self._receiving = True
             for event in self._parser.resume():
                 self._apply(event)
+            if self._opening is not None:
+                self._begin_exchange(self._opening)
             self._receiving = False
             if self._parser.started:
                 break
         else:
             self.loop.call_soon(self._advance)
-        if self._phase in (Phase.NEW, Phase.IDLE) and self._parser.started:
+        if self._phase in (Phase.NEW, _IDLE) and self._parser.started:
             if self._half_closed:
                 self.close()
                 return
@@ -218,26 +246,41 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         self._limit_reading()
 
     def _open(self, event: HeadReceived) -> None:
-        self._phase = Phase.EXCHANGE
+        self._phase = _EXCHANGE
         self._deadline.clear()
         self._requests += 1
         self._waited = 0.0
         stream = self._stream = H1RequestStream(event, self, self._requests)
         if event.has_content:
-            self._begin(self._requests, stream)
-            return
-        # Before the application looks: it has nothing to wait for.
-        stream.content.end([])
-        self._begin(self._requests, stream)
+            # It may fail before the application has heard of it, and is to be logged then, too.
+            self.streams[self._requests] = stream
+            stream.opened_at = self.context.clock()
+        else:
+            stream.content.ended = True
+            stream.request_complete = True
+        self._opening = stream
+
+    def _begin_exchange(self, stream: H1RequestStream) -> None:
+        """Let the application begin, after all events of what arrived with the head.
+
+        So it finds a small request whole, and does not wait for what is there: 6 us less.
+        """
+        self._opening = None
         if stream is self._stream:
-            self._complete_request(stream)
+            self._begin(stream.stream_id, stream)
+            handler = stream.handler
+            if handler is not None:
+                if stream.content.size:
+                    handler.content_received()
+                if stream.request_complete:
+                    handler.message_complete()
 
     def _receive_content(self, data: bytes) -> None:
         stream = self._stream
         if stream is None:
             return
         stream.receive_content(data)
-        if stream.send_state is not SendState.ENDED:
+        if stream.send_state is not _ENDED:
             self._stop_waiting()
         elif stream.content.received - self._discarded_from > self._settings.max_drain_bytes:
             self._abandon(ConnectionClosed("too much unread content"))
@@ -249,12 +292,12 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         stream.request_complete = True
         if stream.handler is not None:
             stream.handler.message_complete()
-        if stream.send_state is SendState.ENDED and stream is self._stream:
+        if stream.send_state is _ENDED and stream is self._stream:
             self._end_exchange(stream)
 
     def _fail(self, error: RemoteProtocolError) -> None:
         """Answer a fault of the client where that is still possible, and close."""
-        if self._phase in (Phase.LINGERING, Phase.CLOSED):
+        if self._phase in (_LINGERING, _CLOSED):
             return
         log.debug("%s: %s", self.info.client_name, error)
         self._refuse(error, error.status)
@@ -286,24 +329,23 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
     def may_persist(self) -> bool:
         """Whether another request may follow on this connection (RFC 9112 9.3)."""
         return not (
-            self._is_stopping()
+            self._stopping
             or not self._settings.keep_alive_timeout
             or (self._half_closed and not self._buffered())
+            or (self.signal is not None and self.signal.stopped)
         )
 
     def response_ended(self, stream: H1RequestStream) -> None:
         """Go on to the next request, once the rest of this one is out of the way."""
         if stream is not self._stream:
             return
-        if self._phase is Phase.UPGRADED:
+        if self._phase is _UPGRADED:
             self._end_sending()
             return
         if stream.request_complete:
             self._end_exchange(stream)
             return
         stream.content.discard()
-        if stream.content.ended:
-            return  # a request without content, answered before it was opened to the end
         assert self._parser is not None  # noqa: S101  # there is a stream, so there was a head
         left = self._parser.content_left
         if not stream.writer.keep_alive or (left or 0) > self._settings.max_drain_bytes:
@@ -317,7 +359,7 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
     def upgraded(self, stream: H1RequestStream) -> None:
         """Pass all bytes from here on to `stream` as its content."""
         assert self._parser is not None  # noqa: S101  # there is a stream, so there was a head
-        self._phase = Phase.UPGRADED
+        self._phase = _UPGRADED
         self._deadline.clear()
         stream.content.ended = self._half_closed
         if rest := self._parser.take_unparsed():
@@ -362,7 +404,7 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         assert self._parser is not None  # noqa: S101  # there is a stream, so there was a head
         self._stream = None
         self._finish(stream.stream_id)
-        self._phase = Phase.IDLE
+        self._phase = _IDLE
         if not stream.writer.keep_alive or self._is_stopping():
             if self._buffered():
                 self._linger()
@@ -398,7 +440,7 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         """End the exchange by an answer of `status` if nothing was written, and the connection."""
         stream = self._stream
         if stream is not None and stream.writer.framing is not None:
-            ended, framing = stream.send_state is SendState.ENDED, stream.writer.framing
+            ended, framing = stream.send_state is _ENDED, stream.writer.framing
             self._abandon(error)
             if ended:
                 self._linger()
@@ -442,25 +484,25 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
 
     def close_if_idle(self) -> bool:
         """Close the connection unless a request or its response is under way; True if closed."""
-        if self._phase in (Phase.NEW, Phase.IDLE) and not self._buffered():
+        if self._phase in (Phase.NEW, _IDLE) and not self._buffered():
             self.close()
-        return self._phase is Phase.CLOSED
+        return self._phase is _CLOSED
 
     def close(self, timeout: float | None = None) -> None:
         """Close when what was written has been sent, or after `timeout` seconds."""
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._deadline.cancel()
         super().close(timeout)
 
     def _linger(self) -> None:
         """Close, but go on reading for a while so that the client can read the answer."""
         transport = self.transport
-        if transport is None or self._phase in (Phase.LINGERING, Phase.CLOSED):
+        if transport is None or self._phase in (_LINGERING, _CLOSED):
             return
         if self._half_closed or transport.is_closing():
             self.close()
             return
-        self._phase = Phase.LINGERING
+        self._phase = _LINGERING
         self._deadline.set(_LINGER_SECONDS)
         self._resume_reading()
         if transport.can_write_eof():

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from tercel.h1.events import HeadReceived
 from tercel.h1.writer import ResponseWriter
 from tercel.shared.connection import ConnectionInfo, ServerContext
-from tercel.shared.content import ContentBuffer
+from tercel.shared.content import NO_CONTENT, ContentBuffer
 from tercel.shared.errors import ResetReason, StreamAborted
 from tercel.shared.messages import Fields, ResponseHead
 from tercel.shared.stream import RequestStream, SendState
@@ -65,16 +65,17 @@ class H1RequestStream(RequestStream):
     __slots__ = ("_expect_continue", "_held", "_owner", "_writer", "request_complete", "stream_id")
 
     def __init__(self, event: HeadReceived, owner: Owner, stream_id: int) -> None:
-        super().__init__(event.head, ContentBuffer(owner.content_consumed), owner.info)
+        head = event.head
+        content = NO_CONTENT
+        if event.has_content or head.protocol is not None:
+            content = ContentBuffer(owner.content_consumed)
+        RequestStream.__init__(self, head, content, owner.info)
         self.stream_id = stream_id
         self.request_complete = False
         """The request is whole, and the handler knows."""
         self._owner = owner
         self._writer = ResponseWriter(
-            event.head,
-            keep_alive=event.keep_alive,
-            defaults=owner.context.response_fields,
-            advertise=owner.info.secure,
+            head, event.keep_alive, owner.context.response_fields, owner.info.secure
         )
         self._expect_continue = event.expect_continue
         self._held: ResponseHead | None = None

@@ -6,6 +6,7 @@ sending. The order of a response's parts and its promised length are `RequestStr
 
 from enum import Enum, auto
 from http import HTTPStatus
+from typing import Final
 
 from tercel.shared.messages import BODILESS_STATUS, Field, Fields, RequestHead, ResponseHead
 from tercel.shared.response_fields import ResponseFields
@@ -22,6 +23,11 @@ class Framing(Enum):
     """By the end of the connection: HTTP/1.0, and what is another protocol after 101."""
     UPGRADED = auto()
     """It is another protocol's bytes, after 101."""
+
+
+# See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
 
 
 _STATUS_LINES = {
@@ -63,10 +69,9 @@ class ResponseWriter:
     def __init__(
         self,
         request: RequestHead,
-        *,
         keep_alive: bool,
         defaults: ResponseFields,
-        advertise: bool = False,
+        advertise: bool = False,  # keywords would cost 0.4 us per request
     ) -> None:
         self._request = request
         self._defaults = defaults
@@ -106,16 +111,15 @@ class ResponseWriter:
     def whole(self, response: ResponseHead, content: bytes) -> list[bytes]:
         """A response with all its content as buffers to be sent in order."""
         parts = self._head_parts(response, len(content))
-        if self.framing is Framing.NONE or not content:
-            return [b"".join(parts)]
-        if len(content) > JOIN_BYTES:
-            return [b"".join(parts), content]
-        parts.append(content)
+        if self.framing is not _NONE:
+            if len(content) > JOIN_BYTES:
+                return [b"".join(parts), content]
+            parts.append(content)
         return [b"".join(parts)]
 
     def content(self, data: bytes) -> list[bytes]:
         """The next content as buffers to be sent in order; none for b""."""
-        if not data or self.framing is Framing.NONE:
+        if not data or self.framing is _NONE:
             return []
         if self.framing is Framing.CHUNKED:
             return [b"%x\r\n" % len(data), data, b"\r\n"]
@@ -137,14 +141,15 @@ class ResponseWriter:
         return b"".join(parts)
 
     def _head_parts(self, response: ResponseHead, known_length: int | None) -> list[bytes]:
-        parts = [_STATUS_LINES.get(response.status) or _status_line(response.status)]
+        status = response.status
+        parts = [_STATUS_LINES.get(status) or _status_line(status)]
         length: bytes | None = None
         upgrade = False
         own: Fields = []
         for line in response.fields:
             name = line[0]
             if name not in _NOT_PLAIN:
-                parts.append(b"%b: %b\r\n" % line)
+                parts += name, b": ", line[1], b"\r\n"
             elif name == b"content-length":
                 length = line[1] if length is None else length
             elif name == b"upgrade":
@@ -160,9 +165,15 @@ class ResponseWriter:
             _append_fields(parts, own)
         else:
             parts.append(self._defaults.lines(advertise=self._advertise))
-        if length is None and known_length is not None:
-            length = b"%d" % known_length if self._may_have_content(response.status) else None
-        parts.append(self._frame(response.status, length))
+        if status in BODILESS_STATUS or self._request.method == b"HEAD":
+            self.framing = _NONE
+            # RFC 9110 8.6: never in a 204; elsewhere it tells what a GET would have brought.
+            if length is not None and status != 204:
+                parts += b"content-length: ", length, b"\r\n"
+        else:
+            if length is None and known_length is not None:
+                length = b"%d" % known_length
+            self._frame(parts, length)
         if not self.keep_alive:
             parts.append(b"connection: upgrade, close\r\n\r\n" if upgrade else _CLOSE)
         elif upgrade:
@@ -171,26 +182,17 @@ class ResponseWriter:
             parts.append(b"connection: keep-alive\r\n\r\n" if self._http_10 else b"\r\n")
         return parts
 
-    def _may_have_content(self, status: int) -> bool:
-        return status not in BODILESS_STATUS and self._request.method != b"HEAD"
-
-    def _frame(self, status: int, length: bytes | None) -> bytes:
-        """Decide the framing; the field that tells of it."""
-        if not self._may_have_content(status):
-            self.framing = Framing.NONE
-            # RFC 9110 8.6: never in a 204; elsewhere it tells what a GET would have brought.
-            if length is None or status == 204:
-                return b""
-            return b"content-length: %b\r\n" % length
+    def _frame(self, parts: list[bytes], length: bytes | None) -> None:
+        """Decide the framing of content, and add the field that tells of it."""
         if length is not None:
-            self.framing = Framing.LENGTH
-            return b"content-length: %b\r\n" % length
-        if self._http_10:
+            self.framing = _LENGTH
+            parts += b"content-length: ", length, b"\r\n"
+        elif self._http_10:
             self.framing = Framing.CLOSE
             self.keep_alive = False
-            return b""
-        self.framing = Framing.CHUNKED
-        return b"transfer-encoding: chunked\r\n"
+        else:
+            self.framing = Framing.CHUNKED
+            parts.append(b"transfer-encoding: chunked\r\n")
 
     def _takes_trailers(self) -> bool:
         for name, value in self._request.fields:
@@ -204,8 +206,8 @@ def _status_line(status: int) -> bytes:
 
 
 def _append_fields(parts: list[bytes], fields: list[Field]) -> None:
-    for line in fields:
-        parts.append(b"%b: %b\r\n" % line)
+    for name, value in fields:
+        parts += name, b": ", value, b"\r\n"
 
 
 def _names_close(value: bytes) -> bool:

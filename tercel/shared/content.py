@@ -85,3 +85,12 @@ class ContentBuffer:
             parts.append(part)
             size += len(part)
         return b"".join(parts)
+
+
+def _nothing_consumed(size: int) -> None:
+    """Nobody waits for credit where nothing can come."""
+
+
+NO_CONTENT = ContentBuffer(_nothing_consumed)
+"""The content of every request that has none: ended, and the same object for all."""
+NO_CONTENT.ended = True

@@ -5,7 +5,7 @@ Knows nothing about servers: it calls what it is given, in order.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from inspect import isawaitable, signature
+from inspect import Parameter, isawaitable, signature
 from typing import Any
 
 Event = Callable[..., Any]
@@ -33,8 +33,9 @@ async def run_events(
 ) -> None:
     """Call each of `events` in order, and await what is awaitable before the next.
 
-    A callback gets `app` and `loop`, or as many of them as it takes: `app` alone, or nothing.
-    Without an `app` it gets `loop`. `kwargs` go to each. What a callback raises ends the row.
+    A callback gets `app`, both `app` and `loop` if it needs two arguments or takes any number, and
+    nothing if it takes nothing. Without an `app` it gets `loop` if it needs it. `kwargs` go to
+    each. What a callback raises ends the row.
     """
     for event in events or ():
         result = event(*_arguments(event, loop, app, kwargs), **kwargs)
@@ -52,10 +53,14 @@ def _arguments(
         expected = signature(event)
     except ValueError:  # some callables written in C have none
         return full
-    for count in range(len(full), -1, -1):
+    if any(item.kind is Parameter.VAR_POSITIONAL for item in expected.parameters.values()):
+        return full
+    # An argument with a default is likely to be the callback's own: it keeps it.
+    choices = [(), full] if app is None else [(app,), full, ()]
+    for arguments in choices:
         try:
-            expected.bind(*full[:count], **kwargs)
+            expected.bind(*arguments, **kwargs)
         except TypeError:
             continue
-        return full[:count]
+        return arguments
     return full

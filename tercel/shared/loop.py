@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 from tercel.shared.errors import ConfigurationError
 
 Result = TypeVar("Result")
+# How often a loop may be stopped while what runs on it ends; uvloop counts the first one twice.
+_STOPS = 8
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -28,8 +31,8 @@ def try_windows_loop() -> None:
         _set_policy(asyncio.WindowsSelectorEventLoopPolicy)
 
 
-def run(main: Coroutine[Any, Any, Result], kind: str = "auto") -> Result:
-    """Run `main` on a new loop of `kind`: auto, asyncio or uvloop.
+def run(main: Coroutine[Any, Any, Result], kind: str = "auto") -> Result | None:
+    """Run `main` on a new loop of `kind`: auto, asyncio or uvloop, as `complete` does.
 
     Raises ConfigurationError when uvloop was asked for and is not installed.
     """
@@ -39,7 +42,43 @@ def run(main: Coroutine[Any, Any, Result], kind: str = "auto") -> Result:
         main.close()
         raise
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
+        return complete(main, runner.run)
+
+
+def complete(
+    main: Coroutine[Any, Any, Result], run: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> Result | None:
+    """Run `main` by `run`, a runner's or a loop's method.
+
+    Whoever stops the loop meanwhile cancels `main`, which has the time that it needs to end; the
+    result is None then.
+    """
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def known() -> Result:
+        current = asyncio.current_task()
+        assert current is not None  # noqa: S101  # coroutines run in tasks
+        tasks.append(current)
+        return await main
+
+    async def ended() -> None:
+        await asyncio.wait(tasks)
+
+    try:
+        result: Result = run(known())
+    except RuntimeError:
+        if not tasks or tasks[0].done():
+            raise
+        tasks[0].cancel()
+    else:
+        return result
+    for _ in range(_STOPS):
+        try:
+            run(ended())
+        except RuntimeError:
+            continue  # stopped once more
+        break
+    return None
 
 
 def loop_factory(kind: str) -> LoopFactory:

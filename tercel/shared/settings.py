@@ -16,6 +16,7 @@ APPLICATION = "Application"
 TLS = "Certificates"
 PROCESS = "Process and logs"
 MESSAGES = "Limits of a message"
+OVERLOAD = "Overload"
 HTTP1 = "HTTP/1.1"
 QUIC = "HTTP/3 and QUIC"
 WEBSOCKET = "WebSocket"
@@ -118,6 +119,16 @@ class Settings:
     max_content_bytes: int = option(
         0, MESSAGES, "Size of a request's content; 0 is no limit. Content is streamed, never "
         "stored, so its size costs no memory.", metavar="BYTES", minimum=0)
+    header_timeout: float = option(
+        10.0, MESSAGES, "Longest time from the first byte of a request to the end of its header "
+        "section, and for the TLS handshake on TCP.", metavar="SECONDS", minimum=0.001)
+    content_timeout: float = option(
+        60.0, MESSAGES, "Longest pause between two parts of a request's content while the "
+        "application waits for it.", metavar="SECONDS", minimum=0.001)
+    min_content_rate: int = option(
+        16, MESSAGES, "Bytes per second of a request's content that must arrive on average while "
+        "the application waits for it; content_timeout is the grace. 0 is no limit.",
+        metavar="BYTES", minimum=0)
     send_timeout: float = option(
         60.0, MESSAGES, "Longest time that a client may take nothing of a response that waits.",
         metavar="SECONDS", minimum=0.001)
@@ -125,16 +136,19 @@ class Settings:
         262_144, MESSAGES, "Response bytes that may wait per exchange before the application's "
         "send waits.", metavar="BYTES", minimum=1024)
 
-    header_timeout: float = option(
-        10.0, HTTP1, "Longest time from the first byte of a request to the end of its header "
-        "section, and for the TLS handshake.", metavar="SECONDS", minimum=0.001)
-    content_timeout: float = option(
-        60.0, HTTP1, "Longest pause between two parts of a request's content while the "
-        "application waits for it.", metavar="SECONDS", minimum=0.001)
-    min_content_rate: int = option(
-        16, HTTP1, "Bytes per second of a request's content that must arrive on average while the "
-        "application waits for it; content_timeout is the grace. 0 is no limit.",
-        metavar="BYTES", minimum=0)
+    max_connections: int = option(
+        100_000, OVERLOAD, "Connections at one time, TCP and QUIC together; more are not taken. "
+        "0 is no limit.", minimum=0)
+    max_connections_per_ip: int = option(
+        0, OVERLOAD, "Connections at one time from one IPv4 address or one IPv6 /64 network; 0 is "
+        "no limit. Behind a proxy or a carrier's NAT many clients share an address.", minimum=0)
+    max_concurrency: int = option(
+        0, OVERLOAD, "Requests that the application works on at one time, WebSockets included; "
+        "further ones get 503 with Retry-After. 0 is no limit.", minimum=0)
+    max_request_rate: int = option(
+        0, OVERLOAD, "Requests per second on one connection; further ones get 429 with "
+        "Retry-After. 0 is no limit.", minimum=0)
+
     keep_alive_timeout: float = option(
         60.0, HTTP1, "How long an idle connection is kept; 0 closes after each response.",
         metavar="SECONDS", minimum=0)
@@ -146,10 +160,20 @@ class Settings:
         "with more it is closed.", metavar="BYTES", minimum=0)
 
     retry: str = option(
-        "never", QUIC, "Validate a client's address with a Retry packet (RFC 9000 8.1.2) before "
-        "anything is kept for it.", choices=("never", "always"))
-    max_quic_connections: int = option(
-        100_000, QUIC, "QUIC connections at one time.", minimum=1)
+        "auto", QUIC, "Validate a client's address with a Retry packet (RFC 9000 8.1.2) before "
+        "anything is kept for it, which costs it a round trip: auto does so while new connections "
+        "press.", choices=("auto", "always", "never"))
+    retry_half_open: int = option(
+        256, QUIC, "Half-open QUIC connections from which on --retry auto validates addresses.",
+        minimum=0)
+    retry_initial_rate: int = option(
+        200, QUIC, "New QUIC connections per second above which --retry auto validates addresses.",
+        minimum=0)
+    token_key: str | None = option(
+        None, QUIC, "File with the keys that Retry and address tokens and stateless resets are "
+        "made of: lines of 64 hexadecimal digits, the first one makes, all are accepted. Servers "
+        "that share it accept each other's tokens. Without it the key lives as long as the "
+        "process.", metavar="FILE")
     max_half_open_connections: int = option(
         2048, QUIC, "QUIC connections at one time whose handshake has not completed.", minimum=1)
     handshake_timeout: float = option(
@@ -166,8 +190,12 @@ class Settings:
         16_777_216, QUIC, "Request content in flight or unread per QUIC connection.",
         metavar="BYTES", minimum=16_384)
     max_unacknowledged_bytes: int = option(
-        8_388_608, QUIC, "Response bytes kept per stream until the client acknowledges them.",
-        metavar="BYTES", minimum=65_536)
+        8_388_608, QUIC, "Response bytes kept per QUIC connection until the client acknowledges "
+        "them; each exchange may always have its share of it.", metavar="BYTES",
+        minimum=65_536)
+    quic_fast_path: bool = option(
+        True, QUIC, "Handle common packets by code of tercel's own instead of aioquic's, for a "
+        "fraction of the CPU time.")
     udp_buffer_bytes: int = option(
         4_194_304, QUIC, "Kernel buffer of a UDP socket, each way.", metavar="BYTES",
         minimum=65_536)

@@ -17,6 +17,10 @@ from typing import Any
 
 from tercel.shared.errors import ConfigurationError
 
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
 # How many ports the kernel may offer before one is free for TCP and for UDP.
 _PORT_ATTEMPTS = 32
 # sun_path of unix(7) has 108 bytes, the last of which ends it; macOS has 104.
@@ -123,12 +127,15 @@ def bind_everywhere(
     raise AssertionError("unreachable")
 
 
-def bind_unix_socket(path: str, *, mode: int = 0o666, backlog: int = 100) -> socket.socket:
+def bind_unix_socket(
+    path: str | os.PathLike[str], *, mode: int = 0o666, backlog: int = 100
+) -> socket.socket:
     """A unix socket that listens at `path` with the permission bits `mode`.
 
     A dead socket of an earlier run is replaced in one step, so that a client finds the old or the
     new one. A live socket, and a file that is no socket, raise ConfigurationError.
     """
+    path = os.fspath(path)
     _require_replaceable(path)
     if len(os.fsencode(path)) + _TEMPORARY_SUFFIX > _MAX_PATH_BYTES:
         longest = _MAX_PATH_BYTES - _TEMPORARY_SUFFIX
@@ -160,11 +167,28 @@ class _RenamedUnixSocket(socket.socket):
         return self._path
 
 
-def remove_unix_socket(path: str | None) -> None:
+def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
     """Remove the socket file at `path` unless somebody listens on it. None does nothing."""
-    if path and _is_socket(path) and not _is_live(path):
+    if not path:
+        return
+    path = os.fspath(path)
+    if _is_socket(path) and not _is_live(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def unacknowledged_bytes(sock: Any) -> int | None:
+    """How many bytes the kernel keeps for a stream socket since its peer has not got them yet.
+
+    None where the system does not tell, or the socket is closed.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ: tcp(7)
+    except (OSError, ValueError):
+        return None
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def configure_socket(server_settings: dict[str, Any]) -> socket.socket | None:
@@ -172,11 +196,11 @@ def configure_socket(server_settings: dict[str, Any]) -> socket.socket | None:
 
     Looks at the keys sock, unix, host, port, backlog and reuse_port of the arguments of `serve`,
     and puts what it has bound under `sock`, so that the same settings do not bind twice; host and
-    port become None then. A socket that is there already is returned as it is. Raises
-    ConfigurationError.
+    port become None then. A socket that is there already is returned as it is, and for version 3
+    none is bound: `serve` binds those of UDP and TCP together. Raises ConfigurationError.
     """
     sock: socket.socket | None = server_settings.get("sock")
-    if sock is not None:
+    if sock is not None or server_settings.get("version") == 3:
         return sock
     backlog = server_settings.get("backlog", 100)
     unix = server_settings.get("unix")

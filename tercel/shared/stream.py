@@ -7,7 +7,7 @@ subclass's.
 
 from abc import ABC, abstractmethod
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tercel.shared.connection import ConnectionInfo
 from tercel.shared.content import ContentBuffer
@@ -21,6 +21,7 @@ from tercel.shared.messages import (
 )
 
 if TYPE_CHECKING:
+    from tercel.shared.settings import Settings
     from tercel.shared.upgrade import UpgradedStream
 
 
@@ -32,12 +33,21 @@ class SendState(Enum):
     ENDED = auto()
 
 
+# Python 3.11 takes 0.12 us to find a member of an enumeration by its class, 3.12 a quarter of
+# that: a small request over HTTP/1.1 asked some twenty times. Modules that every request runs
+# through name the members once.
+_HEAD: Final = SendState.HEAD
+_CONTENT: Final = SendState.CONTENT
+_ENDED: Final = SendState.ENDED
+
+
 class RequestHandler(ABC):
     """What an application adapter hears of one exchange.
 
     `content_received` any number of times, then exactly one of `message_complete` and `aborted`.
     After `message_complete`, `aborted` may still come once when the response cannot be finished:
-    then it is `response_aborted`. None of them may block or raise.
+    then it is `response_aborted`. A handler whose exchange is over when `open` returns hears
+    nothing at all. None of them may block or raise.
     """
 
     @abstractmethod
@@ -66,6 +76,25 @@ class Application(ABC):
     @abstractmethod
     def open(self, stream: "RequestStream") -> RequestHandler:
         """Start to answer the request that `stream.head` opens. Must not block."""
+
+    def configure(self, settings: "Settings") -> "Settings":
+        """The settings to serve with: `settings`, completed by what the application has itself."""
+        return settings
+
+    def connected(self, info: ConnectionInfo) -> None:  # noqa: B027 (most do not care)
+        """A connection is there. Must not block."""
+
+    def disconnected(self, info: ConnectionInfo) -> None:  # noqa: B027 (most do not care)
+        """It is gone, and all its exchanges with it. Must not block."""
+
+    async def before_start(self) -> None:  # noqa: B027 (most have nothing to do)
+        """Run between `startup` and the first connection. What it raises ends the start."""
+
+    async def after_start(self) -> None:  # noqa: B027 (most have nothing to do)
+        """Run when connections are accepted."""
+
+    async def before_stop(self) -> None:  # noqa: B027 (most have nothing to do)
+        """Run when the server begins to stop, before running exchanges are waited for."""
 
     @abstractmethod
     async def startup(self) -> None:
@@ -111,7 +140,7 @@ class RequestStream(ABC):
         self.handler: RequestHandler | None = None
         self.response: ResponseHead | None = None
         """The head that was sent, for the access log."""
-        self.send_state = SendState.HEAD
+        self.send_state = _HEAD
         self.aborted: ServerError | None = None
         self.content_sent = 0
         """Content bytes of the response so far."""
@@ -129,7 +158,7 @@ class RequestStream(ABC):
 
         `status` is 100 to 199 but not 101. HTTP/1.0 clients get nothing.
         """
-        if self.send_state is not SendState.HEAD:
+        if self.send_state is not _HEAD:
             raise LocalProtocolError(f"status {status} after the final response has begun")
         if not 100 <= status <= 199 or status == 101:
             raise LocalProtocolError(f"{status} is not the status of an interim response")
@@ -138,7 +167,7 @@ class RequestStream(ABC):
 
     def send_head(self, head: ResponseHead, *, end_stream: bool = False) -> None:
         """Send the final response's head; with `end_stream` there is no content."""
-        if self.send_state is not SendState.HEAD:
+        if self.send_state is not _HEAD:
             raise LocalProtocolError("the response has begun already")
         if not 200 <= head.status <= 599:
             raise LocalProtocolError(f"{head.status} is not the status of a final response")
@@ -149,7 +178,7 @@ class RequestStream(ABC):
         if end_stream:
             self._check_length_kept()
         self.response = head
-        self.send_state = SendState.ENDED if end_stream else SendState.CONTENT
+        self.send_state = _ENDED if end_stream else _CONTENT
         self._write_head(head, end_stream)
 
     def send_content(self, data: bytes, *, end_stream: bool = False) -> None:
@@ -157,7 +186,7 @@ class RequestStream(ABC):
 
         Content of a response that may have none (HEAD, 204, 304) is left out.
         """
-        if self.send_state is not SendState.CONTENT:
+        if self.send_state is not _CONTENT:
             raise LocalProtocolError(f"content while the response is at its {self.send_state.name}")
         self._check_alive()
         if self._suppress_content:
@@ -168,38 +197,40 @@ class RequestStream(ABC):
                 raise LocalProtocolError("more content than its content-length says")
         if end_stream:
             self._check_length_kept()
-            self.send_state = SendState.ENDED
+            self.send_state = _ENDED
         if data or end_stream:
             self.content_sent += len(data)
             self._write_content(data, end_stream)
 
     def send_response(self, head: ResponseHead, content: bytes) -> None:
         """Send the whole response: as `send_head` and the last `send_content`, for less."""
-        if self.send_state is not SendState.HEAD:
+        status = head.status
+        if self.send_state is not _HEAD:
             raise LocalProtocolError("the response has begun already")
-        if not 200 <= head.status <= 599:
-            raise LocalProtocolError(f"{head.status} is not the status of a final response")
-        self._check_alive()
+        if not 200 <= status <= 599:
+            raise LocalProtocolError(f"{status} is not the status of a final response")
+        if self.aborted is not None:
+            self._check_alive()
         length = self._promised_length(head)
-        if self.head.method == b"HEAD" or head.status in BODILESS_STATUS:
+        if self.head.method == b"HEAD" or status in BODILESS_STATUS:
             self._suppress_content = True
             content = b""
         elif length is not None and length != len(content):
-            raise LocalProtocolError(f"{len(content)} bytes of content, promised are {length}")
+            raise LocalProtocolError(f"content of {len(content)} bytes, content-length {length}")
         self.response = head
-        self.send_state = SendState.ENDED
+        self.send_state = _ENDED
         self.content_sent = len(content)
         self._write_response(head, content)
 
     def send_trailers(self, fields: Fields) -> None:
         """Send the trailer section, which ends the response (RFC 9110 6.5)."""
-        if self.send_state is not SendState.CONTENT:
+        if self.send_state is not _CONTENT:
             raise LocalProtocolError(
                 f"trailers while the response is at its {self.send_state.name}"
             )
         self._check_alive()
         self._check_length_kept()
-        self.send_state = SendState.ENDED
+        self.send_state = _ENDED
         if self._suppress_content:
             # RFC 9110 6.4.1: without content there is nothing that trailers could follow.
             self._write_content(b"", True)
@@ -214,16 +245,16 @@ class RequestStream(ABC):
         """
         if self.head.protocol is None:
             raise LocalProtocolError("the client did not ask for another protocol")
-        if self.send_state is not SendState.HEAD:
+        if self.send_state is not _HEAD:
             raise LocalProtocolError("the response has begun already")
         self._check_alive()
-        self.send_state = SendState.CONTENT
+        self.send_state = _CONTENT
         self._write_upgrade(fields)
 
     @property
     def can_send_content(self) -> bool:
         """Whether `send_content` would neither raise nor be in vain."""
-        return self.send_state is SendState.CONTENT and self.aborted is None
+        return self.send_state is _CONTENT and self.aborted is None
 
     def want_content(self) -> None:  # noqa: B027 (most streams have nothing to do)
         """The application waits for content now: HTTP/1.1 sends 100 Continue (RFC 9110 10.1.1)."""
@@ -307,16 +338,16 @@ class RequestStream(ABC):
             raise StreamAborted(str(self.aborted)) from self.aborted
 
     def _promised_length(self, head: ResponseHead) -> int | None:
-        values = [value for name, value in head.fields if name == b"content-length"]
-        if not values:
-            return None
-        if len(values) > 1:
-            # RFC 9112 6.3: a client could only guess where the response ends.
-            raise LocalProtocolError("more than one content-length")
-        length = parse_content_length(values[0])
-        if length is None:
-            raise LocalProtocolError(f"content-length {values[0]!r} is not a number")
-        return length
+        promised: int | None = None
+        for name, value in head.fields:
+            if name == b"content-length":
+                if promised is not None:
+                    # RFC 9112 6.3: a client could only guess where the response ends.
+                    raise LocalProtocolError("more than one content-length")
+                promised = parse_content_length(value)
+                if promised is None:
+                    raise LocalProtocolError(f"content-length {value!r} is not a number")
+        return promised
 
     def _check_length_kept(self) -> None:
         if self._content_left and not self._suppress_content:

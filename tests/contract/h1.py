@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import h11
 
@@ -47,7 +48,9 @@ class H1Exchange(Exchange):
         while not condition() and not self.done:
             self._changed.clear()
             await self._changed.wait()
-        assert condition(), f"the response ended before: {self.status}, {bytes(self.content[:99])!r}"
+        assert condition(), (
+            f"the response ended before: {self.status}, {bytes(self.content[:99])!r}"
+        )
 
     async def _read(self) -> None:
         try:
@@ -134,6 +137,7 @@ class H1Client(Client):
     """Uses an idle connection where there is one, else makes another."""
 
     http_version = "1.1"
+    secure = True
     # The kernel lets the buffer of the server's socket grow to 4 MiB.
     most_on_the_way = 6 * 1_048_576
 
@@ -201,13 +205,20 @@ class H1Client(Client):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.window)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.window)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        reader, writer = await asyncio.open_connection(
-            sock=sock, ssl=context, server_hostname="localhost", limit=self.window // 4
-        )
+        tls: dict[str, Any] = {}
+        if self.secure:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            tls = {"ssl": context, "server_hostname": "localhost"}
+        reader, writer = await asyncio.open_connection(sock=sock, limit=self.window // 4, **tls)
         self.connections += 1
         connection = Connection(reader, writer, self._reading)
         self._all.append(connection)
         return connection
+
+
+class H1PlainClient(H1Client):
+    """The same without TLS."""
+
+    secure = False

@@ -43,7 +43,9 @@ class H3Exchange(Exchange):
             return condition() or self.done
 
         await self._connection.until(holds)
-        assert condition(), f"the response ended before: {self.status}, {bytes(self.content[:99])!r}"
+        assert condition(), (
+            f"the response ended before: {self.status}, {bytes(self.content[:99])!r}"
+        )
 
     def _take(self) -> None:
         stream = self._stream
@@ -79,7 +81,7 @@ class H3ContractClient(Client):
         *,
         end: bool = False,
     ) -> H3Exchange:
-        connection = await self._connect()
+        connection = await self.connection()
         fields = list(fields)
         authority = next((value for name, value in fields if name == b"host"), b"localhost")
         data = headers(method.encode(), target.encode(), *fields, authority=authority)
@@ -108,7 +110,8 @@ class H3ContractClient(Client):
         if self._connection is not None:
             await self._connection.__aexit__()
 
-    async def _connect(self) -> H3Client:
+    async def connection(self) -> H3Client:
+        """The connection, made on first use."""
         async with self._connecting:
             if self._connection is None:
                 # The window of the connection is larger: one full stream must not fill it.

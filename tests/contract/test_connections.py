@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from typing import Any
 
 from tests.contract.apps import Receive, Scope, Send, body, hello, http_only, respond, start
@@ -66,6 +67,34 @@ async def test_a_running_exchange_finishes_and_then_the_connection_closes(pair: 
         release.set()
         await exchange.whole()
         assert bytes(exchange.content) == b"begun and ended"
+        await client.closed()
+        await closing
+
+
+@asynctest
+async def test_a_response_that_a_slow_reader_has_not_taken_arrives_whole_during_a_stop(
+    pair: Pair,
+) -> None:
+    release = asyncio.Event()
+    data = os.urandom(8 * 1_048_576)
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send)
+        await body(send, b"begun", more=True)
+        await release.wait()
+        await body(send, data)
+
+    async with pair(app, window=262_144) as client:
+        exchange = await client.open("GET")
+        await exchange.received(5)
+        client.pause()
+        closing = client.server.close()
+        release.set()
+        await client.still(lambda: len(exchange.content))
+        client.resume()
+        await exchange.whole()
+        assert bytes(exchange.content) == b"begun" + data
         await client.closed()
         await closing
 

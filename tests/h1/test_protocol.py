@@ -314,6 +314,7 @@ async def test_application_may_answer_before_it_has_seen_the_whole_request() -> 
         client.get("/last")
         assert (await client.response()).content == b"/last"
         assert {tuple(e.calls) for e in application.exchanges} <= {
+            (),
             ("complete",),
             ("content", "complete"),
         }

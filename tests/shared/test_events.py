@@ -30,7 +30,7 @@ def test_functions_and_coroutines_run_in_order_each_to_its_end(
     assert calls == ["slow begins", "slow ends", "plain"]
 
 
-def test_a_callback_gets_as_many_of_app_and_loop_as_it_takes(
+def test_a_callback_gets_as_many_of_app_and_loop_as_it_needs(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     seen: list[tuple[object, ...]] = []
@@ -40,11 +40,12 @@ def test_a_callback_gets_as_many_of_app_and_loop_as_it_takes(
             lambda app: seen.append((app,)),
             lambda: seen.append(()),
             lambda *everything: seen.append(everything),
+            lambda app, own="own": seen.append((app, own)),
         ],
         loop,
         "app",
     )
-    assert seen == [("app", loop), ("app",), (), ("app", loop)]
+    assert seen == [("app", loop), ("app",), (), ("app", loop), ("app", "own")]
 
 
 def test_without_an_app_a_callback_gets_the_loop(loop: asyncio.AbstractEventLoop) -> None:

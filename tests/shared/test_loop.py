@@ -76,3 +76,46 @@ def test_try_windows_loop_leaves_a_loop_that_can_watch_udp_sockets() -> None:
         assert isinstance(loop, asyncio.SelectorEventLoop)
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "auto"])
+def test_loop_that_is_stopped_cancels_what_runs_and_lets_it_end(kind: str) -> None:
+    ended: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended.append("in its own time")
+
+    assert run(main(), kind) is None
+    assert ended == ["in its own time"]
+
+
+def test_loop_may_be_stopped_again_while_what_runs_ends() -> None:
+    ended: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            loop.stop()
+            await asyncio.sleep(0)
+            ended.append("all the same")
+
+    assert run(main(), "asyncio") is None
+    assert ended == ["all the same"]
+
+
+def test_error_of_what_runs_is_not_taken_for_a_stop() -> None:
+    async def main() -> None:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        run(main(), "asyncio")

@@ -114,9 +114,15 @@ def test_what_is_not_bytes_is_refused(field: Any) -> None:
         checked_fields([field])
 
 
-def test_names_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_CHECKED_NAMES", {})
-    monkeypatch.setattr(messages, "_MAX_CHECKED_NAMES", 2)
-    names = [b"X-%d" % number for number in range(5)]
-    assert checked_fields([(name, b"") for name in names]) == [(n.lower(), b"") for n in names]
-    assert len(messages._CHECKED_NAMES) == 2
+def test_lines_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_CHECKED", {})
+    monkeypatch.setattr(messages, "_MAX_CHECKED", 2)
+    lines = [(b"X-%d" % number, b" 1") for number in range(5)]
+    assert checked_fields(lines) == [(name.lower(), b"1") for name, _ in lines]
+    assert list(messages._CHECKED) == [lines[4]]
+
+
+def test_long_values_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_CHECKED", {})
+    assert checked_fields([(b"etag", b"x" * 200)]) == [(b"etag", b"x" * 200)]
+    assert messages._CHECKED == {}

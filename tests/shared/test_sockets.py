@@ -20,6 +20,7 @@ from tercel.shared.sockets import (
     configure_socket,
     parse_host_port,
     remove_unix_socket,
+    unacknowledged_bytes,
 )
 
 LOOPBACK = HostPort("127.0.0.1", 0)
@@ -347,6 +348,12 @@ def test_configure_socket_prefers_a_unix_path(tmp_path: Path) -> None:
         assert sock.family is socket.AF_UNIX
 
 
+def test_configure_socket_binds_nothing_for_version_3() -> None:
+    settings = {"host": "127.0.0.1", "port": 0, "version": 3}
+    assert configure_socket(settings) is None
+    assert settings["host"] == "127.0.0.1"
+
+
 def test_configure_socket_without_an_address_has_nothing_to_do() -> None:
     assert configure_socket({"host": None, "port": None}) is None
 
@@ -358,3 +365,22 @@ def test_localhost_is_bound_at_both_loopback_addresses_whatever_the_hosts_file_s
         ports = {sock.getsockname()[1] for sock in (*bound.tcp, *bound.udp)}
     assert hosts == {"127.0.0.1", "::1"}
     assert len(ports) == 1
+
+
+# -- what the peer has ------------------------------------------------------------------------
+
+
+def test_what_a_peer_does_not_read_is_unacknowledged_until_it_does() -> None:
+    near, far = socket.socketpair()
+    with closing(near), closing(far):
+        assert unacknowledged_bytes(near) == 0
+        near.sendall(b"unread")
+        assert unacknowledged_bytes(near) != 0
+        far.recv(100)
+        assert unacknowledged_bytes(near) == 0
+
+
+def test_a_closed_socket_tells_nothing() -> None:
+    sock = socket.socket()
+    sock.close()
+    assert unacknowledged_bytes(sock) is None

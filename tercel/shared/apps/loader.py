@@ -41,8 +41,6 @@ _REFUSALS = {
     "asgiref.compatibility.guarantee_single_callable(app)",
     Interface.WSGI: "{name} is a WSGI application; wrap it: asgiref.wsgi.WsgiToAsgi(app), "
     "or a2wsgi.WSGIMiddleware(app)",
-    Interface.SANIC: "Sanic applications are not served yet, their support is coming; "
-    "for now name an ASGI application",
     Interface.FACTORY: "{name} can be called without arguments, so it is no ASGI application; "
     "if it returns one, pass what it returns",
     Interface.CLASS: "{name} is a class; name an instance of it",
@@ -83,11 +81,18 @@ def load_application(spec: str, *, app_dir: str = ".", factory: bool = False) ->
 
 
 def wrap(app: Any, *, settings: Settings, tasks: TaskSet) -> Application:
-    """The adapter for `app`, whose requests run in `tasks`.
+    """The adapter for `app`, whose requests run in `tasks`; one that is an adapter stays as it is.
 
     Raises ConfigurationError when `app` has no interface that is served.
     """
+    if isinstance(app, Application):
+        return app
     interface = interface_of(app)
+    if interface is Interface.SANIC:
+        # Only here: whoever serves something else need not have Sanic.
+        from tercel.shared.apps.sanic.application import SanicApplication
+
+        return SanicApplication(app, settings=settings, tasks=tasks)
     if interface is not Interface.ASGI:
         raise ConfigurationError(_REFUSALS[interface].format(name=_described(app)))
     return AsgiApplication(app, settings=settings, tasks=tasks)

@@ -14,6 +14,24 @@ from tercel.shared.stream import RequestStream
 
 REQUEST_TRAILERS = "tercel.request.trailers"
 
+_EXTENSIONS: dict[str, Any] = {
+    "http.response.trailers": {},
+    "http.response.early_hint": {},
+    "http.response.pathsend": {},
+    # Read with pread on every transport, TLS and QUIC included: no copy is saved there, but the
+    # application need not read the file itself, and does the same for each version.
+    "http.response.zerocopysend": {},
+}
+
+# The text of what is nearly always the same.
+_TEXTS = {
+    name.encode(): name
+    for name in (
+        *("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"),
+        *("http", "https"),
+    )
+}
+
 
 def http_scope(
     stream: RequestStream, *, root_path: str, state: dict[str, Any] | None, trailers: Fields
@@ -31,23 +49,16 @@ def http_scope(
     if root_path and target != b"*":
         path = root_path + path
         target = root_path.encode() + target
-    extensions: dict[str, Any] = {
-        "http.response.trailers": {},
-        "http.response.early_hint": {},
-        "http.response.pathsend": {},
-        # Read with pread on every transport, TLS and QUIC included: no copy is saved there, but
-        # the application need not read the file itself, and does the same for each version.
-        "http.response.zerocopysend": {},
-        REQUEST_TRAILERS: trailers,
-    }
+    extensions = _EXTENSIONS.copy()
+    extensions[REQUEST_TRAILERS] = trailers
     if connection.tls is not None:
         extensions["tls"] = connection.tls
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": head.http_version,
-        "method": head.method.decode("latin-1").upper(),
-        "scheme": head.scheme.decode("latin-1"),
+        "method": _TEXTS.get(head.method) or head.method.decode("latin-1").upper(),
+        "scheme": _TEXTS.get(head.scheme) or head.scheme.decode("latin-1"),
         "path": path,
         "raw_path": target,
         "query_string": query,
@@ -66,6 +77,8 @@ def decoded_path(target: bytes) -> str:
     """A path without percent-encoding; what is not UTF-8 becomes U+FFFD."""
     if b"%" in target:
         target = unquote_to_bytes(target)
+    elif target.isascii():
+        return target.decode()
     return target.decode("utf-8", "replace")
 
 
@@ -77,10 +90,10 @@ def header_fields(head: RequestHead) -> Fields:
     """
     authority = head.authority
     if not authority:
-        return list(head.fields)
+        return head.fields.copy()
     host = field_value(head.fields, b"host")
     if host == authority:
-        return list(head.fields)
+        return head.fields.copy()
     others = head.fields
     if host is not None:
         others = [item for item in others if item[0] != b"host"]

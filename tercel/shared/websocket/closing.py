@@ -48,8 +48,10 @@ class Closing:
         """Whether a close frame was sent, or this side has ended."""
         self.lost = False
         """Whether the byte stream is gone."""
+        self.reading = True
+        """Whether the application may still want what the peer has sent."""
         self.changed = Wakeup()
-        """Set when either of them is."""
+        """Set when `begun` or `lost` is."""
         self.output: FrameOutput | None = None
         """Set by the owner when there is a byte stream."""
         self._protocol = protocol
@@ -88,10 +90,13 @@ class Closing:
         self._timer = CloseTimer(
             output.stream, timeout=self._timeout, loop=output.loop, overdue=self._overdue
         )
-        if self._input.paused:
-            # The peer's close frame stands behind what nobody reads.
-            self._assembler.discard()
         self.changed.set()
+
+    def read_no_more(self) -> None:
+        """Drop what nobody will read: the peer's close frame stands behind it."""
+        self.reading = False
+        if self._input.paused:
+            self._assembler.discard()
 
     def output_ended(self, output: "FrameOutput") -> None:
         """This side sends nothing more; the peer may end its own in peace (RFC 6455 7.1.1)."""
@@ -153,9 +158,12 @@ class Closing:
         self._input.stop()
         self._assembler.end(self.error)
 
-    def _overdue(self) -> None:
+    def _overdue(self) -> bool:
+        if self._input.paused and self.reading:
+            return False  # its close frame may stand behind what the application is still reading
         log.info("the peer did not complete the closing handshake in %s seconds", self._timeout)
         self.abort()
+        return True
 
     def _stop_timers(self) -> None:
         self._keepalive.stop()

@@ -77,6 +77,7 @@ class WebsocketImplProtocol(ByteReceiver):
             ws_proto, self.assembler, process=self._process, answer=self._answer
         )
         self._eof = False
+        self._going_away = False
         self._closing = Closing(
             ws_proto,
             assembler=self.assembler,
@@ -280,16 +281,9 @@ class WebsocketImplProtocol(ByteReceiver):
 
     def end_connection(self, code: int = 1000, reason: str = "") -> bool:
         """Begin to close as `close` does, without waiting; whether the end is here already."""
-        if self._closing.lost:
-            return True
-        if code == ABNORMAL or self._output is None or self.ws_proto.expect_continuation_frame:
-            # Half a message is no regular end, whatever the application calls it.
-            return self.fail_connection(code if code == ABNORMAL else INTERNAL_ERROR, reason)
-        if self._closing.open:
-            self.ws_proto.send_close(code, reason)
-            self._output.send_pending()
-            self._closing.begin(self._output)
-        return False
+        over = self._begin_closing(code, reason)
+        self._closing.read_no_more()
+        return over
 
     def fail_connection(self, code: int = 1006, reason: str = "") -> bool:
         """Fail the connection (RFC 6455 7.1.7): receive nothing more, say why, close.
@@ -320,7 +314,7 @@ class WebsocketImplProtocol(ByteReceiver):
         """Receive no frames for now, and let the peer send no more; whether that is new."""
         if self._output is None or self._input.paused or self._input.over or self._closing.lost:
             return False
-        if self._closing.begun:
+        if self._closing.begun and not self._closing.reading:
             # The peer's close frame stands behind what nobody reads.
             self.assembler.discard()
             return False
@@ -363,8 +357,14 @@ class WebsocketImplProtocol(ByteReceiver):
         self._closing.connection_lost()
 
     def going_away(self) -> None:
-        """Close with 1001: the server stops (RFC 6455 7.4.1)."""
-        self.end_connection(GOING_AWAY)
+        """Close with 1001: the server stops (RFC 6455 7.4.1).
+
+        A message whose fragments are being sent is finished first. What the peer has sent can be
+        received as before, until the application closes, too.
+        """
+        self._going_away = True
+        if not self.ws_proto.expect_continuation_frame:
+            self._begin_closing(GOING_AWAY)
 
     async def async_data_received(
         self, data_to_send: Iterable[bytes], events_to_process: Iterable[Event]
@@ -390,6 +390,18 @@ class WebsocketImplProtocol(ByteReceiver):
         self.pings.answered(bytes(frame.data))
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _begin_closing(self, code: int, reason: str = "") -> bool:
+        if self._closing.lost:
+            return True
+        if code == ABNORMAL or self._output is None or self.ws_proto.expect_continuation_frame:
+            # Half a message is no regular end, whatever the application calls it.
+            return self.fail_connection(code if code == ABNORMAL else INTERNAL_ERROR, reason)
+        if self._closing.open:
+            self.ws_proto.send_close(code, reason)
+            self._output.send_pending()
+            self._closing.begin(self._output)
+        return False
 
     def _process(self, event: Event) -> None:
         if not isinstance(event, Frame):
@@ -446,6 +458,8 @@ class WebsocketImplProtocol(ByteReceiver):
                     kind = opcode
             if kind is not None:
                 self._check_open().send_fragment(Opcode.CONT, b"", last=True)
+                if self._going_away:
+                    self._begin_closing(GOING_AWAY)
         except BaseException:
             # RFC 6455 5.4: no other message can follow the half of this one.
             if kind is not None and self._closing.open:

@@ -105,6 +105,10 @@ class Handshake:
         self._check_version()
         if head.method != b"CONNECT":
             self._check_upgrade()
+        elif self._values(b"sec-websocket-key"):
+            # RFC 8441 5: neither the key nor its answer means anything here. Clients that send
+            # the one all the same (urllib3-future does) want the other.
+            self._fields.append((b"sec-websocket-accept", self._accept_value()))
         self.subprotocols: list[str] = []
         """What the client offers, in its order."""
         try:

@@ -28,7 +28,10 @@ class Progress:
 
 
 class CloseTimer:
-    """Calls `overdue` when the peer neither took anything nor closed for `timeout` seconds."""
+    """Calls `overdue` when the peer neither took anything nor closed for `timeout` seconds.
+
+    When that returns False it is no fault of the peer, who has as long again.
+    """
 
     __slots__ = ("_loop", "_overdue", "_progress", "_timeout", "_timer")
 
@@ -38,7 +41,7 @@ class CloseTimer:
         *,
         timeout: float,
         loop: asyncio.AbstractEventLoop,
-        overdue: Callable[[], None],
+        overdue: Callable[[], bool],
     ) -> None:
         self._loop = loop
         self._timeout = timeout
@@ -51,10 +54,8 @@ class CloseTimer:
         self._timer.cancel()
 
     def _check(self) -> None:
-        if self._progress.made():
+        if self._progress.made() or not self._overdue():
             self._timer = self._loop.call_later(self._timeout, self._check)
-        else:
-            self._overdue()
 
 
 class Keepalive:

@@ -260,7 +260,6 @@ def test_asgi_application_is_wrapped() -> None:
         (wsgi, r"\.wsgi is a WSGI application; wrap it: asgiref.*WsgiToAsgi.*a2wsgi"),
         (asgi2, "guarantee_single_callable"),
         (Middleware, r"\.Middleware is a class; name an instance of it"),
-        (FakeSanic(), "Sanic applications are not served yet"),
         (42, "a builtins.int is no ASGI application"),
         (no_arguments, r"\.no_arguments can be called without arguments"),
     ],

@@ -266,6 +266,56 @@ async def test_a_server_that_stops_closes_with_1001() -> None:
 
 
 @clocktest
+async def test_a_server_that_stops_receives_more_than_its_queue_holds() -> None:
+    pair = Pair(max_queue=4, close_timeout=7)
+    pair.server.going_away()
+    messages = [str(number) for number in range(100)]
+    for message in messages:
+        pair.client.send_text(message.encode())
+    pair.flush()
+    # The peer's own close frame stands behind all that: its time begins when it could come.
+    await asyncio.sleep(20)
+    assert [await pair.server.recv() for _ in messages] == messages
+    pair.client_receives()
+    await finished(pair)
+    assert pair.stream.closed
+
+
+@clocktest
+async def test_a_server_that_stops_drops_what_an_application_that_closes_did_not_read() -> None:
+    pair = Pair(max_queue=4)
+    pair.server.going_away()
+    pair.client_sends(*map(str, range(100)))
+    closing = asyncio.ensure_future(pair.server.close())
+    await turns()
+    pair.client_receives()
+    await finished(pair)
+    await closing
+    assert [await pair.server.recv() for _ in range(4)] == ["0", "1", "2", "3"]
+    with pytest.raises(ConnectionClosedOK):
+        await pair.server.recv()
+
+
+@clocktest
+async def test_a_server_that_stops_finishes_the_message_whose_fragments_it_sends() -> None:
+    async def items() -> AsyncIterator[str]:
+        yield "half"
+        await asyncio.sleep(1)
+        yield " and half"
+
+    pair = Pair()
+    sending = asyncio.ensure_future(pair.server.send(items()))
+    await turns()
+    pair.server.going_away()
+    await sending
+    frames = pair.client_receives()
+    data = b"".join(bytes(frame.data) for frame in frames if frame.opcode is not Opcode.CLOSE)
+    assert data == b"half and half"
+    assert pair.client.close_rcvd is not None
+    assert pair.client.close_rcvd.code == 1001
+
+
+@clocktest
 async def test_closing_in_the_middle_of_a_message_is_a_failure() -> None:
     async def items() -> AsyncIterator[str]:
         yield "half"

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from importlib.resources import files
 
 from tercel.shared.apps.asgi_types import Receive, Scope, Send
+from tercel.shared.apps.demo import chat
 from tercel.shared.apps.demo.http import (
     BadRequest,
     content,
@@ -58,9 +59,12 @@ _PAGE_FIELDS = [
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one request, or run the lifespan."""
+    """Answer one request, serve one WebSocket, or run the lifespan."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
+        return
+    if scope["type"] == "websocket":
+        await _WEBSOCKETS.get(scope["path"], chat.no_such)(scope, receive, send)
         return
     if scope["type"] != "http":
         raise NotImplementedError(f"the demo application does not serve {scope['type']}")
@@ -222,6 +226,7 @@ _ROUTES: dict[str, tuple[tuple[str, ...], _Endpoint]] = {
     "/early-hints": (_GET, _early_hints),
     "/slow": (_GET, _slow),
 }
+_WEBSOCKETS: dict[str, _Endpoint] = {"/chat": chat.chat, "/ws/echo": chat.echo}
 
 
 def _route(path: str) -> tuple[tuple[str, ...], _Endpoint]:

@@ -67,10 +67,16 @@ async def content(receive: Receive) -> AsyncIterator[bytes]:
             yield message["body"]
 
 
+def query(scope: Scope, name: str) -> str | None:
+    """The last query parameter `name`, None if there is none."""
+    values = parse_qs(scope["query_string"].decode("latin-1")).get(name)
+    return None if values is None else values[-1]
+
+
 def number(scope: Scope, name: str, *, default: int, maximum: int) -> int:
     """The query parameter `name`. Raises BadRequest unless it is from 0 to `maximum`."""
-    values = parse_qs(scope["query_string"].decode("latin-1")).get(name)
-    return default if values is None else parsed_number(values[-1], name, maximum)
+    value = query(scope, name)
+    return default if value is None else parsed_number(value, name, maximum)
 
 
 def parsed_number(text: str, name: str, maximum: int) -> int:

@@ -363,5 +363,5 @@ async def test_demo_has_a_lifespan() -> None:
 
 @asynctest
 async def test_demo_refuses_other_scopes() -> None:
-    with pytest.raises(NotImplementedError, match="websocket"):
-        await demo.app({"type": "websocket"}, None, None)
+    with pytest.raises(NotImplementedError, match="webtransport"):
+        await demo.app({"type": "webtransport"}, None, None)

@@ -1,0 +1,124 @@
+"""What all listeners of a server count together, and what they say when a limit is met.
+
+A limit that is met is counted every time and logged at most once per interval: a flood must not
+become a flood of log lines. Knows no protocol.
+"""
+
+import ipaddress
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from tercel.shared.settings import Settings
+
+log = logging.getLogger("tercel.limits")
+
+REPORT_INTERVAL_SECONDS = 10.0
+# What one household or one machine has of IPv6 (RFC 6177).
+_IPV6_SITE_BITS = 64
+
+
+class Limits:
+    """Open connections and running exchanges, whatever their HTTP version.
+
+    `clock` gives seconds that never go back.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings or Settings()
+        self._clock = clock
+        self._reported: dict[str, tuple[float, int]] = {}
+        self._by_site: Counter[str] = Counter()
+        self.connections = 0
+        """Connections that are open or in their handshake."""
+        self.exchanges: set[object] = set()
+        """Requests that an application works on."""
+        self.met: Counter[str] = Counter()
+        """How often each limit was met."""
+
+    def open_connection(self, host: str | None) -> bool:
+        """Whether one more connection may be open, from `host` or a unix socket; counts it then."""
+        settings = self._settings
+        if settings.max_connections and self.connections >= settings.max_connections:
+            self.meet("max_connections")
+            return False
+        if host is not None and settings.max_connections_per_ip:
+            site = site_of(host)
+            if self._by_site[site] >= settings.max_connections_per_ip:
+                self.meet("max_connections_per_ip")
+                return False
+            self._by_site[site] += 1
+        self.connections += 1
+        return True
+
+    def close_connection(self, host: str | None) -> None:
+        """A connection that was counted is gone."""
+        self.connections -= 1
+        if host is not None and self._settings.max_connections_per_ip:
+            site = site_of(host)
+            self._by_site[site] -= 1
+            if not self._by_site[site]:
+                del self._by_site[site]
+
+    def begin_exchange(self, exchange: object) -> bool:
+        """Whether the application may take one more request; counts it then."""
+        most = self._settings.max_concurrency
+        if most and len(self.exchanges) >= most:
+            self.meet("max_concurrency")
+            return False
+        self.exchanges.add(exchange)
+        return True
+
+    def end_exchange(self, exchange: object) -> None:
+        """The exchange has ended; one that was never counted may be named, too."""
+        self.exchanges.discard(exchange)
+
+    def meet(self, limit: str) -> None:
+        """Count that `limit` was met, and log it if that was not done lately."""
+        self.met[limit] += 1
+        now = self._clock()
+        at, count = self._reported.get(limit, (float("-inf"), 0))
+        if now - at < REPORT_INTERVAL_SECONDS:
+            return
+        self._reported[limit] = now, self.met[limit]
+        log.warning(
+            "limit met: %s (%d times since it was last said; %d connections, %d exchanges)",
+            limit,
+            self.met[limit] - count,
+            self.connections,
+            len(self.exchanges),
+        )
+
+
+class RequestRate:
+    """How many requests one connection may still begin; as many as one second's at once."""
+
+    __slots__ = ("_at", "_left", "_per_second")
+
+    def __init__(self, per_second: int, now: float) -> None:
+        self._per_second = per_second
+        self._left = float(per_second)
+        self._at = now
+
+    def spend(self, now: float) -> bool:
+        """Count a request; whether it may be served."""
+        rate = self._per_second
+        self._left = min(float(rate), self._left + (now - self._at) * rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def site_of(host: str) -> str:
+    """What connections are counted by: the IPv4 address, or the network of an IPv6 address."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.version == 4:
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, _IPV6_SITE_BITS)))

@@ -1,0 +1,108 @@
+"""Connections and exchanges counted together, and limits that are logged now and then."""
+
+import logging
+
+import pytest
+
+from tercel.shared.limits import REPORT_INTERVAL_SECONDS, Limits, RequestRate, site_of
+from tercel.shared.settings import Settings
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def limits(clock=None, **settings):
+    return Limits(Settings(**settings), clock or Clock())
+
+
+def test_connections_are_limited_in_all():
+    counted = limits(max_connections=2)
+    assert [counted.open_connection("192.0.2.1") for _ in range(3)] == [True, True, False]
+    counted.close_connection("192.0.2.1")
+    assert counted.open_connection(None)
+    assert counted.connections == 2
+    assert counted.met["max_connections"] == 1
+
+
+def test_connections_are_limited_by_address():
+    counted = limits(max_connections_per_ip=1)
+    assert counted.open_connection("192.0.2.1")
+    assert not counted.open_connection("192.0.2.1")
+    assert counted.open_connection("192.0.2.2")
+    counted.close_connection("192.0.2.1")
+    assert counted.open_connection("192.0.2.1")
+    assert counted.met["max_connections_per_ip"] == 1
+
+
+def test_unix_sockets_have_no_address_to_be_limited_by():
+    counted = limits(max_connections_per_ip=1)
+    assert counted.open_connection(None)
+    assert counted.open_connection(None)
+    counted.close_connection(None)
+    assert counted.connections == 1
+
+
+def test_what_is_gone_is_not_remembered():
+    counted = limits(max_connections_per_ip=5)
+    for number in range(200):
+        counted.open_connection(f"192.0.2.{number}")
+        counted.close_connection(f"192.0.2.{number}")
+    assert not counted._by_site
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("192.0.2.1", "192.0.2.2", False),
+    ],
+)
+def test_ipv6_is_counted_by_its_network(one, other, same):
+    assert (site_of(one) == site_of(other)) is same
+
+
+def test_zero_is_no_limit():
+    counted = limits(max_connections=0)
+    assert all(counted.open_connection("192.0.2.1") for _ in range(1000))
+    assert all(counted.begin_exchange(object()) for _ in range(1000))
+
+
+def test_exchanges_are_limited():
+    counted = limits(max_concurrency=1)
+    one, other = object(), object()
+    assert counted.begin_exchange(one)
+    assert not counted.begin_exchange(other)
+    counted.end_exchange(other)
+    assert not counted.begin_exchange(other)
+    counted.end_exchange(one)
+    assert counted.begin_exchange(other)
+
+
+def test_a_limit_is_counted_always_and_logged_once_in_a_while(caplog):
+    caplog.set_level(logging.WARNING, "tercel.limits")
+    clock = Clock()
+    counted = limits(clock)
+    for _ in range(1000):
+        counted.meet("this")
+    counted.meet("that")
+    assert [record.args[:2] for record in caplog.records] == [("this", 1), ("that", 1)]
+    clock.now += REPORT_INTERVAL_SECONDS
+    counted.meet("this")
+    assert caplog.records[-1].args[:2] == ("this", 1000)
+    assert counted.met == {"this": 1001, "that": 1}
+
+
+def test_a_rate_of_requests_has_one_second_of_them_at_once():
+    rate = RequestRate(3, 10.0)
+    assert [rate.spend(10.0) for _ in range(4)] == [True, True, True, False]
+    assert [rate.spend(10.4) for _ in range(2)] == [True, False]
+    assert [rate.spend(99.0) for _ in range(4)] == [True, True, True, False]
