@@ -8,13 +8,28 @@ BIN := $(VENV)/bin
 # What follows `make serve`: ARGS="--bind [::1]:4433 main:app", for example.
 ARGS ?=
 
-.PHONY: serve test lint types clean
+# A checkout of Sanic's repository: `make sanic-tests CHECKOUT=../sanic`.
+CHECKOUT ?=
+SANIC := .venv-sanic
+# What Sanic's tests import; its WebSocket tests know no newer websockets.
+SANIC_TESTS := beautifulsoup4 chardet docutils pygments pytest pytest-asyncio pytest-timeout \
+	sanic-testing uvicorn 'websockets<15'
+
+.PHONY: serve test sanic-tests lint types clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+
+# Sanic's own tests on tercel's server; what passed and failed in each file comes last.
+sanic-tests: $(SANIC)/.made
+	@test -d "$(CHECKOUT)/tests" || { echo "CHECKOUT=path of a checkout of Sanic's repository"; exit 2; }
+	cd "$(CHECKOUT)" && PYTHONPATH="$(CURDIR)/tools" "$(CURDIR)/$(SANIC)/bin/python" \
+		-m pytest -p sanic_plugin -p no:cacheprovider -q --timeout 60 \
+		--ignore tests/benchmark --ignore tests/performance --ignore tests/typing \
+		$(or $(ARGS),tests)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -24,7 +39,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(SANIC)
 
 # A stamp for each set of dependencies; a changed pyproject.toml installs them again.
 $(VENV)/.serve: $(VENV)/.made pyproject.toml
@@ -38,6 +53,11 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.test $(VENV)/.serve
+
+$(SANIC)/.made: pyproject.toml
+	$(PYTHON) -m venv $(SANIC)
+	$(SANIC)/bin/python -m pip install --quiet --editable '.[sanic]' $(SANIC_TESTS)
+	touch $@
 
 # Debian splits the part of venv that brings pip off python3. Without it pip comes from where its
 # own documentation says, so that nobody needs root to install a package.

@@ -22,6 +22,7 @@ from tercel.options import GroupedCommand, settings_from, settings_options
 from tercel.serve import Composition, serve_composed
 from tercel.shared.apps.loader import load_application
 from tercel.shared.errors import ConfigurationError, ServerError
+from tercel.shared.logs import LogQueue
 from tercel.shared.loop import loop_factory, run
 from tercel.shared.settings import Settings
 from tercel.version import __version__
@@ -135,13 +136,16 @@ def _application(name: str | None, settings: Settings) -> Any:
 
 
 def _configure_logging(settings: Settings) -> None:
-    """tercel's own loggers write to standard error; an application's are its own business."""
+    """tercel's own loggers write to standard error; an application's are its own business.
+
+    The last lines are written when the process ends.
+    """
     logger = logging.getLogger("tercel")
     handler = logging.StreamHandler()
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
     )
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [LogQueue(handler)]
     logger.setLevel(settings.log_level.upper())
     logger.propagate = False
 

@@ -23,8 +23,9 @@ from tercel.shared.connection import ServerContext
 from tercel.shared.errors import ConfigurationError, ServerError
 from tercel.shared.events import Event
 from tercel.shared.goodbye import get_goodbye
+from tercel.shared.limits import Limits
 from tercel.shared.listener import Listener
-from tercel.shared.loop import loop_factory, run
+from tercel.shared.loop import complete, loop_factory, run
 from tercel.shared.messages import is_field_value
 from tercel.shared.response_fields import ResponseFields
 from tercel.shared.settings import Settings
@@ -59,10 +60,12 @@ class Extras:
 
     ssl: object = None
     protocol: type[asyncio.Protocol] = HttpProtocol
+    protocol_arguments: Mapping[str, Any] = field(default_factory=dict)
     connections: set[Any] = field(default_factory=set)
     signal: Signal = field(default_factory=Signal)
     state: dict[str, Any] | None = None
     server_arguments: Mapping[str, Any] = field(default_factory=dict)
+    server_class: type[AsyncioServer] = AsyncioServer
     before_start: Sequence[Event] = ()
     after_start: Sequence[Event] = ()
     before_stop: Sequence[Event] = ()
@@ -106,7 +109,7 @@ def serve(
     before_stop: Events = None,
     after_stop: Events = None,
 ) -> AsyncioServer | None:
-    """Serve `app`, an ASGI 3 application, on `host` and `port` until it is stopped.
+    """Serve `app`, an ASGI 3 or Sanic application, on `host` and `port` until it is stopped.
 
     With `run_async` return an AsyncioServer instead, for the caller to await and to close; it
     takes no signals. Otherwise SIGINT and SIGTERM stop it gracefully (`register_sys_signals`,
@@ -134,8 +137,8 @@ def serve(
     refuses to start, and ConfigurationError, before any socket is open, for an argument that is
     wrong.
     """
-    chosen = _chosen_settings(settings, version, fallback=fallback, backlog=backlog)
-    plan = _plan(host, port, chosen, ssl, sock, unix, reuse_port)
+    chosen = chosen_settings(settings, version, fallback=fallback, backlog=backlog)
+    plan = plan_of(host, port, chosen, ssl, sock, unix, reuse_port)
     extras = Extras(
         ssl=ssl,
         protocol=protocol,
@@ -161,7 +164,7 @@ def serve(
     if loop is None:
         run(main, chosen.loop)
     else:
-        loop.run_until_complete(main)
+        complete(main, loop.run_until_complete)
     return None
 
 
@@ -208,6 +211,7 @@ def compose(
     extras = extras or Extras()
     tasks = TaskSet(loop)
     application = wrap(app, settings=settings, tasks=tasks)
+    settings = application.configure(settings)
     identity = None
     if plan.has_tls:
         identity = resolve_identity(
@@ -228,8 +232,9 @@ def compose(
         bindings=bindings,
         endpoint=endpoint,
         tasks=[tasks],
+        limits=Limits(settings),
     )
-    server = AsyncioServer(
+    server = extras.server_class(
         app, loop, parts.listeners(), extras.connections, lifecycle=parts.lifecycle()
     )
     return Composition(server=server, settings=settings, bindings=bindings, identity=identity)
@@ -249,6 +254,7 @@ class _Parts:
     endpoint: "type[QuicEndpoint] | None"
     tasks: list[TaskSet]
     """Those of the application; the ones of the listeners join them."""
+    limits: Limits
 
     async def listeners(self) -> list[Listener]:
         """One for all UDP sockets, and one for the TCP sockets of each binding."""
@@ -266,9 +272,9 @@ class _Parts:
             application=self.application,
             tasks=self.tasks,
             graceful_timeout=self.settings.graceful_timeout,
-            before_start=self.extras.before_start,
-            after_start=self.extras.after_start,
-            before_stop=self.extras.before_stop,
+            before_start=(self.application.before_start, *self.extras.before_start),
+            after_start=(self.application.after_start, *self.extras.after_start),
+            before_stop=(self.application.before_stop, *self.extras.before_stop),
             after_stop=self.extras.after_stop,
             signal=self.extras.signal,
             release=self._release,
@@ -284,6 +290,7 @@ class _Parts:
             sockets=binding.sockets.tcp,
             ssl=self.identity.context if binding.secure and self.identity is not None else None,
             protocol=self.extras.protocol,
+            protocol_arguments=self.extras.protocol_arguments,
             app=self.app,
             signal=self.extras.signal,
             connections=self.extras.connections,
@@ -298,6 +305,7 @@ class _Parts:
             settings=self.settings,
             application=self.application,
             response_fields=ResponseFields(server=name, alt_svc=alt_svc),
+            limits=self.limits,
         )
         self.tasks.append(context.tasks)
         return context
@@ -307,9 +315,10 @@ class _Parts:
             binding.release()
 
 
-def _chosen_settings(
+def chosen_settings(
     settings: Settings | None, version: int, *, fallback: bool, backlog: int
 ) -> Settings:
+    """`settings` with the arguments of `serve` in their places."""
     if version not in tuple(HTTP):
         raise ConfigurationError(f"version is 1 or 3, not {version!r}")
     return replace(
@@ -323,7 +332,7 @@ def _chosen_settings(
     )
 
 
-def _plan(
+def plan_of(
     host: str | None,
     port: int | None,
     settings: Settings,
@@ -332,6 +341,7 @@ def _plan(
     unix: str | None,
     reuse_port: bool,
 ) -> Plan:
+    """What the arguments of `serve` ask to be bound. Raises ConfigurationError."""
     http3 = settings.http == "3"
     secure = http3 or ssl is not None or settings.cert is not None
     if unix and sock is not None:

@@ -221,6 +221,7 @@ class AsyncioServer:
                     try:
                         await self._step(step(), name=f"server to {stage.name}")
                     except BaseException:
+                        await self._prepare_stop()
                         await self._end()
                         raise
                     self._stage = stage
@@ -244,8 +245,7 @@ class AsyncioServer:
             if self._stage is Stage.STOPPED:
                 return
             await self._prepare_stop()
-            for listener in self.listeners:
-                listener.stop_accepting()
+            self._tell(lambda listener: listener.stop_accepting(), name="stop accepting")
             await self._settle(self._drain(), name="drain")
             await self._end()
 
@@ -269,8 +269,7 @@ class AsyncioServer:
     async def _end(self) -> None:
         """End everything that has begun, whatever fails on the way."""
         stage = self._stage
-        for listener in self.listeners:
-            listener.close()
+        self._tell(lambda listener: listener.close(), name="close")
         await self._settle(self._wait_for_listeners(), name="connections")
         await self._settle(self._cancel_tasks(), name="tasks")
         if stage >= Stage.STARTED and self._lifecycle.application is not None:
@@ -282,6 +281,14 @@ class AsyncioServer:
         self._lifecycle.release()
         self._stage = Stage.STOPPED
         self._stopped.set()
+
+    def _tell(self, step: Callable[[Listener], None], *, name: str) -> None:
+        """Let each listener take `step`, whatever becomes of it with another."""
+        for listener in self.listeners:
+            try:
+                step(listener)
+            except Exception:
+                log.exception("stop: failed: %s", name)
 
     async def _wait_for_listeners(self) -> None:
         async with asyncio.timeout(_CLOSE_SECONDS):

@@ -14,6 +14,7 @@ HEIGHTS = {
     "tercel": 9,
     "tercel.__main__": 9,
     "tercel.cli": 8,
+    "tercel.install": 7,
     "tercel.banner": 7,
     "tercel.serve": 6,
     "tercel.server": 5,
@@ -52,7 +53,7 @@ THIRD_PARTIES = {
     "aioquic": ("tercel.quic",),
     "pylsqpack": ("tercel.quic",),
     "click": ("tercel.cli", "tercel.options"),
-    "cryptography": ("tercel.certs", "tercel.quic.tickets"),
+    "cryptography": ("tercel.certs", "tercel.quic.tickets", "tercel.quic.warm"),
     "httptools": ("tercel.h1.parser",),
     "sanic": ("tercel.shared.apps.sanic",),
     "uvloop": ("tercel.shared.loop",),
@@ -80,7 +81,13 @@ SANS_IO = (
     "tercel.shared.settings",
 )
 
-LIBRARY_PRIVATES = "tercel.quic.connection"
+LIBRARY_PRIVATES = (
+    "tercel.quic.connection",
+    "tercel.quic.guard",
+    "tercel.quic.receiver",
+    "tercel.quic.warm",
+    "tercel.quic.warm_send",
+)
 
 
 def module_name(path: Path) -> str:
@@ -192,8 +199,8 @@ def test_only_task_sets_create_tasks(module: str) -> None:
 
 
 @every_module
-def test_a_library_s_private_names_stay_in_one_file(module: str) -> None:
-    if not within(module, "tercel.quic") or module == LIBRARY_PRIVATES:
+def test_a_library_s_private_names_stay_in_few_files(module: str) -> None:
+    if not within(module, "tercel.quic") or module in LIBRARY_PRIVATES:
         return
     found = []
     from_library = set()

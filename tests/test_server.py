@@ -237,6 +237,29 @@ def test_callbacks_get_the_app_and_the_loop() -> None:
     within_seconds(main())
 
 
+def test_start_that_fails_while_serving_runs_before_stop_as_well_as_after_stop() -> None:
+    async def main() -> None:
+        ran: list[str] = []
+
+        async def none() -> list[Listener]:
+            return []
+
+        def fail() -> None:
+            raise RuntimeError("after_start")
+
+        lifecycle = Lifecycle(
+            after_start=[fail],
+            before_stop=[lambda: ran.append("before_stop")],
+            after_stop=[lambda: ran.append("after_stop")],
+        )
+        loop = asyncio.get_running_loop()
+        with pytest.raises(RuntimeError, match="after_start"):
+            await AsyncioServer("the app", loop, none(), set(), lifecycle=lifecycle)
+        assert ran == ["before_stop", "after_stop"]
+
+    within_seconds(main())
+
+
 def test_serve_forever_returns_when_the_server_was_closed() -> None:
     async def main() -> None:
         setup = Setup()
@@ -385,6 +408,32 @@ def test_a_callback_that_fails_does_not_keep_the_server_from_stopping(
 
     within_seconds(main())
     assert "broken callback" in caplog.text
+
+
+def test_a_listener_that_fails_does_not_keep_the_server_from_stopping(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class BrokenListener(FakeListener):
+        def stop_accepting(self) -> None:
+            raise RuntimeError("broken listener")
+
+    async def main() -> None:
+        record: list[str] = []
+
+        async def listeners() -> list[Listener]:
+            return [BrokenListener(record, "udp"), FakeListener(record, "tcp")]
+
+        loop = asyncio.get_running_loop()
+        lifecycle = Lifecycle(release=lambda: record.append("release"))
+        server = AsyncioServer("the app", loop, listeners(), set(), lifecycle=lifecycle)
+        await server
+        await server.close()
+        assert "tcp stop_accepting" in record
+        assert "udp close" in record
+        assert record[-1] == "release"
+
+    within_seconds(main())
+    assert "broken listener" in caplog.text
 
 
 def test_closing_during_the_start_gives_the_start_up() -> None:

@@ -1,0 +1,1 @@
+"""Sanic applications: the adapter that serves them. Imported only when such one is given."""

@@ -1,0 +1,26 @@
+"""Access lines in Sanic's own format, to its logger `sanic.access`: what ACCESS_LOG asks for."""
+
+from typing import TYPE_CHECKING, Any
+
+from sanic.log import access_logger
+
+if TYPE_CHECKING:
+    from sanic.response import BaseHTTPResponse
+
+    from tercel.shared.apps.sanic.exchange import SanicExchange
+
+
+def log_response(exchange: "SanicExchange", response: "BaseHTTPResponse") -> None:
+    """Log one line when a response begins: who asked for what, its status and its size."""
+    request: Any = exchange.request
+    host = f"{request.client_ip}:{request.port}" if request.client_ip else "unix"
+    access_logger.info(
+        "",
+        extra={
+            "status": response.status,
+            "byte": response.headers.get("content-length", "chunked"),
+            "host": host,
+            "request": f"{request.method} {request.url}",
+            "duration": f" {1000 * exchange.seconds:.1f}ms",
+        },
+    )

@@ -1,0 +1,1 @@
+"""One Sanic application, one suite: Sanic's own server and tercel give the same answers."""
