@@ -1,18 +1,19 @@
 """One QUIC connection of a server: aioquic's, with credit by consumption and send accounting.
 
-The only file that touches names of aioquic that start with an underscore; each use has a canary
-in tests/quic/test_connection.py, which fails loudly when aioquic changes under it.
+With `tercel.quic.guard` the only file that touches names of aioquic that start with an underscore;
+each use has a canary in tests/quic/test_connection.py, which fails loudly when aioquic changes
+under it.
 
 aioquic doubles a flow-control window when half of it has been received. Here a window moves by
 what was consumed, so a peer can never make the server hold more than the window's size.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
-    QuicConnection,
+    Limit,
     QuicConnectionState,
     QuicReceiveContext,
     stream_is_unidirectional,
@@ -24,6 +25,7 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
+from tercel.quic.warm import WarmConnection
 from tercel.shared.settings import Settings
 
 _VARINT_MAX_BYTES = 8
@@ -34,7 +36,22 @@ _STREAM_LIMIT_FRAME_BYTES = 1 + 2 * _VARINT_MAX_BYTES
 _MAX_UNIDIRECTIONAL_STREAMS = 16
 
 
-class QuicServerConnection(QuicConnection):
+class RequestProgress(NamedTuple):
+    """How far a request stream has come."""
+
+    stream_id: int
+    sent: int
+    """A number that grows whenever the peer takes or acknowledges something of it."""
+    undelivered: bool
+    """Whether there is something that the peer has not acknowledged."""
+    arrived: bool
+    """Whether all of the request is there."""
+
+# Each waits twice as long as the one before: about 1.5 seconds in all on a fast network.
+_UNANSWERED_PROBES = 5
+
+
+class QuicServerConnection(WarmConnection):
     """What HTTP/3 needs of a QUIC connection beyond aioquic's public interface.
 
     Sans-I/O: datagrams in by `receive_datagram`, out by `datagrams_to_send`, time as a parameter.
@@ -46,18 +63,22 @@ class QuicServerConnection(QuicConnection):
         configuration: QuicConfiguration,
         settings: Settings,
         original_destination_connection_id: bytes,
-        retry_source_connection_id: bytes | None = None,
+        **options: Any,
     ) -> None:
+        """`options` are those of GuardedConnection."""
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
-            retry_source_connection_id=retry_source_connection_id,
+            fast_path=settings.quic_fast_path,
+            **options,
         )
         self._stream_window = settings.stream_window_bytes
         self._stream_step = settings.stream_window_bytes // 4
         self._connection_step = settings.connection_window_bytes // 4
         self._max_unacknowledged = settings.max_unacknowledged_bytes
         self._max_unsent = settings.max_unsent_bytes
+        self._kept: int | None = None
+        """What `kept` has found out, until something was sent or acknowledged."""
         self._local_max_streams_bidi.value = settings.max_concurrent_streams
         self._local_max_streams_bidi.sent = settings.max_concurrent_streams
         self._local_max_streams_uni.value = _MAX_UNIDIRECTIONAL_STREAMS
@@ -71,6 +92,8 @@ class QuicServerConnection(QuicConnection):
         stream = self._streams.get(stream_id)
         if stream is not None:
             stream.max_stream_data_local += size
+            if self._is_stream_limit_due(stream):
+                self._limits_due[stream_id] = stream
 
     def release(self, stream_id: int) -> None:
         """Give back to the connection what a stream that was reset took of its credit.
@@ -92,6 +115,23 @@ class QuicServerConnection(QuicConnection):
 
     # -- sending ----------------------------------------------------------------------------
 
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        """Queue `data` on a stream."""
+        if self._kept is not None:
+            self._kept += len(data)
+        super().send_stream_data(stream_id, data, end_stream)
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """What waits to be sent, and where to."""
+        self._kept = None
+        if self._handshake_complete:
+            path = self._network_paths[0]
+            if not (path.is_validated or path.local_challenge_sent):
+                # RFC 9000 9.3: the challenge of a new path comes first. What fills the congestion
+                # window went to where nobody may be any more, and a probe may exceed it.
+                self._probe_pending = True
+        return super().datagrams_to_send(now)
+
     def backlog(self, stream_id: int) -> int:
         """Bytes of this stream that wait to be sent for the first time.
 
@@ -103,9 +143,34 @@ class QuicServerConnection(QuicConnection):
             return 0
         sender = stream.sender
         unsent: int = sender._buffer_stop - sender.highest_offset
-        if sender._buffer_stop - sender._buffer_start > self._max_unacknowledged:
+        kept = sender._buffer_stop - sender._buffer_start
+        # A fair share is everybody's; beyond it all streams together may keep one maximum.
+        if kept > self._max_unacknowledged // len(self._streams) and (
+            kept > self._max_unacknowledged or self.kept() > self._max_unacknowledged
+        ):
             return max(unsent, self._max_unsent + 1)
         return unsent
+
+    def kept(self) -> int:
+        """Bytes of responses that the peer has not acknowledged, sent or not."""
+        if self._kept is None:
+            senders = [stream.sender for stream in self._streams.values()]
+            self._kept = sum(sender._buffer_stop - sender._buffer_start for sender in senders)
+        return self._kept
+
+    def requests(self) -> list[RequestProgress]:
+        """How far each request stream has come."""
+        return [
+            RequestProgress(
+                stream_id,
+                sent=stream.sender.highest_offset + stream.sender._buffer_start,
+                undelivered=stream.sender._buffer_stop > stream.sender._buffer_start
+                or (stream.sender._buffer_fin is not None and not stream.sender.is_finished),
+                arrived=stream.receiver.is_finished,
+            )
+            for stream_id, stream in self._streams.items()
+            if not stream_is_unidirectional(stream_id) and stream.sender._reset_error_code is None
+        ]
 
     def progress(self, stream_id: int) -> int:
         """A number that grows whenever the peer takes or acknowledges something of this stream."""
@@ -129,6 +194,13 @@ class QuicServerConnection(QuicConnection):
             for stream_id, stream in self._streams.items()
             if not stream_is_unidirectional(stream_id)
         )
+
+    def is_unresponsive(self) -> bool:
+        """Whether the peer has left so many probes unanswered (RFC 9002 6.2) that it is gone.
+
+        A client that has all it asked for often just stops reading, its last ACK unsent.
+        """
+        return bool(self._loss._pto_count >= _UNANSWERED_PROBES)
 
     def hasten_acknowledgement(self, now: float) -> None:
         """Send the acknowledgement that is due soon with the next packet, not in one of its own.
@@ -165,6 +237,11 @@ class QuicServerConnection(QuicConnection):
         return self._version
 
     @property
+    def network_paths(self) -> list[Any]:
+        """The addresses that the peer was heard from, the one in use first."""
+        return self._network_paths
+
+    @property
     def cipher_suite(self) -> int | None:
         """The number of the cipher suite (RFC 8446 B.4), None before the handshake has chosen it."""
         schedule = self.tls.key_schedule
@@ -172,14 +249,27 @@ class QuicServerConnection(QuicConnection):
 
     # -- aioquic's limits, moved by consumption -----------------------------------------------
 
-    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+    def _connection_limits_due(self) -> list[Limit]:
+        due = []
         data = self._local_max_data
         if data.value - data.sent >= self._connection_step:
-            self._write_connection_limit(builder, data)
+            due.append(data)
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
             # As many again as the peer has left to open: neither a frame a stream, nor a stall.
             if limit.value - limit.sent > limit.sent - limit.used:
-                self._write_connection_limit(builder, limit)
+                due.append(limit)
+        return due
+
+    def _is_stream_limit_due(self, stream: QuicStream) -> bool:
+        # A lost update sets `sent` to 0 (aioquic), which makes the step large enough.
+        if stream.max_stream_data_local - stream.max_stream_data_local_sent < self._stream_step:
+            return False
+        # RFC 9000 4.1: the peer needs no credit once the final size is known.
+        return not stream.receiver.is_finished and stream.receiver._final_size is None
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        for limit in self._connection_limits_due():
+            self._write_connection_limit(builder, limit)
 
     def _write_connection_limit(self, builder: QuicPacketBuilder, limit: Any) -> None:
         buf = builder.start_frame(
@@ -200,12 +290,9 @@ class QuicServerConnection(QuicConnection):
     def _write_stream_limits(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
     ) -> None:
-        limit = stream.max_stream_data_local
-        # A lost update sets `sent` to 0 (aioquic), which makes the step large enough.
-        if limit - stream.max_stream_data_local_sent < self._stream_step:
+        if not self._is_stream_limit_due(stream):
             return
-        if stream.receiver.is_finished or stream.receiver._final_size is not None:
-            return  # RFC 9000 4.1: the peer needs no credit once the final size is known
+        limit = stream.max_stream_data_local
         buf = builder.start_frame(
             QuicFrameType.MAX_STREAM_DATA,
             capacity=_STREAM_LIMIT_FRAME_BYTES,

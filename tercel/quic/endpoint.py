@@ -7,9 +7,9 @@ flush at the end of the loop's turn.
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -18,7 +18,6 @@ from aioquic.quic.logger import QuicFileLogger
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,
-    encode_quic_retry,
     encode_quic_version_negotiation,
     pull_quic_header,
 )
@@ -26,9 +25,10 @@ from aioquic.quic.packet import (
 from tercel.certs.context import quic_identity
 from tercel.certs.load import Credential
 from tercel.quic.connection import QuicServerConnection
+from tercel.quic.entrance import Admission, Entrance
 from tercel.quic.errors import ErrorCode
 from tercel.quic.protocol import H3_ALPN, Http3Protocol
-from tercel.quic.tickets import InvalidToken, RetryTokens
+from tercel.quic.tickets import read_key_ring
 from tercel.quic.udp import Path, UdpSocket
 from tercel.shared.connection import ConnectionInfo, ServerContext
 from tercel.shared.listener import Listener
@@ -42,8 +42,6 @@ _BATCH = 64
 _CID_BYTES = 8
 # RFC 9000 7.2: what a client makes up to send its first Initial to is at least this long.
 _LEAST_CLIENT_CID_BYTES = 8
-# A refusal is worth a line in the log, a flood of them is not.
-_REPORT_INTERVAL_SECONDS = 10.0
 
 
 class QuicEndpoint(Listener):
@@ -63,15 +61,14 @@ class QuicEndpoint(Listener):
         self._protocol = protocol
         self._keylog: Any = None
         self._configuration = self._configure(credential)
-        self._retry = RetryTokens(context.clock) if context.settings.retry == "always" else None
+        self._ring = read_key_ring(context.settings.token_key)
+        self._entrance = Entrance(context, self._ring, cid_bytes=_CID_BYTES)
         self._by_cid: dict[bytes, Http3Protocol] = {}
         self._connections: dict[Http3Protocol, set[bytes]] = {}
         self._half_open: set[Http3Protocol] = set()
         self._to_flush: dict[Http3Protocol, None] = {}
         self._accepting = False
         self._drained = asyncio.Event()
-        self._refused = 0
-        self._refusal_reported_at = float("-inf")
 
     # -- Listener ---------------------------------------------------------------------------------
 
@@ -142,8 +139,11 @@ class QuicEndpoint(Listener):
 
     def connection_terminated(self, connection: Any) -> None:
         """Forget a connection."""
-        for cid in self._connections.pop(connection, ()):
-            self._by_cid.pop(cid, None)
+        cids = self._connections.pop(connection, None)
+        if cids is not None:
+            self.context.limits.close_connection(connection.info.client[0])
+            for cid in cids:
+                self._by_cid.pop(cid, None)
         self._half_open.discard(connection)
         self._to_flush.pop(connection, None)
         self._drained.set()
@@ -214,7 +214,10 @@ class QuicEndpoint(Listener):
             return None
         if data[0] & 0x80:
             return self._route_long(data, path)
-        return self._by_cid.get(data[1 : 1 + _CID_BYTES])
+        connection = self._by_cid.get(data[1 : 1 + _CID_BYTES])
+        if connection is None:
+            self._entrance.reset(data, path)
+        return connection
 
     def _route_long(self, data: bytes, path: Path) -> Http3Protocol | None:
         try:
@@ -261,38 +264,29 @@ class QuicEndpoint(Listener):
     # -- new connections --------------------------------------------------------------------------
 
     def _accept(self, header: QuicHeader, path: Path) -> Http3Protocol | None:
-        settings = self.context.settings
-        if (
-            len(self._half_open) >= settings.max_half_open_connections
-            or len(self._connections) >= settings.max_quic_connections
-        ):
-            self._report_refusal()
+        limits = self.context.limits
+        admission = self._entrance.admit(header, path, len(self._half_open))
+        if admission is None:
             return None
-        original_cid, retry_cid = header.destination_cid, None
-        if self._retry is not None:
-            if not header.token:
-                self._send_retry(self._retry, header, path)
-                return None
-            retry_cid = header.destination_cid
-            try:
-                original_cid = self._retry.open(header.token, *path.peer[:2], retry_cid)
-            except InvalidToken as error:
-                log.debug("token of %r: %s", path, error)
-                return None
-        return self._create(header.destination_cid, original_cid, retry_cid, path)
+        if len(self._half_open) >= self.context.settings.max_half_open_connections:
+            limits.meet("max_half_open_connections")
+            return None
+        if not limits.open_connection(path.peer[0]):
+            return None
+        return self._create(header.destination_cid, admission, path)
 
-    def _create(
-        self, client_cid: bytes, original_cid: bytes, retry_cid: bytes | None, path: Path
-    ) -> Http3Protocol:
+    def _create(self, client_cid: bytes, admission: Admission, path: Path) -> Http3Protocol:
+        host = path.peer[0]
         quic = QuicServerConnection(
             configuration=self._configuration,
             settings=self.context.settings,
-            original_destination_connection_id=original_cid,
-            retry_source_connection_id=retry_cid,
+            original_destination_connection_id=admission.original_cid,
+            retry_source_connection_id=admission.retry_cid,
+            address_validated=admission.validated,
+            reset_token=self._ring.reset_token,
+            new_token=partial(self._entrance.new_token, host),
         )
-        info = ConnectionInfo(
-            client=(path.peer[0], path.peer[1]), server=path.local_address(), secure=True
-        )
+        info = ConnectionInfo(client=(host, path.peer[1]), server=path.local_address(), secure=True)
         connection = self._protocol(
             quic,
             app=self.context.application,
@@ -311,31 +305,6 @@ class QuicEndpoint(Listener):
         elif not connection.quic.has_received_packet:
             # Nothing in its first datagram could be decrypted: not worth keeping.
             connection.abandon()
-
-    def _send_retry(self, tokens: RetryTokens, header: QuicHeader, path: Path) -> None:
-        retry_cid = os.urandom(_CID_BYTES)
-        host, port = path.peer[:2]
-        assert header.version is not None  # noqa: S101  # a long header has one
-        packet = encode_quic_retry(
-            version=header.version,
-            source_cid=retry_cid,
-            destination_cid=header.source_cid,
-            original_destination_cid=header.destination_cid,
-            retry_token=tokens.seal(host, port, header.destination_cid, retry_cid),
-        )
-        path.socket.send([packet], path)
-
-    def _report_refusal(self) -> None:
-        self._refused += 1
-        now = self.context.clock()
-        if now - self._refusal_reported_at >= _REPORT_INTERVAL_SECONDS:
-            self._refusal_reported_at = now
-            log.warning(
-                "%d QUIC connections refused: %d open, %d in their handshake",
-                self._refused,
-                len(self._connections),
-                len(self._half_open),
-            )
 
     def _is_drained(self) -> bool:
         return all(connection.idle for connection in self._connections)

@@ -10,10 +10,11 @@ MessageFailed event, so the other requests go on.
 import pylsqpack
 from aioquic.buffer import encode_uint_var
 
+from tercel.quic.budget import DRIBBLE_BYTES, Budgets, Flood
 from tercel.quic.connection import QuicServerConnection
 from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.fields import check_section_size
-from tercel.quic.qpack import has_more_lines
+from tercel.quic.qpack import TableSizes
 from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, RemoteProtocolError
 from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
@@ -49,6 +50,10 @@ _DECODER_STREAM = 0x03
 
 # The frames of a control stream are short; a longer one that has to be read whole is an attack.
 _MAX_CONTROL_FRAME_BYTES = 4096
+
+# Frames to be ignored that a request may bring before they cost its connection's budget: clients
+# send one now and then to keep servers from choking on them (RFC 9114 7.2.8).
+_FREE_FRAMES = 8
 
 
 class SectionReceived:
@@ -90,7 +95,17 @@ H3Event = SectionReceived | ContentReceived | MessageFailed
 class _RequestFrames:
     """Where the parser stands on one request stream."""
 
-    __slots__ = ("blocked", "buffer", "discarding", "ended", "frame_left", "frame_type", "sections")
+    __slots__ = (
+        "blocked",
+        "buffer",
+        "discarding",
+        "ended",
+        "frame_left",
+        "frame_type",
+        "ignored",
+        "section",
+        "sections",
+    )
 
     def __init__(self) -> None:
         self.buffer = b""
@@ -104,14 +119,22 @@ class _RequestFrames:
         self.ended = False
         self.blocked = False
         """A section waits for the QPACK encoder stream; `buffer` holds what came after it."""
+        self.section = b""
+        """That section, still encoded."""
         self.discarding = False
+        self.ignored = 0
+        """Frames that were empty or unknown."""
 
 
 class H3Connection:
     """The HTTP/3 half of a connection. Created once ALPN has chosen h3; sends SETTINGS at once."""
 
-    def __init__(self, quic: QuicServerConnection, settings: Settings) -> None:
+    def __init__(
+        self, quic: QuicServerConnection, settings: Settings, budgets: Budgets | None = None
+    ) -> None:
         self._quic = quic
+        self._budgets = budgets or Budgets()
+        self._table = TableSizes(_TABLE_CAPACITY_BYTES, self._budgets)
         self._max_section = settings.max_field_section_bytes
         self._max_fields = settings.max_fields
         self._decoder = pylsqpack.Decoder(_TABLE_CAPACITY_BYTES, _BLOCKED_STREAMS)
@@ -185,7 +208,8 @@ class H3Connection:
         if stream_id & 2:
             if stream_id in self._critical:
                 raise H3ConnectionError(ErrorCode.CLOSED_CRITICAL_STREAM, "critical stream reset")
-            self._uni.pop(stream_id, None)
+            if self._uni.pop(stream_id, None) is None:
+                self._budgets.spend(Flood.STREAMS)
         else:
             self.forget(stream_id)
 
@@ -193,6 +217,16 @@ class H3Connection:
         """The peer asked to stop one of this side's streams."""
         if stream_id & 3 == 3:  # all that this side opens are critical
             raise H3ConnectionError(ErrorCode.CLOSED_CRITICAL_STREAM, "critical stream stopped")
+
+    def is_discarding(self, stream_id: int) -> bool:
+        """Whether a request stream was given up by this side while it was still coming."""
+        frames = self._requests.get(stream_id)
+        return frames is not None and frames.discarding
+
+    def awaits_head(self, stream_id: int) -> bool:
+        """Whether the header section of a request stream has still to come."""
+        frames = self._requests.get(stream_id)
+        return frames is None or not (frames.sections or frames.discarding)
 
     def discard(self, stream_id: int) -> None:
         """Drop, and give credit for, all that still comes on a request stream."""
@@ -293,10 +327,21 @@ class H3Connection:
                 events.append(self._section_event(stream_id, frames, section))
                 continue
             self._check_frame_allowed(frames, frame_type)
+            self._count_frame(frames, frame_type, length)
             if length:
                 frames.frame_type, frames.frame_left = frame_type, length
             position = payload
         return content_size
+
+    def _count_frame(self, frames: _RequestFrames, frame_type: int, length: int) -> None:
+        """Bound what costs a client two bytes and this side a turn of a loop."""
+        if frame_type == DATA and length:
+            if length < DRIBBLE_BYTES:
+                self._budgets.spend(Flood.DRIBBLE)
+            return
+        frames.ignored += 1
+        if frames.ignored > _FREE_FRAMES:
+            self._budgets.spend(Flood.FRAMES)
 
     def _check_headers_allowed(self, frames: _RequestFrames, length: int) -> None:
         if frames.sections == 2:
@@ -334,13 +379,12 @@ class H3Connection:
         """Decode a section; None when it has to wait for the encoder stream."""
         if section == _EMPTY_SECTION:
             return []
-        # A section of n bytes has at most n lines: most are too short to be looked through.
-        if len(section) > self._max_fields and has_more_lines(section, self._max_fields):
-            raise FieldsTooLarge(f"over {self._max_fields} field lines")
+        self._check_decoded_size(section)
         try:
             instructions, fields = self._decoder.feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:
             frames.blocked = True
+            frames.section = section
             return None
         except pylsqpack.DecompressionFailed as error:
             raise H3ConnectionError(
@@ -350,8 +394,20 @@ class H3Connection:
             self._send_instructions(instructions)
         return fields
 
+    def _check_decoded_size(self, section: bytes) -> None:
+        """Refuse what would be too large, before it is decoded."""
+        # A section of n bytes has n lines at the most: most are too short to be looked through.
+        if len(section) * self._table.largest <= self._max_section:
+            return
+        measure = self._table.measure(section, max_lines=self._max_fields)
+        if measure.lines > self._max_fields:
+            raise FieldsTooLarge(f"over {self._max_fields} field lines")
+        if measure.size > self._max_section:
+            raise FieldsTooLarge(f"field section of {measure.size} bytes or more")
+
     def _receive_encoder_instructions(self, data: bytes) -> list[H3Event]:
         self._table_in_use = True
+        self._table.receive(data)
         try:
             unblocked = self._decoder.feed_encoder(data)
         except pylsqpack.EncoderStreamError as error:
@@ -364,6 +420,15 @@ class H3Connection:
         return events
 
     def _resume(self, stream_id: int, frames: _RequestFrames) -> list[H3Event]:
+        try:
+            # Only now it is known what its references stand for.
+            self._check_decoded_size(frames.section)
+        except FieldsTooLarge as error:
+            self._abandon(stream_id, frames)
+            if frames.ended:
+                self._requests.pop(stream_id, None)
+            return [MessageFailed(stream_id, error)]
+        frames.section = b""
         try:
             instructions, fields = self._decoder.resume_header(stream_id)
         except pylsqpack.DecompressionFailed as error:
@@ -391,7 +456,7 @@ class H3Connection:
         if frames.blocked:
             frames.blocked = False
             self._quic.grant(stream_id, len(frames.buffer))
-        frames.buffer = b""
+        frames.buffer = frames.section = b""
         if self._table_in_use:
             # RFC 9204 4.4.2: the encoder must not wait for sections that nobody will read.
             self._send_instructions(self._decoder.cancel_stream(stream_id))
@@ -411,12 +476,14 @@ class H3Connection:
             if header is None:
                 if ended:  # RFC 9114 6.2: it may end before it has said its type
                     self._uni.pop(stream_id, None)
+                    self._budgets.spend(Flood.STREAMS)
                 else:
                     self._uni[stream_id] = (None, data)
                 return []
             stream_type, position = header
             data = data[position:]
             self._uni[stream_id] = (stream_type, b"")
+            self._budgets.spend(Flood.STREAMS)
             self._begin_uni(stream_id, stream_type)
         if ended and stream_id in self._critical:
             raise H3ConnectionError(ErrorCode.CLOSED_CRITICAL_STREAM, "critical stream closed")
@@ -460,6 +527,8 @@ class H3Connection:
             if self.peer_settings is None and frame_type != SETTINGS:
                 raise H3ConnectionError(ErrorCode.MISSING_SETTINGS, "first frame is not SETTINGS")
             self._check_control_frame(frame_type, length)
+            if frame_type != SETTINGS:
+                self._budgets.spend(Flood.FRAMES)
             if frame_type not in _CONTROL_ONLY:
                 position = payload + length
                 if position > len(data):

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from aioquic.quic import events
 
 from tercel.quic import fields
+from tercel.quic.budget import DRIBBLE_BYTES, Flood, TooMuch
 from tercel.quic.connection import QuicServerConnection
 from tercel.quic.errors import ErrorCode, H3ConnectionError, code_name, stream_error_code
 from tercel.quic.h3 import ContentReceived, H3Connection, H3Event, MessageFailed, SectionReceived
+from tercel.quic.patience import Patience
 from tercel.quic.stream import H3RequestStream, refusal
 from tercel.shared.connection import ConnectionInfo, HttpProtocolMixin, ServerContext
 from tercel.shared.errors import (
@@ -94,6 +96,8 @@ class ConnectionProtocol:
         datagrams = self.quic.datagrams_to_send(now)
         if datagrams:
             self.endpoint.send(datagrams)
+            # The peer may use the connection IDs that are issued in them at once.
+            self.process_events()
         self._set_timer(now)
 
     def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "") -> None:
@@ -148,9 +152,10 @@ class ConnectionProtocol:
 class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     """HTTP/3 on one QUIC connection."""
 
-    def __init__(self, *args: Any, app: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, app: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.app = app
+        self.info.protocol = self
         self.streams = {}
         self._http: H3Connection | None = None
         self._held: list[H3RequestStream] = []
@@ -159,6 +164,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._stopping = False
         self._rejected_from: int | None = None
         self._failed = False
+        self._patience = Patience(self, self.context.settings)
+        self._connected = False
 
     # -- what it is -------------------------------------------------------------------------------
 
@@ -189,16 +196,23 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             elif isinstance(event, events.StopSendingReceived):
                 self._stop_sending_received(event)
             elif isinstance(event, events.ProtocolNegotiated):
-                self._http = H3Connection(self.quic, self.context.settings)
+                self._http = H3Connection(self.quic, self.context.settings, self.quic.budgets)
+                self._connected = True
+                self.context.application.connected(self.info)
                 if self._stopping:
                     self.stop_accepting()
             elif isinstance(event, events.HandshakeCompleted):
                 self.info.tls = _tls_extension(self.quic)
             elif isinstance(event, events.ConnectionTerminated):
                 reason = event.reason_phrase or code_name(event.error_code)
+                if self.quic.exceeded:
+                    self.context.limits.meet(self.quic.exceeded)
+                    self.quic.exceeded = ""  # told once, although the event comes again
                 self._connection_terminated(ConnectionClosed(reason))
         except H3ConnectionError as error:
-            log.info(
+            if isinstance(error, TooMuch):
+                self.context.limits.meet(str(error))
+            log.debug(
                 "%s: closing the connection with %s: %s",
                 self.info.client_name,
                 code_name(error.code),
@@ -220,6 +234,9 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self.quic.grant(stream_id, len(event.data))
             self._reject(stream_id)
             return
+        if len(event.data) < DRIBBLE_BYTES and not event.end_stream:
+            self.quic.budgets.spend(Flood.DRIBBLE)
+        self._patience.watch()
         for item in self._http.receive_data(stream_id, event.data, event.end_stream):
             self._handle(item)
 
@@ -251,6 +268,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         head, content_length = fields.request_head(event.fields)
         if not self.quic.can_send(event.stream_id):
             # The client stopped the response before the request came (RFC 9000 3.5).
+            self.quic.budgets.spend(Flood.CANCELLATIONS)
             self._close_receiving(event.stream_id, event.ended, ErrorCode.REQUEST_CANCELLED)
             return
         stream = H3RequestStream(self, event.stream_id, head, content_length)
@@ -287,12 +305,15 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     def _stream_reset(self, event: events.StreamReset) -> None:
         if self._http is None:
             return
+        if not event.stream_id & 2 and not self._http.is_discarding(event.stream_id):
+            # RFC 9000 3.5: a reset is also the answer to being asked to stop.
+            self.quic.budgets.spend(Flood.CANCELLATIONS)
         self._http.receive_reset(event.stream_id)
         stream = self.streams.get(event.stream_id)
         if isinstance(stream, H3RequestStream):
             error = StreamAborted(f"the client reset the request: {code_name(event.error_code)}")
             self.abort_stream(stream, error, ErrorCode.REQUEST_CANCELLED)
-        elif self.quic.can_send(event.stream_id):
+        elif not event.stream_id & 2 and self.quic.can_send(event.stream_id):
             # No request ever came of it; the stream lasts until this side has ended, too.
             self.quic.reset_stream(event.stream_id, ErrorCode.REQUEST_CANCELLED)
         # Last: what was received and not read has given its credit back by now.
@@ -304,6 +325,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._http.receive_stop_sending(event.stream_id)
         stream = self.streams.get(event.stream_id)
         if isinstance(stream, H3RequestStream):
+            self.quic.budgets.spend(Flood.CANCELLATIONS)
             error = StreamAborted(f"the client stopped reading: {code_name(event.error_code)}")
             self.abort_stream(stream, error, ErrorCode.REQUEST_CANCELLED)
 
@@ -315,6 +337,10 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._finish(stream_id)
         self._gated.clear()
         self._held.clear()
+        self._patience.stop()
+        if self._connected:
+            self._connected = False
+            self.context.application.disconnected(self.info)
 
     # -- the end of an exchange -------------------------------------------------------------------
 
@@ -335,6 +361,24 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._finish(stream.stream_id)
         self.endpoint.flush_soon(self)
 
+    def give_up(self, stream_id: int, error: StreamAborted, code: ErrorCode) -> None:
+        """Reset an exchange, also one that is over but for what the client has not taken."""
+        stream = self.streams.get(stream_id)
+        if isinstance(stream, H3RequestStream):
+            self.abort_stream(stream, error, code)
+        else:
+            self.quic.reset_stream(stream_id, code)
+            self.endpoint.flush_soon(self)
+
+    def awaits_head(self, stream_id: int) -> bool:
+        """Whether no request has come on a stream that the client opened for one."""
+        return self._http is not None and self._http.awaits_head(stream_id)
+
+    def fail(self, stream_id: int, error: RemoteProtocolError) -> None:
+        """Answer a request that does not come as it should."""
+        self._fail(stream_id, error)
+        self.endpoint.flush_soon(self)
+
     def _close_receiving(self, stream_id: int, ended: bool, code: ErrorCode) -> None:
         if not ended and self._http is not None:
             self._http.discard(stream_id)
@@ -343,6 +387,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     def _fail(self, stream_id: int, error: RemoteProtocolError) -> None:
         """Answer a message that cannot be served: by a response where it helps, else a reset."""
         log.debug("%s stream %d: %s", self.info.client_name, stream_id, error)
+        # Also a client that breaks its requests makes this side begin and end them in vain.
+        self.quic.budgets.spend(Flood.CANCELLATIONS)
         stream = self.streams.get(stream_id)
         if refusal(error) and (stream is None or stream.send_state is SendState.HEAD):
             self._refuse(stream_id, error)
@@ -443,8 +489,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     @property
     def idle(self) -> bool:
-        """No exchange runs, and the client has all of every response."""
-        return not self.streams and self.quic.is_delivered()
+        """No exchange runs, and the client has all of every response, or has gone."""
+        return not self.streams and (self.quic.is_delivered() or self.quic.is_unresponsive())
 
     def _reject(self, stream_id: int) -> None:
         if self.quic.can_send(stream_id):

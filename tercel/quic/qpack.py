@@ -1,57 +1,194 @@
-"""Encoded field sections (RFC 9204 4.5), looked through without being decoded. No state, no I/O.
+"""QPACK (RFC 9204), looked through without being decoded, so that nothing large is ever decoded.
 
 One byte can stand for a line of the dynamic table, some four kilobytes: decoding a section before
-its lines are counted would turn 64 KB on the wire into hundreds of megabytes.
+it is measured would turn 64 KB on the wire into hundreds of megabytes. No I/O.
 """
 
-_HUFFMAN_AND_LENGTH = 0x7F
+from collections import deque
+from typing import NamedTuple
+
+from tercel.quic.budget import Budgets, Flood
+from tercel.quic.errors import ErrorCode, H3ConnectionError
+
+# RFC 9204 3.2.1: what each entry, and RFC 9114 4.2.2: what each line costs beside its text.
+_OVERHEAD_BYTES = 32
+# RFC 9204 appendix A: the longest line of the static table is a content-security-policy.
+_LONGEST_STATIC_LINE_BYTES = 76 + _OVERHEAD_BYTES
 
 
-def has_more_lines(section: bytes, limit: int) -> bool:
-    """Whether an encoded section has more than `limit` field lines.
+class Measure(NamedTuple):
+    """What a section holds, found without decoding it."""
 
-    False also for a section that is broken within the first `limit` lines: its fault is the
-    decoder's to find.
-    """
-    try:
-        _, position = _prefixed(section, 0, 0xFF)  # Required Insert Count
-        _, position = _prefixed(section, position, 0x7F)  # Delta Base
-        for _ in range(limit):
-            if position >= len(section):
-                return False
-            position = _line_end(section, position)
-    except IndexError:
-        return False
-    return position < len(section)
+    lines: int
+    size: int
+    """As RFC 9114 4.2.2 counts it, but for two things that are counted at their least: Huffman
+    codes, which may stand for 8/5 of their length (RFC 7541 appendix B), and the text of static
+    lines."""
 
 
-def _line_end(section: bytes, position: int) -> int:
-    first = section[position]
-    if first & 0x80:  # RFC 9204 4.5.2: indexed
-        return _prefixed(section, position, 0x3F)[1]
-    if first & 0x40:  # 4.5.4: literal with name reference
-        position = _prefixed(section, position, 0x0F)[1]
-    elif first & 0x20:  # 4.5.6: literal with literal name
-        size, position = _prefixed(section, position, 0x07)
-        position += size
-    elif first & 0x10:  # 4.5.3: indexed, post-base
-        return _prefixed(section, position, 0x0F)[1]
-    else:  # 4.5.5: literal with post-base name reference
-        position = _prefixed(section, position, 0x07)[1]
-    size, position = _prefixed(section, position, _HUFFMAN_AND_LENGTH)
-    return position + size
+class TableSizes:
+    """The sizes of the entries of a dynamic table, learnt from the instructions that fill it."""
+
+    def __init__(self, capacity: int, budgets: Budgets) -> None:
+        self._capacity = capacity
+        self._budgets = budgets
+        self._rest = b""
+        self._max_entries = capacity // _OVERHEAD_BYTES
+        # Name and value. What fell out of the table in earnest is kept a little longer.
+        self._entries: deque[tuple[int, int]] = deque(maxlen=max(1, self._max_entries))
+        self.inserted = 0
+        self.largest = _LONGEST_STATIC_LINE_BYTES
+        """The most that a line of one byte can stand for."""
+
+    def receive(self, data: bytes) -> None:
+        """Take the next bytes of an encoder stream (RFC 9204 4.3).
+
+        Raises H3ConnectionError for more instructions than anyone needs, or an entry that cannot
+        fit the table. What else is wrong is the decoder's to find.
+        """
+        data = self._rest + data
+        position = 0
+        try:
+            while position < len(data):
+                position = self._instruction(data, position)
+        except _CutOff:
+            pass
+        except _Broken:
+            raise H3ConnectionError(
+                ErrorCode.QPACK_ENCODER_STREAM_ERROR, "an integer of more than 62 bits"
+            ) from None
+        self._rest = data[position:]
+
+    def measure(self, section: bytes, *, max_lines: int) -> Measure:
+        """Look through an encoded section (RFC 9204 4.5), up to `max_lines` and one more.
+
+        A section that is broken is measured up to there: its fault is the decoder's to find.
+        """
+        lines = size = 0
+        try:
+            encoded_count, position = _prefixed(section, 0, 0xFF)
+            sign = section[position] & 0x80 if position < len(section) else 0
+            delta, position = _prefixed(section, position, 0x7F)
+            count = self._insert_count(encoded_count)
+            base = count - delta - 1 if sign else count + delta
+            while position < len(section) and lines <= max_lines:
+                line, position = self._line(section, position, base)
+                lines += 1
+                size += line + _OVERHEAD_BYTES
+        except (_CutOff, _Broken):
+            pass
+        return Measure(lines, size)
+
+    # -- sections ---------------------------------------------------------------------------------
+
+    def _line(self, section: bytes, position: int, base: int) -> tuple[int, int]:
+        """The size of the line at `position`, and where it ends."""
+        first = section[position]
+        if first & 0x80:  # RFC 9204 4.5.2: indexed
+            index, position = _prefixed(section, position, 0x3F)
+            if first & 0x40:
+                return 0, position
+            return sum(self._entry(base - 1 - index)), position
+        if first & 0x40:  # 4.5.4: literal with name reference
+            index, position = _prefixed(section, position, 0x0F)
+            name = 0 if first & 0x10 else self._entry(base - 1 - index)[0]
+        elif first & 0x20:  # 4.5.6: literal with literal name
+            name, position = _text(section, position, 0x07)
+        elif first & 0x10:  # 4.5.3: indexed, post-base
+            index, position = _prefixed(section, position, 0x0F)
+            return sum(self._entry(base + index)), position
+        else:  # 4.5.5: literal with post-base name reference
+            index, position = _prefixed(section, position, 0x07)
+            name = self._entry(base + index)[0]
+        value, position = _text(section, position, 0x7F)
+        return name + value, position
+
+    def _insert_count(self, encoded: int) -> int:
+        """The Required Insert Count (RFC 9204 4.5.1.1)."""
+        if not encoded or not self._max_entries:
+            return 0
+        full_range = 2 * self._max_entries
+        most = self.inserted + self._max_entries
+        count = most // full_range * full_range + encoded - 1
+        return count - full_range if count > most else count
+
+    def _entry(self, absolute: int) -> tuple[int, int]:
+        oldest = self.inserted - len(self._entries)
+        if not oldest <= absolute < self.inserted:
+            raise _Broken
+        return self._entries[absolute - oldest]
+
+    # -- instructions -----------------------------------------------------------------------------
+
+    def _instruction(self, data: bytes, position: int) -> int:
+        """Take the instruction at `position`; where it ends."""
+        first = data[position]
+        if first & 0xE0 == 0x20:  # RFC 9204 4.3.1: the table's capacity
+            return _prefixed(data, position, 0x1F)[1]
+        if first & 0x80:  # 4.3.2: insert with name reference
+            index, position = _prefixed(data, position, 0x3F)
+            name = 0 if first & 0x40 else self._relative(index)[0]
+        elif first & 0x40:  # 4.3.3: insert with literal name
+            name, position = self._table_text(data, position, 0x1F)
+        else:  # 4.3.4: duplicate
+            index, position = _prefixed(data, position, 0x1F)
+            self._insert(*self._relative(index))
+            return position
+        value, position = self._table_text(data, position, 0x7F)
+        self._insert(name, value)
+        return position
+
+    def _relative(self, index: int) -> tuple[int, int]:
+        # Beyond what is known the decoder will find a fault.
+        entries = self._entries
+        return entries[-1 - index] if index < len(entries) else (0, 0)
+
+    def _table_text(self, data: bytes, position: int, mask: int) -> tuple[int, int]:
+        # Said before it is stored. No code has more than 30 bits, but who would use only those?
+        if _prefixed(data, position, mask)[0] > self._capacity:
+            raise H3ConnectionError(
+                ErrorCode.QPACK_ENCODER_STREAM_ERROR, "an entry larger than the table"
+            )
+        return _text(data, position, mask)
+
+    def _insert(self, name: int, value: int) -> None:
+        self._budgets.spend(Flood.TABLE_ENTRIES)
+        self._entries.append((name, value))
+        self.inserted += 1
+        self.largest = max(self.largest, name + value + _OVERHEAD_BYTES)
+
+
+class _CutOff(Exception):
+    """More has to come."""
+
+
+class _Broken(Exception):
+    """What the decoder will not take."""
+
+
+def _text(data: bytes, position: int, mask: int) -> tuple[int, int]:
+    """The size of the text at `position`, and where it ends (RFC 9204 4.1.2)."""
+    size, position = _prefixed(data, position, mask)
+    if position + size > len(data):
+        raise _CutOff
+    return size, position + size
 
 
 def _prefixed(data: bytes, position: int, mask: int) -> tuple[int, int]:
     """The integer whose prefix `mask` selects, and the position after it (RFC 7541 5.1)."""
+    size = len(data)
+    if position >= size:
+        raise _CutOff
     value = data[position] & mask
     position += 1
-    if value == mask:
-        for shift in range(0, 63, 7):
-            byte = data[position]
-            position += 1
-            value += (byte & 0x7F) << shift
-            if not byte & 0x80:
-                return value, position
-        raise IndexError  # RFC 9204 4.1.1: 62 bits are enough
-    return value, position
+    if value < mask:
+        return value, position
+    for shift in range(0, 63, 7):
+        if position >= size:
+            raise _CutOff
+        byte = data[position]
+        position += 1
+        value += (byte & 0x7F) << shift
+        if not byte & 0x80:
+            return value, position
+    raise _Broken  # RFC 9204 4.1.1: 62 bits are enough

@@ -29,7 +29,16 @@ if TYPE_CHECKING:
 class H3RequestStream(RequestStream):
     """Writes frames into the QUIC stream; the protocol sends them once per turn of the loop."""
 
-    __slots__ = ("_content_length", "_expects_continue", "_gate", "_held", "_protocol", "stream_id")
+    __slots__ = (
+        "_content_length",
+        "_expects_continue",
+        "_gate",
+        "_held",
+        "_protocol",
+        "stream_id",
+        "waited",
+        "waiting_since",
+    )
 
     def __init__(
         self,
@@ -49,11 +58,17 @@ class H3RequestStream(RequestStream):
         self._expects_continue = (
             content_length != 0 and field_value(head.fields, b"expect") is not None
         )
+        self.waiting_since: float | None = None
+        """Since when the application has been waiting for content."""
+        self.waited = 0.0
+        """Seconds that it had to wait before that."""
 
     # -- the application's side -----------------------------------------------------------------
 
     def want_content(self) -> None:
         """Send 100 Continue to a client that waits for it before it sends content."""
+        if self.waiting_since is None:
+            self.waiting_since = self._protocol.context.clock()
         if self._expects_continue and self.send_state is SendState.HEAD and not self.aborted:
             self._expects_continue = False
             if not self.content.received:
@@ -97,6 +112,9 @@ class H3RequestStream(RequestStream):
         Raises MalformedMessage or ContentTooLarge.
         """
         if data:
+            if self.waiting_since is not None:
+                self.waited += self._protocol.context.clock() - self.waiting_since
+                self.waiting_since = None
             try:
                 self._check_content_size(self.content.received + len(data))
             except RemoteProtocolError:

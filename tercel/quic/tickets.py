@@ -1,55 +1,140 @@
-"""Tokens that prove a client's address (RFC 9000 8.1). Sealed with one key, checked without state.
+"""What a server gives away and recognises without remembering: one key ring for all of it.
 
+Retry tokens and address tokens (RFC 9000 8.1) and stateless reset tokens (10.3) are made with keys
+derived from one secret, so that servers that share it understand each other, also after a restart.
 Knows nothing about connections or sockets.
 """
 
+import hmac
 import ipaddress
 import os
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from tercel.shared.errors import ConfigurationError
+
+SECRET_BYTES = 32
 _NONCE_BYTES = 12
+_RESET_TOKEN_BYTES = 16
+_SECRET = re.compile(r"[0-9A-Fa-f]{64}")
+
+# The first byte of a token says what it is; what is wrong with one kind is no fault of the other.
+RETRY_TOKEN, ADDRESS_TOKEN = 0x01, 0x02
+
 # A client answers a Retry at once; RFC 9000 8.1.4 asks for a short life.
 RETRY_LIFETIME_SECONDS = 30.0
+# RFC 9000 8.1.3: long enough to be of use, short enough for addresses to have changed hands.
+ADDRESS_LIFETIME_SECONDS = 86_400.0
+# Clocks of servers that share a key differ.
+_CLOCK_SKEW_SECONDS = 5.0
 
 
 class InvalidToken(Exception):
     """The token was not made here, is too old, or belongs to another address."""
 
 
-class RetryTokens:
-    """Makes and checks the tokens of Retry packets.
+class KeyRing:
+    """Keys derived from secrets of 32 bytes: the first makes, every one of them recognises."""
 
-    `clock` gives seconds; `key` is 16 random bytes, to be shared by all who check each other's.
+    def __init__(self, secrets: Sequence[bytes] = ()) -> None:
+        known = list(secrets) or [os.urandom(SECRET_BYTES)]
+        self.retry = [AESGCM(_derived(secret, b"retry token")) for secret in known]
+        self.address = [AESGCM(_derived(secret, b"address token")) for secret in known]
+        self._reset = _derived(known[0], b"stateless reset")
+
+    def reset_token(self, cid: bytes) -> bytes:
+        """The stateless reset token of a connection ID (RFC 9000 10.3.2)."""
+        return hmac.digest(self._reset, cid, "sha256")[:_RESET_TOKEN_BYTES]
+
+
+def read_key_ring(path: str | None) -> KeyRing:
+    """The key ring in a file of lines with 64 hexadecimal digits; a new one without a file.
+
+    Raises ConfigurationError.
+    """
+    if path is None:
+        return KeyRing()
+    try:
+        with open(path, encoding="ascii") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise ConfigurationError(
+            f"cannot read --token-key {path}: {reason}: make one with: openssl rand -hex 32"
+        ) from error
+    secrets = [line for line in lines if line and not line.startswith("#")]
+    if not secrets or not all(_SECRET.fullmatch(secret) for secret in secrets):
+        raise ConfigurationError(
+            f"--token-key {path} is to have lines of 64 hexadecimal digits: make one with: "
+            "openssl rand -hex 32"
+        )
+    return KeyRing([bytes.fromhex(secret) for secret in secrets])
+
+
+class Tokens:
+    """Makes and checks what clients show to prove their address.
+
+    `clock` gives seconds since 1970: tokens outlive processes.
     """
 
-    def __init__(self, clock: Callable[[], float], key: bytes | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], ring: KeyRing | None = None) -> None:
         self._clock = clock
-        self._aead = AESGCM(key or AESGCM.generate_key(128))
+        self._ring = ring or KeyRing()
 
-    def seal(self, address: str, port: int, original_cid: bytes, retry_cid: bytes) -> bytes:
-        """A token for the client at `address` that sent its Initial to `original_cid`."""
-        nonce = os.urandom(_NONCE_BYTES)
-        text = struct.pack("!dB", self._clock(), len(original_cid)) + original_cid
-        return nonce + self._aead.encrypt(nonce, text, _bound_to(address, port, retry_cid))
+    def seal_retry(self, address: str, port: int, original_cid: bytes, retry_cid: bytes) -> bytes:
+        """For the Retry packet to the client at `address` whose Initial went to `original_cid`."""
+        bound = _packed(address) + struct.pack("!H", port) + retry_cid
+        return self._seal(RETRY_TOKEN, self._ring.retry[0], original_cid, bound)
 
-    def open(self, token: bytes, address: str, port: int, retry_cid: bytes) -> bytes:
+    def open_retry(self, token: bytes, address: str, port: int, retry_cid: bytes) -> bytes:
         """The connection ID that the client's first Initial was sent to. Raises InvalidToken."""
-        nonce, sealed = token[:_NONCE_BYTES], token[_NONCE_BYTES:]
-        try:
-            text = self._aead.decrypt(nonce, sealed, _bound_to(address, port, retry_cid))
-        except (InvalidTag, ValueError) as error:
-            raise InvalidToken("not sealed here for this address") from error
-        issued_at, size = struct.unpack_from("!dB", text)
-        if not 0 <= self._clock() - issued_at <= RETRY_LIFETIME_SECONDS:
+        bound = _packed(address) + struct.pack("!H", port) + retry_cid
+        return self._open(RETRY_TOKEN, self._ring.retry, token, bound, RETRY_LIFETIME_SECONDS)
+
+    def seal_address(self, address: str) -> bytes:
+        """For the NEW_TOKEN frame to a client at `address`: its port may be another next time."""
+        return self._seal(ADDRESS_TOKEN, self._ring.address[0], b"", _packed(address))
+
+    def open_address(self, token: bytes, address: str) -> None:
+        """Raises InvalidToken unless `token` was given to a client at `address`."""
+        ring, bound = self._ring.address, _packed(address)
+        self._open(ADDRESS_TOKEN, ring, token, bound, ADDRESS_LIFETIME_SECONDS)
+
+    def _seal(self, kind: int, key: AESGCM, content: bytes, bound: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        text = struct.pack("!d", self._clock()) + content
+        # What it is bound to comes with every datagram: authenticated, but not carried.
+        return bytes([kind]) + nonce + key.encrypt(nonce, text, bound)
+
+    def _open(
+        self, kind: int, ring: Sequence[AESGCM], token: bytes, bound: bytes, lifetime: float
+    ) -> bytes:
+        nonce, sealed = token[1 : 1 + _NONCE_BYTES], token[1 + _NONCE_BYTES :]
+        if token[:1] != bytes([kind]) or len(nonce) < _NONCE_BYTES:
+            raise InvalidToken("of another kind")
+        for key in ring:
+            try:
+                text = key.decrypt(nonce, sealed, bound)
+                break
+            except (InvalidTag, ValueError):
+                continue
+        else:
+            raise InvalidToken("not sealed here for this address")
+        (issued_at,) = struct.unpack_from("!d", text)
+        if not -_CLOCK_SKEW_SECONDS <= self._clock() - issued_at <= lifetime:
             raise InvalidToken("too old")
-        return text[9 : 9 + size]
+        return text[8:]
 
 
-def _bound_to(address: str, port: int, retry_cid: bytes) -> bytes:
-    # Authenticated but not carried: the address comes with the datagram anyway.
-    packed = ipaddress.ip_address(address.partition("%")[0]).packed
-    return struct.pack("!H", port) + packed + retry_cid
+def _derived(secret: bytes, purpose: bytes) -> bytes:
+    return HKDFExpand(SHA256(), SECRET_BYTES, b"tercel " + purpose).derive(secret)
+
+
+def _packed(address: str) -> bytes:
+    return ipaddress.ip_address(address.partition("%")[0]).packed

@@ -422,6 +422,26 @@ def test_padding_of_any_length_is_passed_over():
     assert "padding" in received
 
 
+# -- migration ------------------------------------------------------------------------------------
+
+
+def test_a_new_path_is_challenged_at_once_though_the_congestion_window_is_full():
+    pair = Pair(logged=True)
+    stream_id = pair.client.get_next_available_stream_id()
+    pair.client.send_stream_data(stream_id, b"GET")
+    pair.run()
+    pair.drop = lambda _: True
+    pair.server.send_stream_data(stream_id, b"x" * 1_000_000)
+    while pair.server_sends():
+        pair.now += 0.001  # what the pacer asks for
+    pair.client.send_ping(1)
+    for data, _ in pair.client.datagrams_to_send(pair.now):
+        pair.server.receive_datagram(data, ("192.0.2.9", 60_000), pair.now)
+    datagrams = pair.server.datagrams_to_send(pair.now)
+    assert [address for _, address in datagrams] == [("192.0.2.9", 60_000)]
+    assert len(pair.frames("path_challenge")) == 1
+
+
 # -- canaries: what is used of aioquic's own ----------------------------------------------------
 
 
@@ -452,6 +472,13 @@ def test_canary_the_connections_limit_counts_what_arrived(met):
 
 def test_canary_stream_limits_count_streams(met):
     assert met.server._local_max_streams_bidi.used == 1
+
+
+def test_canary_a_path_knows_whether_it_is_valid_and_was_challenged(met):
+    (path,) = met.server._network_paths
+    assert path.is_validated
+    assert path.local_challenge_sent is False
+    assert met.server._probe_pending is False
 
 
 def test_canary_limits_are_told_in_the_transport_parameters(met):
@@ -524,6 +551,26 @@ def test_canary_a_lost_update_of_a_limit_is_marked_as_never_sent():
 )
 def test_canary_what_is_replaced_or_called_takes_these_parameters(name, parameters):
     assert list(inspect.signature(getattr(QuicConnection, name)).parameters) == parameters
+
+
+def test_canary_probes_that_are_not_answered_are_counted():
+    pair = Pair()
+    pair.run()
+    pair.drop = lambda _: True
+    pair.server.send_stream_data(3, b"not acknowledged")
+    pair.run(0.3)
+    assert pair.server._loss._pto_count > 0
+    assert not pair.server.is_unresponsive()
+    pair.run(10)
+    assert pair.server.is_unresponsive()
+    pair.drop = lambda _: False
+    pair.run(10)
+    assert pair.server._loss._pto_count == 0
+    assert not pair.server.is_unresponsive()
+
+
+def test_canary_the_key_schedule_knows_the_cipher_suite(met):
+    assert met.server.cipher_suite == met.client.tls.key_schedule.cipher_suite
 
 
 def test_canary_what_is_replaced_is_called():

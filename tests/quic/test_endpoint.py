@@ -157,7 +157,6 @@ async def test_an_unknown_version_is_answered_with_those_served(destination, sou
         b"",
         b"\xc0",
         b"\x40" * 7,
-        b"\x40" * 1200,
         b"\x00" * 1200,
         long_header(0),
         long_header(0, first=0x80),
@@ -260,11 +259,22 @@ async def test_a_token_is_worth_nothing_from_another_address():
 
 
 @asynctest
-async def test_a_made_up_token_gets_no_answer():
+async def test_a_made_up_retry_token_gets_no_answer():
     async with serving(retry="always") as server:
         with RawClient(server.port) as raw:
-            raw.send(initial(token=b"made up"))
+            raw.send(initial(token=b"\x01made up"))
             assert await raw.answers() == []
+        assert server.connections == []
+
+
+@asynctest
+async def test_a_token_that_is_not_ours_is_as_none():
+    async with serving(retry="always") as server:
+        with RawClient(server.port) as raw:
+            for token in (b"made up", b"\x02made up"):
+                raw.send(initial(token=token))
+                header = pull_quic_header(Buffer(data=await raw.receive()), 8)
+                assert header.packet_type is QuicPacketType.RETRY
         assert server.connections == []
 
 
@@ -296,7 +306,7 @@ async def test_a_completed_handshake_is_not_timed():
 
 @asynctest
 async def test_half_open_connections_are_limited(caplog):
-    caplog.set_level(logging.WARNING, "tercel.quic")
+    caplog.set_level(logging.WARNING, "tercel.limits")
     async with serving(max_half_open_connections=1) as server:
         with RawClient(server.port) as raw, RawClient(server.port) as other:
             quic, (first, *_) = first_flight(server.port)
@@ -312,14 +322,14 @@ async def test_half_open_connections_are_limited(caplog):
             await server.until(lambda: server.endpoint._half_open == set())
             async with H3Client(server.port) as client:
                 assert (await client.request()).status == 200
-    refusals = [record for record in caplog.records if "refused" in record.getMessage()]
-    assert len(refusals) == 1, "a flood is worth one line"
-    assert refusals[0].getMessage() == ("1 QUIC connections refused: 1 open, 1 in their handshake")
+        assert server.endpoint.context.limits.met["max_half_open_connections"] == 3
+    (refusal,) = caplog.records  # a flood is worth one line
+    assert refusal.getMessage().startswith("limit met: max_half_open_connections (1 times")
 
 
 @asynctest
 async def test_connections_are_limited():
-    async with serving(max_quic_connections=1) as server, H3Client(server.port) as client:
+    async with serving(max_connections=1) as server, H3Client(server.port) as client:
         with RawClient(server.port) as raw:
             raw.send(first_flight(server.port)[1][0])
             assert await raw.answers() == []
@@ -336,6 +346,20 @@ async def test_a_forged_initial_leaves_nothing_behind():
 
 
 # -- routing ------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_connection_id_can_be_used_as_soon_as_it_was_issued():
+    async with serving() as server:
+        with RawClient(server.port) as client:
+            quic, flight = first_flight(server.port)
+            while not quic._handshake_confirmed:
+                for data in flight:
+                    client.send(data)
+                flight = next_flight(quic, server.port, await client.receive())
+            issued = [item.cid for item in quic._peer_cid_available]
+        assert issued
+        assert set(issued) <= server.endpoint._by_cid.keys()
 
 
 @on_both_loops

@@ -852,6 +852,17 @@ async def test_draining_waits_until_the_client_has_all_of_the_response():
 
 
 @asynctest
+async def test_draining_does_not_wait_for_a_client_that_went_without_acknowledging():
+    async with serving(echo) as server, H3Client(server.port) as client:
+        await client.request()
+        client.begin("POST", content=b"last")
+        client.vanish()
+        await server.until(lambda: len(server.exchanges) == 2)
+        server.endpoint.stop_accepting()
+        assert await server.endpoint.drain(20)
+
+
+@asynctest
 async def test_a_connection_that_completes_its_handshake_during_shutdown_gets_goaway():
     async with serving() as server:
         # So many protocols that the ClientHello takes two datagrams.

@@ -1,0 +1,142 @@
+"""Who may become a QUIC connection: address validation, and what unknown packets are answered.
+
+Nothing is kept for a client whose address was not shown while new connections press. Owns no
+connection and no socket.
+"""
+
+import logging
+import os
+import secrets
+from typing import NamedTuple
+
+from aioquic.quic.packet import QuicHeader, encode_quic_retry
+
+from tercel.quic.tickets import ADDRESS_TOKEN, RETRY_TOKEN, InvalidToken, KeyRing, Tokens
+from tercel.quic.udp import Path
+from tercel.shared.connection import ServerContext
+
+log = logging.getLogger("tercel.quic")
+
+# RFC 9000 10.3: five bytes that look like a packet's, and the token.
+_LEAST_RESET_BYTES = 21
+_MOST_RESET_BYTES = 42
+_FIXED_BIT = 0x40
+# Resets per second: each is for a connection that was lost with a restart, and clients repeat.
+_RESET_RATE = 200
+
+
+class Admission(NamedTuple):
+    """What a new connection is to know of how it came in."""
+
+    original_cid: bytes
+    """Where the client's very first Initial went."""
+    retry_cid: bytes | None
+    """Where the Retry packet sent it from there."""
+    validated: bool
+    """Whether the client's address was shown (RFC 9000 8.1)."""
+
+
+class Entrance:
+    """Decides over packets that belong to no connection."""
+
+    def __init__(self, context: ServerContext, ring: KeyRing, *, cid_bytes: int) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._cid_bytes = cid_bytes
+        self._ring = ring
+        self._tokens = Tokens(context.wall_clock, ring)
+        self._initials = Rate(self._settings.retry_initial_rate)
+        self._resets = Rate(_RESET_RATE)
+
+    def admit(self, header: QuicHeader, path: Path, half_open: int) -> Admission | None:
+        """How the Initial behind `header` may open a connection; None if it may not.
+
+        Then it was answered by a Retry, or deserves no answer.
+        """
+        token, host = header.token, path.peer[0]
+        if token[:1] == bytes([RETRY_TOKEN]):
+            try:
+                original_cid = self._tokens.open_retry(
+                    token, host, path.peer[1], header.destination_cid
+                )
+            except InvalidToken as error:
+                # A client that was given it here would have it right.
+                log.debug("token of %r: %s", path, error)
+                return None
+            return Admission(original_cid, header.destination_cid, True)
+        if token[:1] == bytes([ADDRESS_TOKEN]):
+            try:
+                self._tokens.open_address(token, host)
+                return Admission(header.destination_cid, None, True)
+            except InvalidToken as error:
+                # RFC 9000 8.1.3: as if it had none.
+                log.debug("token of %r: %s", path, error)
+        if self._must_validate(half_open):
+            self._send_retry(header, path)
+            return None
+        return Admission(header.destination_cid, None, False)
+
+    def new_token(self, host: str) -> bytes:
+        """What a client at `host` may show the next time it comes."""
+        return self._tokens.seal_address(host)
+
+    def reset(self, data: bytes, path: Path) -> None:
+        """Answer a short-header packet of no known connection by a stateless reset."""
+        # RFC 9000 10.3: smaller than its cause, so that two of these never go on for ever.
+        size = min(len(data) - 1, _MOST_RESET_BYTES)
+        if not data[0] & _FIXED_BIT or size < _LEAST_RESET_BYTES:
+            return
+        if self._resets.exceeded(self._context.clock()):
+            self._context.limits.meet("stateless resets")
+            return
+        token = self._ring.reset_token(data[1 : 1 + self._cid_bytes])
+        noise = bytearray(secrets.token_bytes(size - len(token)))
+        noise[0] = noise[0] & 0x3F | _FIXED_BIT
+        path.socket.send([bytes(noise) + token], path)
+
+    def _must_validate(self, half_open: int) -> bool:
+        match self._settings.retry:
+            case "always":
+                return True
+            case "never":
+                return False
+        pressed = self._initials.exceeded(self._context.clock())
+        if pressed or half_open >= self._settings.retry_half_open:
+            self._context.limits.meet("retry_initial_rate" if pressed else "retry_half_open")
+            return True
+        return False
+
+    def _send_retry(self, header: QuicHeader, path: Path) -> None:
+        retry_cid = os.urandom(self._cid_bytes)
+        host, port = path.peer[:2]
+        assert header.version is not None  # noqa: S101  # a long header has one
+        packet = encode_quic_retry(
+            version=header.version,
+            source_cid=retry_cid,
+            destination_cid=header.source_cid,
+            original_destination_cid=header.destination_cid,
+            retry_token=self._tokens.seal_retry(host, port, header.destination_cid, retry_cid),
+        )
+        path.socket.send([packet], path)
+
+
+class Rate:
+    """Whether something happens more often than so many times per second."""
+
+    __slots__ = ("_at", "_level", "_per_second")
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._level = 0.0
+        self._at = 0.0
+
+    def exceeded(self, now: float) -> bool:
+        """Count it once more; whether that is too often.
+
+        It is again in order a second after it was in earnest.
+        """
+        rate = self._per_second
+        level = max(0.0, self._level - (now - self._at) * rate) + 1
+        self._at = now
+        self._level = min(level, 2.0 * rate + 1)
+        return level > rate

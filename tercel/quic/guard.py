@@ -1,0 +1,373 @@
+"""What stands between aioquic's QUIC connection and a hostile peer.
+
+Beside `tercel.quic.connection` the only file that touches names of aioquic that start with an
+underscore. aioquic buffers a gap as zeros, takes acknowledgements of packets that were never sent,
+counts neither frames without effect nor the uses of a key, and logs what peers do as warnings.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from aioquic._crypto import CryptoError
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.connection import (
+    QuicConnection,
+    QuicConnectionError,
+    QuicNetworkPath,
+    QuicReceiveContext,
+)
+from aioquic.quic.crypto import CryptoPair, KeyUnavailableError
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.stream import QuicStream, QuicStreamReceiver, StreamFinishedError
+from aioquic.tls import CipherSuite, Epoch
+
+from tercel.quic.budget import Budgets, Flood
+from tercel.quic.errors import H3ConnectionError
+from tercel.quic.receiver import Receiver
+
+log = logging.getLogger("tercel.quic")
+
+# A ClientHello with two post-quantum key shares takes 4 KiB, RFC 9000 7.5 asks for as much. aioquic
+# would keep 512 KiB of each of three levels, for whoever sends a single Initial (CVE-2024-1765).
+MAX_CRYPTO_BYTES = 65_536
+
+# RFC 9001 6.6: packets that one key of AES-GCM may protect; a new one is due long before.
+CONFIDENTIALITY_LIMIT = 1 << 23
+KEY_UPDATE_AFTER = 1 << 22
+# RFC 9001 6.6: packets that may fail authentication on one connection.
+INTEGRITY_LIMIT = 1 << 52
+INTEGRITY_LIMIT_CHACHA20 = 1 << 36
+
+# A packet number is left out after some 64 packets first, and ever more rarely then: whoever
+# acknowledges it has not seen what it acknowledges (RFC 9000 21.4).
+_FIRST_SKIP, _LAST_SKIP = 64, 8192
+# Acknowledgements are optimistic about recent packets only.
+_SKIPS_KEPT = 16
+
+# A limit that is raised by less brings nothing.
+_LEAST_RAISE_BYTES = 256
+
+
+class GuardedConnection(QuicConnection):
+    """A server's QUIC connection with bounds on what its peer may do.
+
+    `reset_token` derives the stateless reset token of a connection ID (RFC 9000 10.3.2),
+    `new_token` makes what the client may show next time (8.1.3). With `address_validated` the
+    client has shown already that it receives what is sent to its address.
+    """
+
+    def __init__(
+        self,
+        *,
+        reset_token: Callable[[bytes], bytes] | None = None,
+        new_token: Callable[[], bytes] | None = None,
+        address_validated: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.budgets = Budgets()
+        self.exceeded = ""
+        """What there was too much of, if that is why the connection is closed."""
+        self._logger = _Debug(log, {"id": self._logger.extra["id"]})  # type: ignore
+        self._loss._logger = self._logger
+        self._reset_token = reset_token
+        self._new_token = new_token
+        self._address_validated = address_validated
+        self._set_reset_tokens()
+        self._idle = True
+        self._acknowledged_in: QuicReceiveContext | None = None
+        self._skipped: list[int] = []
+        self._skip_period = _FIRST_SKIP
+        self._skip_at = self._next_skip()
+        self._key_phase = 0
+        self._key_since = 0
+
+    # -- datagrams --------------------------------------------------------------------------------
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        """Take one datagram from `addr`."""
+        if self._close_event is not None:
+            return  # also while the CONNECTION_CLOSE still waits to be sent
+        self.budgets.passes(now)
+        super().receive_datagram(data, addr, now)
+        keys = self._cryptos.get(Epoch.ONE_RTT)
+        if isinstance(keys, _CountedKeys) and keys.forged >= keys.integrity_limit:
+            self.close(
+                QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, "too many forgeries"
+            )
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """What waits to be sent, and where to."""
+        if self._packet_number >= self._skip_at:
+            self._skip_packet_number()
+        datagrams = super().datagrams_to_send(now)
+        if datagrams and self._handshake_confirmed:
+            self._count_sealed()
+        return datagrams
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """Give up the sending part of a stream, and what it had to send."""
+        super().reset_stream(stream_id, error_code)
+        self._drop_unsent(stream_id)
+
+    def _drop_unsent(self, stream_id: int) -> None:
+        # aioquic keeps it until the peer has acknowledged the reset.
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.sender._reset_error_code is not None:
+            stream.sender._buffer = bytearray()
+            stream.sender._buffer_start = stream.sender._buffer_stop
+
+    # -- frames -----------------------------------------------------------------------------------
+
+    def _payload_received(
+        self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False
+    ) -> tuple[bool, bool]:
+        self._idle = True
+        try:
+            result = super()._payload_received(context, plain, crypto_frame_required)
+            if self._idle:
+                self.budgets.spend(Flood.IDLE_PACKETS)
+        except H3ConnectionError as error:
+            self.exceeded = str(error)
+            raise QuicConnectionError(error.code, None, str(error)) from error  # type: ignore[arg-type]
+        return result
+
+    def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        # As aioquic's, but for the check in between.
+        try:
+            acknowledged, encoded_delay = pull_ack_frame(buf)
+        except ValueError as error:
+            raise QuicConnectionError(
+                QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, str(error)
+            ) from error
+        if frame_type == QuicFrameType.ACK_ECN:
+            for _ in range(3):
+                buf.pull_uint_var()
+        self.check_acknowledged(acknowledged, frame_type)
+        delay = (encoded_delay << self._remote_ack_delay_exponent) / 1_000_000
+        if self._quic_logger is not None and context.quic_logger_frames is not None:
+            context.quic_logger_frames.append(
+                self._quic_logger.encode_ack_frame(acknowledged, delay)
+            )
+        if context.epoch in (Epoch.HANDSHAKE, Epoch.ONE_RTT):
+            self._loss.peer_completed_address_validation = True
+        if self._acknowledged_in is context:
+            # Each walks through all that is in flight, and takes five bytes.
+            self.budgets.spend(Flood.CONTROL_FRAMES)
+        self._acknowledged_in = context
+        space = self._spaces[context.epoch]
+        in_flight = len(space.sent_packets)
+        self._loss.on_ack_received(
+            ack_rangeset=acknowledged, ack_delay=delay, now=context.time, space=space
+        )
+        if len(space.sent_packets) != in_flight:
+            self._idle = False
+
+    def check_acknowledged(self, acknowledged: Any, frame_type: int = QuicFrameType.ACK) -> None:
+        """Refuse the acknowledgement of a packet that was never sent (RFC 9000 13.1).
+
+        `acknowledged` has the ranges of packet numbers in ascending order.
+        """
+        if acknowledged[-1].stop > self._packet_number or any(
+            number in part for number in self._skipped for part in acknowledged
+        ):
+            raise QuicConnectionError(
+                QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "ACK of a packet that was not sent"
+            )
+
+    def _handle_stream_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        used, events = self._local_max_data.used, len(self._events)
+        try:
+            super()._handle_stream_frame(context, frame_type, buf)
+        except StreamFinishedError:
+            self.budgets.spend(Flood.CONTROL_FRAMES)
+            raise
+        if used == self._local_max_data.used and events == len(self._events):
+            self.budgets.spend(Flood.CONTROL_FRAMES)
+        else:
+            self._idle = False
+
+    def _handle_stop_sending_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        self.budgets.spend(Flood.CONTROL_FRAMES)
+        position = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(position)
+        super()._handle_stop_sending_frame(context, frame_type, buf)
+        self._drop_unsent(stream_id)
+
+    def _handle_crypto_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        position = buf.tell()
+        if buf.pull_uint_var() + buf.pull_uint_var() > MAX_CRYPTO_BYTES:
+            raise QuicConnectionError(
+                QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "too much crypto data"
+            )
+        buf.seek(position)
+        self._idle = False
+        self.budgets.spend(Flood.CONTROL_FRAMES)
+        super()._handle_crypto_frame(context, frame_type, buf)
+
+    def _handle_max_data_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        limit = self._remote_max_data
+        super()._handle_max_data_frame(context, frame_type, buf)
+        if self._remote_max_data < limit + _LEAST_RAISE_BYTES:
+            self.budgets.spend(Flood.CONTROL_FRAMES)
+
+    def _handle_max_stream_data_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        position = buf.tell()
+        stream = self._streams.get(buf.pull_uint_var())
+        buf.seek(position)
+        limit = 0 if stream is None else stream.max_stream_data_remote
+        try:
+            super()._handle_max_stream_data_frame(context, frame_type, buf)
+        finally:
+            if stream is None or stream.max_stream_data_remote < limit + _LEAST_RAISE_BYTES:
+                self.budgets.spend(Flood.CONTROL_FRAMES)
+
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        stream = super()._get_or_create_stream(frame_type, stream_id)
+        if type(stream.receiver) is QuicStreamReceiver and not stream.receiver.is_finished:
+            stream.receiver = Receiver(stream_id, self.budgets)
+        return stream
+
+    # -- what is derived from keys -----------------------------------------------------------------
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        for stream in self._crypto_streams.values():
+            stream.receiver = Receiver(None, self.budgets)
+        self._cryptos[Epoch.ONE_RTT] = _CountedKeys(self._cryptos[Epoch.ONE_RTT])
+
+    def _find_network_path(self, addr: Any) -> QuicNetworkPath:
+        path = super()._find_network_path(addr)
+        if self._address_validated and not self._network_paths:
+            path.is_validated = True
+        return path
+
+    def _replenish_connection_ids(self) -> None:
+        super()._replenish_connection_ids()
+        self._set_reset_tokens()
+
+    def _set_reset_tokens(self) -> None:
+        if self._reset_token is not None:
+            for connection_id in self._host_cids:
+                connection_id.stateless_reset_token = self._reset_token(connection_id.cid)
+
+    def _write_handshake_done_frame(self, builder: QuicPacketBuilder) -> None:
+        super()._write_handshake_done_frame(builder)
+        if self._new_token is not None:
+            token = self._new_token()
+            buf = builder.start_frame(
+                QuicFrameType.NEW_TOKEN,
+                capacity=3 + len(token),
+                handler=self._on_handshake_done_delivery,
+            )
+            buf.push_uint_var(len(token))
+            buf.push_bytes(token)
+
+    def _count_sealed(self) -> None:
+        """Begin to use new keys long before the old ones are worn out (RFC 9001 6.6)."""
+        phase = self._cryptos[Epoch.ONE_RTT].send.key_phase
+        if phase != self._key_phase:
+            self._key_phase, self._key_since = phase, self._packet_number
+        elif self._packet_number - self._key_since >= KEY_UPDATE_AFTER:
+            self.request_key_update()
+
+    # -- packet numbers ----------------------------------------------------------------------------
+
+    def _skip_packet_number(self) -> None:
+        self._skipped.append(self._packet_number)
+        del self._skipped[:-_SKIPS_KEPT]
+        self._packet_number += 1
+        self._skip_period = min(2 * self._skip_period, _LAST_SKIP)
+        self._skip_at = self._next_skip()
+
+    def _next_skip(self) -> int:
+        # Nobody can guess it, or know it from other connections.
+        half = self._skip_period // 2
+        return self._packet_number + half + secrets.randbelow(half)
+
+
+def _spending(name: str, flood: Flood) -> None:
+    """Let the handler of a frame spend from a budget before it does its work."""
+    handler = getattr(QuicConnection, name)
+
+    def handle(
+        self: GuardedConnection, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        self.budgets.spend(flood)
+        handler(self, context, frame_type, buf)
+
+    setattr(GuardedConnection, name, handle)
+
+
+_SPENT_ON = {
+    "ping": Flood.CONTROL_FRAMES,
+    "data_blocked": Flood.CONTROL_FRAMES,
+    "stream_data_blocked": Flood.CONTROL_FRAMES,
+    "streams_blocked": Flood.CONTROL_FRAMES,
+    "max_streams_bidi": Flood.CONTROL_FRAMES,
+    "max_streams_uni": Flood.CONTROL_FRAMES,
+    "path_response": Flood.CONTROL_FRAMES,
+    "reset_stream": Flood.CONTROL_FRAMES,
+    "new_connection_id": Flood.CONNECTION_IDS,
+    "retire_connection_id": Flood.CONNECTION_IDS,
+    "path_challenge": Flood.PATHS,
+}
+for _name, _flood in _SPENT_ON.items():
+    _spending(f"_handle_{_name}_frame", _flood)
+
+
+class _CountedKeys(CryptoPair):
+    """The keys of 1-RTT packets, and how many packets they could not open."""
+
+    def __init__(self, pair: CryptoPair) -> None:
+        super().__init__()
+        self.recv, self.send = pair.recv, pair.send
+        self.forged = 0
+
+    @property
+    def integrity_limit(self) -> int:
+        """How many packets may be forged."""
+        if self.recv.cipher_suite == CipherSuite.CHACHA20_POLY1305_SHA256:
+            return INTEGRITY_LIMIT_CHACHA20
+        return INTEGRITY_LIMIT
+
+    def decrypt_packet(
+        self, packet: bytes, encrypted_offset: int, expected_packet_number: int
+    ) -> tuple[bytes, bytes, int]:
+        try:
+            return super().decrypt_packet(packet, encrypted_offset, expected_packet_number)
+        except KeyUnavailableError:
+            raise
+        except CryptoError:
+            self.forged += 1
+            raise
+
+
+class _Debug(logging.LoggerAdapter[logging.Logger]):
+    """aioquic's log. Whatever it warns of, a peer brought about: nobody wants a line for each."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return self.logger.isEnabledFor(logging.DEBUG)
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if self.logger.isEnabledFor(logging.DEBUG):
+            super().log(logging.DEBUG, msg, *args, **kwargs)
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        return f"{self.extra['id']}: {msg}", kwargs  # type: ignore[index]

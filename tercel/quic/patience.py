@@ -1,0 +1,104 @@
+"""How long a client may do nothing about its requests on a connection that it keeps open.
+
+A connection that is idle as a whole ends by `idle_timeout`; here it is about the exchanges on one
+that is not: heads and content that never come, responses that are never taken. Looks at all of them
+now and then, which costs nothing per packet. Knows no frames.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from tercel.quic.errors import ErrorCode
+from tercel.shared.errors import RequestTimeout, StreamAborted
+from tercel.shared.settings import Settings
+
+if TYPE_CHECKING:
+    from tercel.quic.protocol import Http3Protocol
+    from tercel.quic.stream import H3RequestStream
+
+# A look is due so many times within the shortest of the times.
+_LOOKS = 4
+
+
+class Patience:
+    """Watches the exchanges of one connection while there are any."""
+
+    __slots__ = ("_first_seen", "_interval", "_protocol", "_settings", "_taken", "_timer")
+
+    def __init__(self, protocol: "Http3Protocol", settings: Settings) -> None:
+        self._protocol = protocol
+        self._settings = settings
+        shortest = min(settings.header_timeout, settings.content_timeout, settings.send_timeout)
+        self._interval = shortest / _LOOKS
+        self._timer: Any = None
+        self._first_seen: dict[int, float] = {}
+        self._taken: dict[int, tuple[int, float]] = {}
+
+    def watch(self) -> None:
+        """Begin to look, unless that is done already."""
+        if self._timer is None:
+            loop = self._protocol.context.loop
+            self._timer = loop.call_later(self._interval, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._protocol.context.clock()
+        requests = self._protocol.quic.requests()
+        self._taken = {
+            request.stream_id: self._progress(request.stream_id, request.sent, now)
+            for request in requests
+            if request.undelivered
+        }
+        self._first_seen = {
+            request.stream_id: self._first_seen.get(request.stream_id, now)
+            for request in requests
+            if not request.arrived
+        }
+        self._give_up_untaken(now)
+        self._give_up_unsent(now)
+        if requests:
+            self.watch()
+
+    def _progress(self, stream_id: int, sent: int, now: float) -> tuple[int, float]:
+        before = self._taken.get(stream_id)
+        return (sent, now) if before is None or before[0] != sent else before
+
+    def _give_up_untaken(self, now: float) -> None:
+        """Reset what the client has taken nothing of for `send_timeout`."""
+        for stream_id, (_, since) in list(self._taken.items()):
+            stream = self._protocol.streams.get(stream_id)
+            if now - since < self._settings.send_timeout or _is_upgraded(stream):
+                continue
+            error = StreamAborted("the client took nothing of the response in its time")
+            self._protocol.give_up(stream_id, error, ErrorCode.REQUEST_CANCELLED)
+
+    def _give_up_unsent(self, now: float) -> None:
+        """Answer requests whose head or content does not come by 408."""
+        for stream_id, since in list(self._first_seen.items()):
+            stream: Any = self._protocol.streams.get(stream_id)
+            if stream is None:
+                late = self._protocol.awaits_head(stream_id) and (
+                    now - since >= self._settings.header_timeout
+                )
+            else:
+                late = not _is_upgraded(stream) and self._is_content_late(stream, now)
+            if late:
+                self._protocol.fail(stream_id, RequestTimeout("the request did not arrive in time"))
+
+    def _is_content_late(self, stream: "H3RequestStream", now: float) -> bool:
+        if stream.waiting_since is None:
+            return False
+        seconds = self._settings.content_timeout
+        if rate := self._settings.min_content_rate:
+            # content_timeout is also the grace: what was received buys further time to wait.
+            seconds = min(seconds, seconds + stream.content.received / rate - stream.waited)
+        return now - stream.waiting_since >= seconds
+
+
+def _is_upgraded(stream: Any) -> bool:
+    return stream is not None and stream.upgraded is not None

@@ -1,0 +1,118 @@
+"""The receiving part of a stream, where a gap costs nothing.
+
+aioquic fills a gap with zeros, so that one packet can make it hold a whole window, and walks
+through all ranges for each frame. Touches names of aioquic that start with an underscore.
+"""
+
+from bisect import bisect_right
+
+from aioquic.quic.events import StreamDataReceived, StreamReset
+from aioquic.quic.packet import QuicErrorCode, QuicStreamFrame
+from aioquic.quic.stream import FinalSizeError, QuicStreamReceiver
+
+from tercel.quic.budget import MAX_FRAGMENTS, Budgets
+from tercel.quic.errors import ErrorCode, H3ConnectionError
+
+
+class Receiver(QuicStreamReceiver):
+    """Keeps what arrived out of order in pieces, so that a gap costs nothing."""
+
+    def __init__(self, stream_id: int | None, budgets: Budgets) -> None:
+        super().__init__(stream_id, readable=True)
+        self._budgets = budgets
+        self._offsets: list[int] = []
+        self._pieces: list[bytearray] = []
+        # In aioquic's eyes: whether anything waits.
+        self._buffer = self._pieces  # type: ignore[assignment]
+
+    def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
+        """Take a frame; the data that is in order now, if there is any."""
+        if frame.offset == self._buffer_start and frame.data and not self._pieces:
+            return super().handle_frame(frame)
+        end = frame.offset + len(frame.data)
+        self._check_final_size(end, fin=frame.fin)
+        if self.is_finished:
+            return None
+        self._keep(frame.offset, frame.data)
+        data = self._take()
+        if self._buffer_start == self._final_size:
+            self.is_finished = True
+        if not data and not self.is_finished:
+            return None
+        return StreamDataReceived(
+            data=data,
+            end_stream=self.is_finished,
+            stream_id=self._stream_id,  # type: ignore[arg-type]  # None for CRYPTO
+        )
+
+    def handle_reset(
+        self, *, final_size: int, error_code: int = QuicErrorCode.NO_ERROR
+    ) -> StreamReset | None:
+        """Take a reset; what waits for data before it is dropped."""
+        event = super().handle_reset(final_size=final_size, error_code=error_code)
+        self._budgets.fragments -= len(self._pieces)
+        self._offsets.clear()
+        self._pieces.clear()
+        return event
+
+    def _check_final_size(self, end: int, *, fin: bool) -> None:
+        # RFC 9000 4.5
+        if self._final_size is not None and (end > self._final_size or fin):
+            if end != self._final_size:
+                raise FinalSizeError("data beyond the final size, or another one")
+        elif fin and end < self.highest_offset:
+            raise FinalSizeError("final size below what was received")
+        if fin:
+            self._final_size = end
+        self.highest_offset = max(self.highest_offset, end)
+
+    def _keep(self, offset: int, data: bytes) -> None:
+        """Keep what of `data` is not there yet."""
+        if offset < self._buffer_start:
+            data = data[self._buffer_start - offset :]
+            offset = self._buffer_start
+        index = bisect_right(self._offsets, offset)
+        if index:
+            known = self._offsets[index - 1] + len(self._pieces[index - 1]) - offset
+            if known > 0:
+                data = data[known:]
+                offset += known
+        while data:
+            room = self._offsets[index] - offset if index < len(self._offsets) else len(data)
+            if room:
+                index = self._insert(index, offset, data[:room])
+            past = room
+            if room < len(data):
+                past += len(self._pieces[index])
+                index += 1
+            data = data[past:]
+            offset += past
+
+    def _insert(self, index: int, offset: int, part: bytes) -> int:
+        """Put `part` before piece `index`; the index of the piece after it."""
+        before = index - 1
+        if index and self._offsets[before] + len(self._pieces[before]) == offset:
+            self._pieces[before] += part
+            return index
+        if self._budgets.fragments >= MAX_FRAGMENTS:
+            raise H3ConnectionError(ErrorCode.EXCESSIVE_LOAD, "too many gaps in stream data")
+        self._budgets.fragments += 1
+        self._offsets.insert(index, offset)
+        self._pieces.insert(index, bytearray(part))
+        return index + 1
+
+    def _take(self) -> bytes:
+        """Remove what is in order."""
+        count = 0
+        for offset, piece in zip(self._offsets, self._pieces, strict=True):
+            if offset != self._buffer_start:
+                break
+            self._buffer_start += len(piece)
+            count += 1
+        if not count:
+            return b""
+        data = b"".join(self._pieces[:count])
+        del self._offsets[:count]
+        del self._pieces[:count]
+        self._budgets.fragments -= count
+        return data

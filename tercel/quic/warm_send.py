@@ -1,0 +1,537 @@
+"""The warm path out: the common packets of a connection, built straight into bytes.
+
+Beside `tercel.quic.connection`, `guard` and `warm` the only file that touches names of aioquic that
+start with an underscore; each use has a canary in tests/quic/test_warm.py.
+
+aioquic walks every open stream for every packet, and writes each frame through several objects.
+Here a survey finds out once what there is to send; from then on it is known which streams have
+something, until anything uncommon happens. A packet holds what aioquic's would: ACK, MAX_DATA,
+MAX_STREAMS, MAX_STREAM_DATA and STREAM frames. Whenever there is anything else to send, aioquic's
+own code does it. Recovery, pacing and congestion control are aioquic's throughout.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+from aioquic.quic.connection import Limit, QuicConnectionState
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.packet_builder import QuicDeliveryHandler, QuicDeliveryState
+from aioquic.quic.rangeset import RangeSet
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream, QuicStreamSender
+from aioquic.tls import Epoch
+
+from tercel.quic.guard import GuardedConnection
+from tercel.quic.varint import encode_varint, varint_size
+
+_TAG_BYTES = 16
+_SAMPLE_BYTES = 16
+# As aioquic: two bytes of packet number, so the sample begins two bytes into what is sealed, and
+# at least two bytes have to be there (RFC 9001 5.4.2).
+_NUMBER_BYTES = 2
+_LEAST_PAYLOAD_BYTES = 2
+_SHORT_HEADER = 0x40 | (_NUMBER_BYTES - 1)
+
+_VARINT_MAX_BYTES = 8
+_LIMIT_FRAME_BYTES = 1 + _VARINT_MAX_BYTES
+_STREAM_LIMIT_FRAME_BYTES = 1 + 2 * _VARINT_MAX_BYTES
+_PING_FRAME = b"\x01"
+_ACK = b"\x02"
+_MAX_STREAM_DATA = b"\x11"
+# Every so many packets one asks for an acknowledgement of what it acknowledges (as aioquic).
+_ACK_OF_ACK_PERIOD = 8
+
+_STREAM_TYPES = tuple(bytes((0x08 | bits,)) for bits in range(8))
+_FIN, _LENGTH, _OFFSET = 0x01, 0x02, 0x04
+
+# Streams that are gone stay in aioquic's queue until so many are.
+_MOST_STALE = 16
+
+_CHACHA20_ZEROS = bytes(5)
+
+
+class SentPacket:
+    """A packet sent on the warm path; to aioquic's recovery it is a QuicSentPacket."""
+
+    __slots__ = (
+        "handlers",
+        "in_flight",
+        "is_ack_eliciting",
+        "packet_number",
+        "pieces",
+        "sent_bytes",
+        "sent_time",
+    )
+
+    epoch = Epoch.ONE_RTT
+    is_crypto_packet = False
+    packet_type = QuicPacketType.ONE_RTT
+
+    def __init__(self, packet_number: int, sent_time: float) -> None:
+        self.packet_number = packet_number
+        self.sent_time = sent_time
+        self.sent_bytes = 0
+        self.in_flight = False
+        self.is_ack_eliciting = False
+        self.pieces: list[tuple[QuicStream, int, int, bool]] = []
+        """Stream data: the stream, its range of offsets, and whether its end is among it."""
+        self.handlers: list[tuple[QuicDeliveryHandler, Any]] = []
+        """What else wants to know of its delivery."""
+
+    @property
+    def delivery_handlers(self) -> list[tuple[QuicDeliveryHandler, Any]]:
+        """All that has to be told of its delivery or loss, for aioquic's code."""
+        return self.handlers + [
+            (stream.sender.on_data_delivery, (start, stop, fin))
+            for stream, start, stop, fin in self.pieces
+        ]
+
+
+class WarmSender(GuardedConnection):
+    """Sends what is common by itself, and leaves the rest to its base class."""
+
+    def __init__(self, *, fast_path: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._fast_path = fast_path
+        self._armed = False
+        """Whether the handshake is over, so that there may be packets for the warm path."""
+        self._surveyed = False
+        """Whether the four collections below are complete, and nothing uncommon waits."""
+        self._due: OrderedDict[int, QuicStream] = OrderedDict()
+        """Streams with data to send, in the order of service."""
+        self._parked: dict[int, QuicStream] = {}
+        """Streams whose data the peer gives no credit for."""
+        self._limits_due: dict[int, QuicStream] = {}
+        """Streams whose MAX_STREAM_DATA has to be sent."""
+        self._ended: list[QuicStream] = []
+        """Streams that have ended in both directions, to be forgotten."""
+        self._stale = 0
+        """How many of the streams in aioquic's queue have been forgotten."""
+        self._data_space: QuicPacketSpace
+        self._data_keys: CryptoPair
+
+    # -- what a subclass decides --------------------------------------------------------------
+
+    def _connection_limits_due(self) -> list[Limit]:
+        """The limits of the connection that are to be announced now."""
+        raise NotImplementedError
+
+    def _is_stream_limit_due(self, stream: QuicStream) -> bool:
+        """Whether the peer is to be told how much it may send on `stream`."""
+        raise NotImplementedError
+
+    # -- what makes a survey necessary ----------------------------------------------------------
+
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        """Queue `data` on a stream."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream_id & 3 == 2:
+            super().send_stream_data(stream_id, data, end_stream)
+            self._surveyed = False
+            return
+        stream.sender.write(data, end_stream)
+        self._due[stream_id] = stream
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """Give up the sending part of a stream."""
+        self._surveyed = False
+        super().reset_stream(stream_id, error_code)
+
+    def stop_stream(self, stream_id: int, error_code: int) -> None:
+        """Ask the peer to give up its part of a stream."""
+        self._surveyed = False
+        super().stop_stream(stream_id, error_code)
+
+    def close(self, *args: Any, **kwargs: Any) -> None:
+        """Close the connection."""
+        self._surveyed = False
+        super().close(*args, **kwargs)
+
+    def request_key_update(self) -> None:
+        """Use new keys from the next packet on."""
+        self._surveyed = False
+        super().request_key_update()
+
+    def change_connection_id(self) -> None:
+        """Address the peer by another of its connection IDs."""
+        self._surveyed = False
+        super().change_connection_id()
+
+    def send_ping(self, uid: int) -> None:
+        """Send a PING."""
+        self._surveyed = False
+        super().send_ping(uid)
+
+    def send_datagram_frame(self, data: bytes) -> None:
+        """Send a DATAGRAM frame."""
+        self._surveyed = False
+        super().send_datagram_frame(data)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due by now."""
+        self._surveyed = False
+        super().handle_timer(now)
+
+    def _send_probe(self) -> None:
+        self._surveyed = False
+        super()._send_probe()
+
+    def _arm(self) -> None:
+        """Begin to use the warm path, once the handshake is confirmed (RFC 9001 4.1.2)."""
+        if (
+            self._fast_path
+            and self._handshake_confirmed
+            and self._quic_logger is None
+            and not self._cryptos[Epoch.ZERO_RTT].recv.is_valid()
+        ):
+            # Looked up once, because the hash of an enumeration's member is slow.
+            self._data_space = self._spaces[Epoch.ONE_RTT]
+            self._data_keys = self._cryptos[Epoch.ONE_RTT]
+            self._armed = True
+
+    def _survey(self) -> bool:
+        """Find out what there is to send; False when some of it is not for the warm path."""
+        if not self._armed or not self._is_common():
+            return False
+        self._due.clear()
+        self._parked.clear()
+        self._limits_due.clear()
+        self._ended.clear()
+        for stream_id, stream in self._streams.items():
+            sender, receiver = stream.sender, stream.receiver
+            if receiver.stop_pending or sender.reset_pending:
+                return False
+            if sender.is_finished and receiver.is_finished:
+                self._ended.append(stream)
+            elif not sender.buffer_is_empty and not stream.is_blocked:
+                self._due[stream_id] = stream
+            if self._is_stream_limit_due(stream):
+                self._limits_due[stream_id] = stream
+        self._surveyed = True
+        return True
+
+    def _is_common(self) -> bool:
+        """Whether nothing waits to be sent but what the warm path can send."""
+        return (
+            self._state is QuicConnectionState.CONNECTED
+            and not (
+                self._close_pending
+                or self._handshake_done_pending
+                or self._probe_pending
+                or self._ping_pending
+                or self._datagrams_pending
+                or self._retire_connection_ids
+                or self._streams_blocked_pending
+                or self._data_keys._update_key_requested
+            )
+            and self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
+            and self._network_paths[0].is_validated
+            and not any(
+                path.remote_challenges or not (path.is_validated or path.local_challenge_sent)
+                for path in self._network_paths
+            )
+            and all(connection_id.was_sent for connection_id in self._host_cids)
+        )
+
+    # -- datagrams --------------------------------------------------------------------------------
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """What waits to be sent, and where to."""
+        if not self._surveyed and not self._survey():
+            self._forget_stale()
+            return super().datagrams_to_send(now)
+        self._pacing_at = None
+        if self._ended:
+            self._forget_ended()
+        limits = self._connection_limits_due()
+        ack_at = self._data_space.ack_at
+        if not (self._due or self._limits_due or limits or (ack_at is not None and ack_at <= now)):
+            return []
+        if self._packet_number >= self._skip_at:
+            self._skip_packet_number()
+        first_number = self._packet_number
+        payloads = self._build(now, limits)
+        if not payloads:
+            return []
+        datagrams = self._seal(first_number, payloads)
+        path = self._network_paths[0]
+        path.bytes_sent += sum(map(len, datagrams))
+        self._count_sealed()
+        return [(datagram, path.addr) for datagram in datagrams]
+
+    def _build(self, now: float, limits: list[Limit]) -> list[bytes]:
+        """The payloads of the packets that may be sent now, each registered with recovery."""
+        space, pacer = self._data_space, self._loss._pacer
+        control = self._loss._cc
+        overhead = 1 + len(self._peer_cid.cid) + _NUMBER_BYTES + _TAG_BYTES
+        flight = control.congestion_window - control.bytes_in_flight
+        payloads: list[bytes] = []
+        while True:
+            # As aioquic: paced, except for an acknowledgement that is late.
+            if space.ack_at is None or space.ack_at >= now:
+                self._pacing_at = pacer.next_send_time(now=now)
+                if self._pacing_at is not None:
+                    break
+            packet = SentPacket(self._packet_number, now)
+            room = self._max_datagram_size - overhead
+            flight_room = min(room, flight - overhead)
+            parts: list[bytes | bytearray] = []
+            if space.ack_at is not None and space.ack_at <= now:
+                flight_room -= self._add_ack(packet, parts, room, flight_room, now)
+            if limits or self._limits_due:
+                flight_room = self._add_limits(packet, parts, flight_room, limits)
+            if self._due:
+                self._add_stream_data(packet, parts, flight_room)
+            payload = b"".join(parts)
+            if not payload:
+                break
+            if len(payload) < _LEAST_PAYLOAD_BYTES:
+                payload += bytes(_LEAST_PAYLOAD_BYTES - len(payload))
+                packet.in_flight = True
+            packet.sent_bytes = overhead + len(payload)
+            payloads.append(payload)
+            self._register(packet, now)
+            pacer.update_after_send(now=now)
+            if not (self._due or self._limits_due or limits):
+                break
+            if packet.in_flight:
+                flight -= packet.sent_bytes
+        return payloads
+
+    def _register(self, packet: SentPacket, now: float) -> None:
+        """Hand a packet to recovery, as aioquic does when it has been built."""
+        space, loss = self._data_space, self._loss
+        space.sent_packets[packet.packet_number] = packet  # type: ignore[assignment]
+        self._packet_number += 1
+        if packet.is_ack_eliciting:
+            space.ack_eliciting_in_flight += 1
+            loss._time_of_last_sent_ack_eliciting_packet = now
+            if not self._ack_eliciting_sent_since_receipt:
+                # RFC 9000 10.1
+                self._close_at = now + self._idle_timeout()
+                self._ack_eliciting_sent_since_receipt = True
+        if packet.in_flight:
+            loss._cc.on_packet_sent(packet=packet)  # type: ignore[arg-type]
+
+    # -- frames -----------------------------------------------------------------------------------
+
+    def _add_ack(
+        self,
+        packet: SentPacket,
+        parts: list[bytes | bytearray],
+        room: int,
+        flight_room: int,
+        now: float,
+    ) -> int:
+        """Add an ACK of all that arrived; returns its size."""
+        space = self._data_space
+        space.ack_at = None
+        delay = int((now - space.largest_received_time) * 1_000_000)  # type: ignore[operator]
+        frame, count = encode_ack(
+            space.ack_queue, delay >> self._local_ack_delay_exponent, room - 1
+        )
+        packet.handlers.append((self._on_ack_delivery, (space, space.largest_received_packet)))
+        if (
+            count > 1
+            and packet.packet_number % _ACK_OF_ACK_PERIOD == 0
+            and flight_room > len(frame)
+        ):
+            frame += _PING_FRAME
+            packet.handlers.append((self._on_ping_delivery, ((),)))
+            packet.is_ack_eliciting = packet.in_flight = True
+        parts.append(frame)
+        return len(frame)
+
+    def _add_limits(
+        self, packet: SentPacket, parts: list[bytes | bytearray], room: int, limits: list[Limit]
+    ) -> int:
+        """Add MAX_DATA, MAX_STREAMS and MAX_STREAM_DATA; returns the room that is left."""
+        frames = []
+        while limits and room >= _LIMIT_FRAME_BYTES:
+            limit = limits.pop(0)
+            limit.sent = limit.value
+            packet.handlers.append((self._on_connection_limit_delivery, (limit,)))
+            frames.append(encode_varint(limit.frame_type) + encode_varint(limit.value))
+            room -= len(frames[-1])
+        while self._limits_due and room >= _STREAM_LIMIT_FRAME_BYTES:
+            stream_id, stream = self._limits_due.popitem()
+            if not self._is_stream_limit_due(stream):
+                continue
+            limit = stream.max_stream_data_local
+            stream.max_stream_data_local_sent = limit
+            packet.handlers.append((self._on_max_stream_data_delivery, (stream,)))
+            frames.append(_MAX_STREAM_DATA + encode_varint(stream_id) + encode_varint(limit))
+            room -= len(frames[-1])
+        if frames:
+            parts.extend(frames)
+            packet.in_flight = packet.is_ack_eliciting = True
+        return room
+
+    def _add_stream_data(
+        self, packet: SentPacket, parts: list[bytes | bytearray], room: int
+    ) -> None:
+        """Add STREAM frames of the streams that are due, in turn, while there is room."""
+        due = self._due
+        while due:
+            stream_id, stream = due.popitem(last=False)
+            sender = stream.sender
+            pending = sender._pending._RangeSet__ranges  # type: ignore[attr-defined]
+            if not pending and not sender._pending_eof or sender.buffer_is_empty:
+                sender.buffer_is_empty = True
+                continue
+            start = pending[0].start if pending else sender._buffer_stop
+            # Type, length in two bytes as aioquic, stream, offset.
+            fixed = 3 + varint_size(stream_id) + (varint_size(start) if start else 0)
+            if room < fixed + (1 if pending else 0):
+                due[stream_id] = stream
+                due.move_to_end(stream_id, last=False)
+                return
+            stop = start
+            if pending:
+                stop = self._sendable_stop(stream, pending[0].stop, start + room - fixed)
+                if stop <= start:
+                    self._parked[stream_id] = stream
+                    continue
+            kind = _LENGTH | _OFFSET if start else _LENGTH
+            fin = sender._buffer_fin == stop
+            if fin:
+                kind |= _FIN
+                sender._pending_eof = False
+            parts.append(
+                _STREAM_TYPES[kind]
+                + encode_varint(stream_id)
+                + (encode_varint(start) if start else b"")
+                + (stop - start | 0x4000).to_bytes(2, "big")
+            )
+            if pending:
+                parts.append(self._taken(sender, pending, start, stop))
+            if pending or sender._pending_eof:
+                due[stream_id] = stream
+            else:
+                sender.buffer_is_empty = True
+            packet.pieces.append((stream, start, stop, fin))
+            packet.in_flight = packet.is_ack_eliciting = True
+            room -= fixed + stop - start
+
+    def _sendable_stop(self, stream: QuicStream, pending: int, room: int) -> int:
+        """How far data may be sent: as there is data, room, and credit of the peer's."""
+        credit = stream.sender.highest_offset + self._remote_max_data - self._remote_max_data_used
+        return min(pending, room, credit, stream.max_stream_data_remote)
+
+    def _taken(
+        self, sender: QuicStreamSender, pending: list[range], start: int, stop: int
+    ) -> bytearray:
+        """The data from `start` to `stop`, which is not pending any more then."""
+        if stop == pending[0].stop:
+            del pending[0]
+        else:
+            pending[0] = range(stop, pending[0].stop)
+        if stop > sender.highest_offset:
+            self._remote_max_data_used += stop - sender.highest_offset
+            sender.highest_offset = stop
+        begin = sender._buffer_start
+        return sender._buffer[start - begin : stop - begin]
+
+    def _on_ack_delivery(
+        self, delivery: QuicDeliveryState, space: QuicPacketSpace, highest_acked: int
+    ) -> None:
+        super()._on_ack_delivery(delivery, space, highest_acked)
+        if not len(space.ack_queue):
+            # A packet that came late, and below what the client knows to be acknowledged: aioquic
+            # would fail to write an ACK of nothing. RFC 9000 13.2.4 allows to leave it out.
+            space.ack_at = None
+
+    # -- streams that have ended ------------------------------------------------------------------
+
+    def _forget_ended(self) -> None:
+        """Drop the state of streams that have ended, and let the client open as many others."""
+        for stream in self._ended:
+            stream_id: int = stream.stream_id  # type: ignore[assignment]  # None only for CRYPTO
+            if self._streams.pop(stream_id, None) is None:
+                continue
+            self._due.pop(stream_id, None)
+            self._limits_due.pop(stream_id, None)
+            if not stream_id & 1:
+                # RFC 9000 4.6
+                self._stream_limit(stream_id).value += 1
+            self._stale += 1
+        self._ended.clear()
+        if self._stale > _MOST_STALE + len(self._streams):
+            self._forget_stale()
+
+    def _forget_stale(self) -> None:
+        """Take the streams that are gone out of aioquic's queue."""
+        if self._stale:
+            self._stale = 0
+            streams = self._streams
+            self._streams_queue = [
+                stream for stream in self._streams_queue if stream.stream_id in streams
+            ]
+
+    # -- protection -------------------------------------------------------------------------------
+
+    def _seal(self, number: int, payloads: list[bytes]) -> list[bytes]:
+        """Protect packets that are numbered from `number` on (RFC 9001 5.3, 5.4)."""
+        keys = self._data_keys.send
+        aead: Any = keys.aead
+        encrypt, iv = aead._aead.encrypt, aead._iv
+        first = _SHORT_HEADER | self._spin_bit << 5 | keys.key_phase << 2
+        cid = self._peer_cid.cid
+        start = bytes((first,)) + cid
+        sealed = []
+        for offset, payload in enumerate(payloads):
+            nonce = (iv ^ number + offset).to_bytes(12, "big")
+            header = start + (number + offset & 0xFFFF).to_bytes(2, "big")
+            sealed.append(encrypt(nonce, payload, header))
+        datagrams = []
+        for offset, mask in enumerate(_masks(keys.hp, sealed)):
+            hidden = number + offset & 0xFFFF ^ (mask[1] << 8 | mask[2])
+            head = bytes((first ^ mask[0] & 0x1F,))
+            datagrams.append(head + cid + hidden.to_bytes(2, "big") + sealed[offset])
+        return datagrams
+
+
+def encode_ack(ranges: RangeSet, delay: int, room: int) -> tuple[bytes, int]:
+    """An ACK frame (RFC 9000 19.3), and how many of the ranges, the newest, are in it.
+
+    `room` is how many bytes the frame may have after its type.
+    """
+    known = len(ranges)
+    newest = ranges[known - 1]
+    largest, start = newest.stop - 1, newest.start
+    count = known
+    if 2 * (known + 1) * _VARINT_MAX_BYTES > room:
+        # As aioquic: no field is larger than these two.
+        count = min(known, room // (2 * varint_size(max(largest, delay))) - 1)
+    parts = [
+        _ACK,
+        encode_varint(largest),
+        encode_varint(delay),
+        encode_varint(count - 1),
+        encode_varint(largest - start),
+    ]
+    for index in range(known - 2, known - 1 - count, -1):
+        older = ranges[index]
+        parts.append(encode_varint(start - older.stop - 1))
+        parts.append(encode_varint(older.stop - older.start - 1))
+        start = older.start
+    return b"".join(parts), count
+
+
+def _masks(protection: Any, sealed: list[bytes]) -> list[bytes]:
+    """The header protection masks of sealed payloads (RFC 9001 5.4.3, 5.4.4)."""
+    encryptor = protection._encryptor
+    begin = 4 - _NUMBER_BYTES
+    samples = [packet[begin : begin + _SAMPLE_BYTES] for packet in sealed]
+    if not protection._is_chacha20:
+        # In ECB mode the samples of all packets are masked by one call.
+        masks = encryptor.update(b"".join(samples))
+        return [
+            masks[start : start + _SAMPLE_BYTES] for start in range(0, len(masks), _SAMPLE_BYTES)
+        ]
+    masks = []
+    for sample in samples:
+        encryptor.reset_nonce(sample)
+        masks.append(encryptor.update(_CHACHA20_ZEROS))
+    return masks

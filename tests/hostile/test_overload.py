@@ -1,0 +1,179 @@
+"""More than the server is to take: of connections, requests, descriptors and log lines."""
+
+import asyncio
+import errno
+import logging
+import socket
+import struct
+
+from tercel.h1 import accepting
+from tests.h1.serving import echo
+from tests.h1.serving import serving as serving_h1
+from tests.quic.served import serving as serving_h3
+from tests.quic.test_endpoint import RawClient, first_flight
+from tests.support.asynchronous import asynctest, on_both_loops
+from tests.support.h3_client import H3Client
+
+
+async def slow(exchange):
+    await asyncio.Event().wait()
+
+
+async def is_refused(server, **options):
+    """Whether a new TCP connection ends before anything is said on it."""
+    try:
+        client = await server.connect(**options)
+        return await client.rest() == b""
+    except ConnectionError:
+        return True
+
+
+@on_both_loops
+async def test_tcp_connections_over_the_limit_are_reset():
+    async with serving_h1(echo, max_connections=2) as server:
+        first, second = await server.connect(), await server.connect()
+        for client in (first, second):
+            client.get("/x")
+            assert (await client.response()).content == b"/x"
+        assert await is_refused(server)
+        first.close()
+        await server.until(lambda: server.acceptor._context.limits.connections < 2)
+        again = await server.connect()
+        again.get("/y")
+        assert (await again.response()).content == b"/y"
+        assert server.acceptor._context.limits.met["max_connections"] == 1
+
+
+@asynctest
+async def test_connections_of_one_address_are_limited_on_tcp():
+    async with serving_h1(echo, max_connections_per_ip=1) as server:
+        first = await server.connect()
+        first.get("/x")
+        assert (await first.response()).content == b"/x"
+        assert await is_refused(server)
+        other = await server.connect(local_addr=("127.0.0.2", 0))
+        other.get("/z")
+        assert (await other.response()).content == b"/z"
+
+
+@asynctest
+async def test_connections_of_one_address_are_limited_on_quic():
+    async with serving_h3(max_connections_per_ip=1) as server, H3Client(server.port) as client:
+        with RawClient(server.port) as raw:
+            raw.send(first_flight(server.port)[1][0])
+            assert await raw.answers() == []
+        assert (await client.request()).status == 200
+        assert server.endpoint.context.limits.met["max_connections_per_ip"] == 1
+
+
+@asynctest
+async def test_a_handshake_that_does_not_come_counts_as_a_connection_until_it_is_given_up(tmp_path):
+    from tests.h1.conftest import Tls
+
+    tls = Tls(tmp_path)
+    async with serving_h1(echo, tls=tls.server, max_connections=1, header_timeout=0.3) as server:
+        _, silent = await asyncio.open_connection(
+            "127.0.0.1", int(server.acceptor.addresses[0].rpartition(":")[2])
+        )
+        limits = server.acceptor._context.limits
+        await server.until(lambda: limits.connections == 1)
+        assert await is_refused(server, ssl=tls.client, server_hostname="localhost")
+        await server.until(lambda: limits.connections == 0)
+        client = await server.connect(ssl=tls.client, server_hostname="localhost")
+        client.get("/x")
+        assert (await client.response()).content == b"/x"
+        silent.close()
+
+
+@on_both_loops
+async def test_requests_over_the_concurrency_get_503_on_http_1():
+    async with serving_h1(slow, max_concurrency=1) as server:
+        first = await server.connect()
+        first.get("/1")
+        await server.application.exchange()
+        second = await server.connect()
+        for _ in range(2):  # and the connection persists
+            second.get("/2")
+            response = await second.response()
+            assert response.status == 503
+            assert response.fields[b"retry-after"] == b"1"
+        assert len(server.application.exchanges) == 1
+        reset = struct.pack("ii", 1, 0)
+        first.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        first.writer.transport.abort()
+        await server.until(lambda: not server.acceptor._context.limits.exchanges)
+
+
+@asynctest
+async def test_requests_over_the_concurrency_get_503_on_http_3():
+    async with serving_h3(slow, max_concurrency=1) as server, H3Client(server.port) as client:
+        first = client.begin("GET", "/1")
+        await server.until(lambda: len(server.exchanges) == 1)
+        response = await client.request("POST", "/2", content=b"x" * 1000)
+        assert response.status == 503
+        assert response.fields[b"retry-after"] == b"1"
+        client.reset(first)
+        client.stop(first)
+        await server.until(lambda: not server.endpoint.context.limits.exchanges)
+        assert len(server.exchanges) == 1
+
+
+@asynctest
+async def test_requests_over_the_rate_of_a_connection_get_429_on_http_1():
+    async with serving_h1(echo, max_request_rate=2) as server:
+        client = await server.connect()
+        for _ in range(3):
+            client.get("/x")
+        statuses = [(await client.response()).status for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        other = await server.connect()
+        other.get("/x")
+        assert (await other.response()).status == 200
+
+
+@asynctest
+async def test_requests_over_the_rate_of_a_connection_get_429_on_http_3():
+    async with serving_h3(max_request_rate=2) as server, H3Client(server.port) as client:
+        assert [(await client.request()).status for _ in range(3)] == [200, 200, 429]
+        async with H3Client(server.port) as other:
+            assert (await other.request()).status == 200
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that has no descriptor left."""
+
+    left = 0
+
+    def accept(self):
+        if Exhausted.left <= 0:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+@asynctest
+async def test_exhausted_descriptors_pause_accepting_and_are_logged_once(monkeypatch, caplog):
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0.02)
+    caplog.set_level(logging.WARNING)
+    Exhausted.left = 0
+    monkeypatch.setattr(socket, "socket", Exhausted)
+    async with serving_h1(echo) as server:
+        monkeypatch.undo()
+        client = await server.connect()
+        client.get("/x")
+        limits = server.acceptor._context.limits
+        await server.until(lambda: limits.met["file descriptors"] >= 3)
+        Exhausted.left = 1
+        assert (await client.response()).content == b"/x"
+    assert [record.name for record in caplog.records] == ["tercel.limits"]
+
+
+@asynctest
+async def test_a_flood_of_refused_connections_is_a_few_log_lines(caplog):
+    caplog.set_level(logging.INFO)
+    async with serving_h1(echo, max_connections=1) as server:
+        keep = await server.connect()
+        keep.get("/x")
+        await keep.response()
+        for _ in range(100):
+            assert await is_refused(server)
+    assert len(caplog.records) == 1

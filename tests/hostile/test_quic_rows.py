@@ -1,0 +1,553 @@
+"""RFC 9000, 9001: what a hostile QUIC client gets from a running endpoint, row by row."""
+
+import asyncio
+import os
+import secrets
+import tracemalloc
+
+import pytest
+from aioquic.buffer import Buffer
+from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_header
+from aioquic.tls import Epoch
+
+from tercel.quic import guard
+from tercel.quic.budget import LIMITS, Flood
+from tercel.quic.errors import ErrorCode
+from tests.quic.served import echo, serving
+from tests.quic.test_endpoint import RawClient, first_flight, initial, next_flight
+from tests.support.asynchronous import asynctest, turns
+from tests.support.h3_client import DATA, H3Client, frame, headers
+from tests.support.raw_quic import (
+    PADDING,
+    PING,
+    ack,
+    crypto,
+    initial_packet,
+    numbers,
+    short_packet,
+    stream,
+)
+
+# Frames that are small enough for a full packet, and what they are taken from.
+CONTROL_FRAMES = {
+    "PING": PING,
+    "DATA_BLOCKED": b"\x14" + numbers(0),
+    "STREAM_DATA_BLOCKED": b"\x15" + numbers(0, 0),
+    "STREAMS_BLOCKED": b"\x16" + numbers(0),
+    "MAX_DATA that raises nothing": b"\x10" + numbers(1),
+    "MAX_STREAM_DATA that raises nothing": b"\x11" + numbers(0, 1),
+    "MAX_STREAMS": b"\x13" + numbers(1),
+    "a second ACK in a packet": ack(0),
+    "STREAM that repeats": stream(0, 0, b""),
+    "RESET_STREAM that repeats": b"\x04" + numbers(4, 0, len(headers())),
+    "STOP_SENDING that repeats": b"\x05" + numbers(0, 0),
+    "CRYPTO that repeats": crypto(0, b""),
+    "PATH_RESPONSE to nothing": b"\x1b" + bytes(8),
+}
+
+
+async def throw(client, payload, *, times, per_packet=1, most=None):
+    """Send a payload in as many packets as it takes, until the server has had enough of it."""
+    sent = 0
+    while sent < times and client.close_code is None:
+        for _ in range(32):
+            client._socket.sendto(short_packet(client.quic, payload * per_packet), client._address)
+            sent += per_packet
+        await turns(4)
+        if most is not None and sent > most:
+            break
+    return sent
+
+
+async def connected(server, **options):
+    """A client with one request behind it."""
+    client = await H3Client(server.port, **options).__aenter__()
+    assert (await client.request()).status == 200
+    return client
+
+
+# -- floods -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("payload", CONTROL_FRAMES.values(), ids=CONTROL_FRAMES.keys())
+@asynctest
+async def test_a_flood_of_control_frames_ends_in_excessive_load(payload):
+    burst = LIMITS[Flood.CONTROL_FRAMES][0]
+    async with serving() as server, H3Client(server.port) as client:
+        assert (await client.request()).status == 200
+        held = client.open()
+        client.send(held, headers(), flush=True)
+        await client.settled()
+        per_packet = 1000 // len(payload)
+        sent = await throw(client, payload, times=20 * burst, per_packet=per_packet)
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
+        assert sent <= 2 * burst + 64 * per_packet
+        assert server.endpoint.context.limits.met["too many control frames"] == 1
+
+
+@pytest.mark.parametrize("payload", [PADDING * 20, PADDING * 1000], ids=["short", "long"])
+@asynctest
+async def test_a_flood_of_packets_with_nothing_but_padding_ends_in_excessive_load(payload):
+    burst, _ = LIMITS[Flood.IDLE_PACKETS]
+    async with serving() as server, H3Client(server.port) as client:
+        await throw(client, payload, times=10 * burst)
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
+        assert server.endpoint.context.limits.met["too many idle packets"] == 1
+
+
+@asynctest
+async def test_a_flood_of_new_connection_ids_ends_in_excessive_load():
+    async with serving() as server, H3Client(server.port) as client:
+        (connection,) = server.connections
+        # As the client's own: it gave out 0 to 7. Each of these retires the one before.
+        for sequence in range(8, 8 + 4 * LIMITS[Flood.CONNECTION_IDS][0]):
+            payload = b"\x18" + numbers(sequence, sequence) + b"\x08" + os.urandom(8 + 16)
+            client._socket.sendto(short_packet(client.quic, payload), client._address)
+            await turns(4)
+        # The client does not listen to what it made up, so it never hears of the close.
+        await server.until(lambda: connection.quic.close_event is not None)
+        assert connection.quic.close_event.error_code == ErrorCode.EXCESSIVE_LOAD
+        assert server.endpoint.context.limits.met["too many connection ids"] == 1
+
+
+@asynctest
+async def test_a_flood_of_retired_connection_ids_ends_in_excessive_load():
+    async with serving() as server, H3Client(server.port) as client:
+        changes = 0
+        while client.close_code is None:
+            client.quic.change_connection_id()
+            client.flush()
+            await turns(8)
+            changes += 1
+            assert len(server.endpoint._by_cid) <= 10
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
+        assert changes >= 50
+        assert server.endpoint.context.limits.met["too many connection ids"] == 1
+
+
+@asynctest
+async def test_a_flood_of_path_challenges_ends_in_excessive_load():
+    async with serving() as server, H3Client(server.port) as client:
+        await throw(client, b"\x1a" + bytes(8), times=2000, per_packet=4)
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
+        assert server.endpoint.context.limits.met["too many paths"] == 1
+
+
+@asynctest
+async def test_paths_that_a_client_tries_are_bounded():
+    async with serving() as server, H3Client(server.port) as client:
+        (connection,) = server.connections
+        for _ in range(40):
+            client.migrate()
+            await client.settled()
+        assert len(connection.quic.network_paths) <= 8
+        assert (await client.request()).status == 200
+
+
+# -- gaps -----------------------------------------------------------------------------------------
+
+
+@asynctest
+async def test_gaps_in_stream_data_hold_what_arrived_and_not_what_is_missing():
+    """RUSTSEC-2026-0185: four streams, each with its whole window missing but the last byte."""
+    async with serving() as server, H3Client(server.port) as client:
+        for _ in range(4):
+            client.quic.send_stream_data(client.open().id, b"")  # so that the client knows them
+        await client.settled()
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        for stream_id in range(0, 16, 4):
+            payload = stream(stream_id, 1_048_575, b"x")
+            client._socket.sendto(short_packet(client.quic, payload), client._address)
+        await client.settled()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak - before < 262_144, "4 MiB of credit, 4 bytes of data"
+        for stream_id in range(0, 16, 4):
+            payload = b"\x04" + numbers(stream_id, 0x10C, 1_048_576)
+            client._socket.sendto(short_packet(client.quic, payload), client._address)
+        await client.settled()
+        assert client.close_code is None
+
+
+@asynctest
+async def test_gaps_on_all_streams_stay_within_the_window_of_the_connection():
+    async with serving() as server, H3Client(server.port) as client:
+        for stream_id in range(0, 4 * 128, 4):
+            payload = stream(stream_id, 1_048_575, b"x")
+            client._socket.sendto(short_packet(client.quic, payload), client._address)
+        assert await client.close_reason() == QuicErrorCode.FLOW_CONTROL_ERROR
+
+
+@asynctest
+async def test_stream_data_in_thousands_of_pieces_ends_in_excessive_load():
+    async with serving() as server, H3Client(server.port) as client:
+        for start in range(0, 20_000, 200):
+            pieces = [stream(0, 1 + 2 * index, b"x") for index in range(start, start + 200)]
+            client._socket.sendto(short_packet(client.quic, b"".join(pieces)), client._address)
+            await turns(4)
+            if client.close_code is not None:
+                break
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
+
+
+@asynctest
+async def test_stream_data_in_any_order_arrives_whole():
+    content = os.urandom(60_000)
+    data = headers(b"POST") + frame(DATA, content)
+    pieces = [(offset, data[offset : offset + 700]) for offset in range(0, len(data), 500)]
+    secrets.SystemRandom().shuffle(pieces)
+    async with serving(echo) as server, H3Client(server.port) as client:
+        await client.settled()
+        answer = client.open()
+        client.quic.send_stream_data(answer.id, b"")  # so that aioquic knows the stream
+        for offset, piece in pieces:
+            last = offset + len(piece) == len(data)
+            payload = stream(answer.id, offset, piece, fin=last)
+            client._socket.sendto(short_packet(client.quic, payload), client._address)
+            await turns(2)
+        await client.until(lambda: answer.ended)
+        assert answer.content == content
+        assert server.connections[0].quic.budgets.fragments == 0
+
+
+@pytest.mark.parametrize("offset", [70_000, 400_000, 500_000_000])
+@asynctest
+async def test_crypto_data_with_a_wide_gap_ends_in_crypto_buffer_exceeded(offset):
+    """CVE-2024-1765, CVE-2025-54939: one Initial made others keep half a megabyte."""
+    async with serving() as server:
+        with RawClient(server.port) as raw:
+            quic, _ = first_flight(server.port)
+            raw.send(initial_packet(quic, crypto(offset, b"x")))
+            next_flight(quic, server.port, await raw.receive())
+            assert quic._close_event.error_code == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
+
+
+@asynctest
+async def test_crypto_data_with_gaps_holds_what_arrived_and_not_what_is_missing():
+    async with serving(retry="never") as server:
+        with RawClient(server.port) as raw:
+            costs = []
+            for offset in (1, 60_000):
+                clients = [first_flight(server.port)[0] for _ in range(20)]
+                packets = [initial_packet(quic, crypto(offset, b"x")) for quic in clients]
+                known = len(server.connections)
+                tracemalloc.start()
+                for packet in packets:
+                    raw.send(packet)
+                await server.until(lambda known=known: len(server.connections) == known + 20)
+                costs.append(tracemalloc.get_traced_memory()[0] / 20)
+                tracemalloc.stop()
+        assert abs(costs[1] - costs[0]) < 10_000
+
+
+@asynctest
+async def test_a_client_hello_without_end_is_not_collected():
+    async with serving() as server:
+        with RawClient(server.port) as raw:
+            quic, _ = first_flight(server.port)
+            hello = b"\x01\xff\xff\xff" + bytes(996)  # sixteen megabytes to come
+            for offset in range(0, 70_000, 1000):
+                raw.send(initial_packet(quic, crypto(offset, hello)))
+                hello = bytes(1000)
+                await turns(2)
+            quic.receive_datagram(await raw.receive(), ("127.0.0.1", server.port), 0)
+            while quic._close_event is None:
+                next_flight(quic, server.port, await raw.receive())
+            assert quic._close_event.error_code == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
+
+
+# -- acknowledgements ---------------------------------------------------------------------------
+
+
+@asynctest
+async def test_an_ack_of_a_packet_that_was_never_sent_is_a_protocol_violation():
+    async with serving() as server, H3Client(server.port) as client:
+        await client.settled()
+        client._socket.sendto(short_packet(client.quic, ack(1_000_000)), client._address)
+        assert await client.close_reason() == QuicErrorCode.PROTOCOL_VIOLATION
+
+
+@asynctest
+async def test_an_optimistic_ack_is_a_protocol_violation():
+    """CVE-2025-4820, CVE-2025-4821: who acknowledges all that may have been sent is found out."""
+    async with serving(echo) as server, H3Client(server.port) as client:
+        (connection,) = server.connections
+        while not connection.quic._skipped:
+            assert (await client.request("POST", content=b"x" * 20_000)).status == 200
+        latest = connection.quic._packet_number - 1
+        payload = ack(latest, latest - 3)
+        client._socket.sendto(short_packet(client.quic, payload), client._address)
+        assert await client.close_reason() == QuicErrorCode.PROTOCOL_VIOLATION
+
+
+@asynctest
+async def test_packet_numbers_that_were_left_out_disturb_nobody():
+    async with serving(echo) as server, H3Client(server.port) as client:
+        for _ in range(40):
+            response = await client.request("POST", content=b"x" * 20_000)
+            assert len(response.content) == 20_000
+        assert len(server.connections[0].quic._skipped) >= 2
+        assert client.close_code is None
+
+
+# -- addresses that were not validated ----------------------------------------------------------
+
+
+@asynctest
+async def test_an_unvalidated_address_gets_at_most_three_times_what_it_sent():
+    async with serving(handshake_timeout=1.5, retry="never") as server:
+        with RawClient(server.port) as raw:
+            _, (first, *_) = first_flight(server.port)
+            raw.send(first)
+            await server.until(lambda: server.connections != [])
+            await server.until(lambda: server.connections == [])
+            received = 0
+            while True:
+                try:
+                    received += len(raw.sock.recv(65_535))
+                except BlockingIOError:
+                    break
+        assert 1200 < received <= 3 * len(first)
+
+
+@asynctest
+async def test_nothing_is_allocated_for_an_initial_under_pressure():
+    async with serving(retry_half_open=0) as server:
+        with RawClient(server.port) as raw:
+            for _ in range(50):
+                raw.send(first_flight(server.port)[1][0])
+                header = pull_quic_header(Buffer(data=await raw.receive()), 8)
+                assert header.packet_type is QuicPacketType.RETRY
+        assert (server.connections, server.endpoint._by_cid) == ([], {})
+
+
+@asynctest
+async def test_retry_begins_by_itself_while_half_open_connections_press():
+    async with serving(retry_half_open=3) as server, H3Client(server.port) as client:
+        assert client.quic._retry_count == 0
+        await client.settled()
+        with RawClient(server.port) as raw:
+            for _ in range(3):
+                raw.send(first_flight(server.port)[1][0])
+            await server.until(lambda: len(server.connections) == 4)
+            async with H3Client(server.port) as later:
+                assert later.quic._retry_count == 1
+                assert (await later.request()).status == 200
+        assert server.endpoint.context.limits.met["retry_half_open"] >= 1
+
+
+@asynctest
+async def test_retry_begins_by_itself_above_a_rate_of_initials_and_ends_with_it():
+    async with serving(retry_initial_rate=2) as server:
+        now = [1000.0]
+        server.endpoint._entrance._context.clock = lambda: now[0]
+        counts = []
+        for _ in range(4):
+            async with H3Client(server.port) as client:
+                counts.append(client.quic._retry_count)
+        assert counts == [0, 0, 1, 1]
+        now[0] += 2.0
+        async with H3Client(server.port) as client:
+            assert client.quic._retry_count == 0
+
+
+@asynctest
+async def test_retry_never_begins_where_it_is_switched_off():
+    async with (
+        serving(retry="never", retry_half_open=0, retry_initial_rate=0) as server,
+        H3Client(server.port) as client,
+    ):
+        assert client.quic._retry_count == 0
+
+
+@asynctest
+async def test_a_token_from_the_last_connection_spares_the_retry():
+    tokens = []
+    async with serving(retry="always") as server:
+        client = H3Client(server.port)
+        client.quic._token_handler = tokens.append
+        async with client:
+            assert client.quic._retry_count == 1
+            await client.until(lambda: tokens != [])
+        async with H3Client(server.port, token=tokens[0]) as again:
+            assert again.quic._retry_count == 0
+            assert (await again.request()).status == 200
+        server.endpoint.context.limits.met.clear()
+        forged = tokens[0][:-1] + bytes([tokens[0][-1] ^ 1])
+        async with H3Client(server.port, token=forged) as other:
+            assert other.quic._retry_count == 1
+
+
+@asynctest
+async def test_tokens_are_good_for_every_server_with_the_same_key(tmp_path):
+    key = tmp_path / "key"
+    key.write_text(secrets.token_hex(32))
+    tokens = []
+    async with (
+        serving(retry="always", token_key=str(key)) as one,
+        serving(retry="always", token_key=str(key)) as other,
+        serving(retry="always") as stranger,
+    ):
+        client = H3Client(one.port)
+        client.quic._token_handler = tokens.append
+        async with client:
+            await client.until(lambda: tokens != [])
+        async with H3Client(other.port, token=tokens[0]) as again:
+            assert again.quic._retry_count == 0
+        async with H3Client(stranger.port, token=tokens[0]) as again:
+            assert again.quic._retry_count == 1
+
+
+@asynctest
+async def test_initials_beyond_the_half_open_cap_are_dropped():
+    async with serving(max_half_open_connections=2, retry="never") as server:
+        with RawClient(server.port) as raw:
+            for _ in range(10):
+                raw.send(first_flight(server.port)[1][0])
+            await raw.answers()
+        assert len(server.connections) == 2
+        assert server.endpoint.context.limits.met["max_half_open_connections"] == 8
+
+
+# -- stateless reset ------------------------------------------------------------------------------
+
+
+@asynctest
+async def test_a_packet_of_a_forgotten_connection_is_answered_by_its_reset_token(tmp_path):
+    key = tmp_path / "key"
+    key.write_text(secrets.token_hex(32))
+    async with serving(token_key=str(key)) as server, H3Client(server.port) as client:
+        await client.settled()
+        ids = [client.quic._peer_cid, *client.quic._peer_cid_available]
+        packets = []
+        for connection_id in ids:
+            client.quic._peer_cid = connection_id
+            packets.append(short_packet(client.quic, PING))
+        client.vanish()
+    known = [connection_id.stateless_reset_token for connection_id in ids[1:]]
+    assert len(known) == 7
+    # After a restart nothing is known but the key.
+    async with serving(token_key=str(key)) as server:
+        with RawClient(server.port) as raw:
+            tokens = []
+            for packet in packets:
+                raw.send(packet)
+                answer = await raw.receive()
+                assert len(answer) < len(packet)
+                assert answer[0] & 0xC0 == 0x40
+                tokens.append(answer[-16:])
+    assert tokens[1:] == known
+    assert len(set(tokens)) == 8
+
+
+@pytest.mark.parametrize("size", [1, 8, 21])
+@asynctest
+async def test_a_packet_too_short_for_a_smaller_reset_gets_no_answer(size):
+    async with serving() as server:
+        with RawClient(server.port) as raw:
+            raw.send(b"\x41" * size)
+            assert await raw.answers() == []
+
+
+@asynctest
+async def test_two_servers_do_not_reset_each_other_for_ever():
+    async with serving() as server:
+        with RawClient(server.port) as raw:
+            data, answers = b"\x41" * 1200, 0
+            raw.send(data)
+            while (data := await raw.receive())[6:11] != b"PROBE":
+                answers += 1
+                raw.send(data)
+                if len(data) <= 21:
+                    break
+            assert await raw.answers() == []
+        assert 1 <= answers <= 22
+
+
+@asynctest
+async def test_stateless_resets_are_limited_in_rate():
+    async with serving() as server:
+        server.endpoint._entrance._context.clock = lambda: 1000.0
+        with RawClient(server.port) as raw:
+            for _ in range(10):
+                for _ in range(50):
+                    raw.send(b"\x41" + os.urandom(40))
+                await turns(4)
+            assert len(await raw.answers()) == 200
+        assert server.endpoint.context.limits.met["stateless resets"] == 300
+
+
+# -- keys -----------------------------------------------------------------------------------------
+
+
+@asynctest
+async def test_keys_are_updated_long_before_they_are_worn_out(monkeypatch):
+    monkeypatch.setattr(guard, "KEY_UPDATE_AFTER", 40)
+    async with serving(echo) as server, H3Client(server.port) as client:
+        (connection,) = server.connections
+        keys = connection.quic._cryptos[Epoch.ONE_RTT]
+        secrets_seen = set()
+        for _ in range(20):
+            response = await client.request("POST", content=b"x" * 20_000)
+            assert len(response.content) == 20_000
+            secrets_seen.add(keys.send.secret)
+        assert len(secrets_seen) >= 3
+        assert client.close_code is None
+
+
+def test_a_key_protects_no_more_packets_than_rfc_9001_6_6_allows():
+    assert guard.KEY_UPDATE_AFTER < guard.CONFIDENTIALITY_LIMIT == 2**23
+    assert (guard.INTEGRITY_LIMIT, guard.INTEGRITY_LIMIT_CHACHA20) == (2**52, 2**36)
+
+
+@asynctest
+async def test_too_many_forged_packets_end_in_aead_limit_reached(monkeypatch):
+    monkeypatch.setattr(guard, "INTEGRITY_LIMIT", 20)
+    monkeypatch.setattr(guard, "INTEGRITY_LIMIT_CHACHA20", 20)
+    async with serving() as server, H3Client(server.port) as client:
+        await client.settled()
+        for number in range(25):
+            packet = bytearray(short_packet(client.quic, PING * 20))
+            packet[-1] ^= 1
+            client._socket.sendto(packet, client._address)
+            if number == 18:
+                await client.settled()  # a few are nothing
+        assert await client.close_reason() == QuicErrorCode.AEAD_LIMIT_REACHED
+
+
+# -- what is never answered -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 20, 500, 1199])
+@asynctest
+async def test_an_initial_in_less_than_1200_bytes_is_never_answered(size):
+    async with serving() as server:
+        with RawClient(server.port) as raw:
+            quic, _ = first_flight(server.port)
+            raw.send(initial_packet(quic, crypto(0, b"x"))[:size])
+            raw.send(initial()[:size])
+            assert await raw.answers() == []
+        assert server.connections == []
+
+
+@asynctest
+async def test_version_negotiation_is_never_answered():
+    async with serving() as server:
+        with RawClient(server.port) as raw:
+            raw.send((b"\xc0" + bytes(4) + b"\x08probe-ab\x08probe-cd").ljust(1200, b"\0"))
+            assert await raw.answers() == []
+
+
+# -- others ---------------------------------------------------------------------------------------
+
+
+@asynctest
+async def test_a_flood_on_one_connection_does_not_touch_another():
+    async with serving() as server, H3Client(server.port) as good, H3Client(server.port) as bad:
+        flood = asyncio.ensure_future(throw(bad, PING, times=10_000, per_packet=500))
+        while not flood.done():
+            assert (await good.request()).status == 200
+        await flood
+        assert await bad.close_reason() == ErrorCode.EXCESSIVE_LOAD
+        assert (await good.request()).status == 200
