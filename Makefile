@@ -15,7 +15,7 @@ SANIC := .venv-sanic
 SANIC_TESTS := beautifulsoup4 chardet docutils pygments pytest pytest-asyncio pytest-timeout \
 	sanic-testing uvicorn 'websockets<15'
 
-.PHONY: serve test sanic-tests lint types clean
+.PHONY: serve test test-full sanic-tests lint types clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
@@ -30,6 +30,10 @@ sanic-tests: $(SANIC)/.made
 		-m pytest -p sanic_plugin -p no:cacheprovider -q --timeout 60 \
 		--ignore tests/benchmark --ignore tests/performance --ignore tests/typing \
 		$(or $(ARGS),tests)
+
+# The largest bodies at their full size: a gigabyte each way on each version. Takes minutes.
+test-full: $(VENV)/.test
+	TERCEL_TEST_FULL=1 $(BIN)/python -m pytest tests/e2e/test_large_bodies.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
