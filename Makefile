@@ -15,7 +15,11 @@ SANIC := .venv-sanic
 SANIC_TESTS := beautifulsoup4 chardet docutils pygments pytest pytest-asyncio pytest-timeout \
 	sanic-testing uvicorn 'websockets<15'
 
-.PHONY: serve test test-full sanic-tests lint types clean
+# A Python 2.7 with pip, the only one that Autobahn's test suite runs on: `make autobahn PYTHON2=...`;
+# without it one is looked for.
+PYTHON2 ?=
+
+.PHONY: serve test test-full sanic-tests autobahn lint types clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
@@ -34,6 +38,10 @@ sanic-tests: $(SANIC)/.made
 # The largest bodies at their full size: a gigabyte each way on each version. Takes minutes.
 test-full: $(VENV)/.test
 	TERCEL_TEST_FULL=1 $(BIN)/python -m pytest tests/e2e/test_large_bodies.py $(ARGS)
+
+# Autobahn's 517 WebSocket cases; writes docs/autobahn.md. Takes about ten minutes.
+autobahn: $(VENV)/.serve
+	$(BIN)/python tools/autobahn.py $(if $(PYTHON2),--python2 "$(PYTHON2)") $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,30 +1,31 @@
-"""The ASGI application that every server in a comparison serves."""
+"""The ASGI application that every server in a comparison serves; Sanic gets `sanic_app.py`."""
 
 import asyncio
 from typing import Any
 
-_CHUNK = bytes(range(256)) * 256  # 64 KiB
+import content
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """`/plaintext`, `/bytes/N` (N bytes down), `/upload` and `/slow-upload` (any number up).
-
-    A WebSocket anywhere echoes.
-    """
+    """What `content.py` lists. A WebSocket anywhere echoes."""
     if scope["type"] == "websocket":
         await _echo(receive, send)
         return
     if scope["type"] != "http":
         return
     path: str = scope["path"]
-    if path.startswith("/bytes/"):
+    if path == "/json":
+        await _answer(content.JSON, send, b"application/json")
+    elif path.startswith("/bytes/"):
         await _download(int(path[len("/bytes/") :]), send)
     elif path == "/upload":
         await _answer(b"%d" % await _upload(receive), send)
     elif path == "/slow-upload":
-        await _answer(b"%d" % await _upload(receive, bytes_per_second=1 << 20), send)
+        await _answer(b"%d" % await _upload(receive, content.SLOW_BYTES_PER_SECOND), send)
+    elif path == "/wait":
+        await _wait(receive, send)
     else:
-        await _answer(b"Hello, World!", send)
+        await _answer(content.PLAINTEXT, send)
 
 
 async def _echo(receive: Any, send: Any) -> None:
@@ -35,8 +36,8 @@ async def _echo(receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", kind: message[kind]})
 
 
-async def _answer(body: bytes, send: Any) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+async def _answer(body: bytes, send: Any, kind: bytes = b"text/plain") -> None:
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -55,7 +56,13 @@ async def _upload(receive: Any, bytes_per_second: int = 0) -> int:
 async def _download(size: int, send: Any) -> None:
     headers = [(b"content-length", b"%d" % size)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    while size > 0:
-        chunk = _CHUNK if size >= len(_CHUNK) else _CHUNK[:size]
+    for chunk in content.chunks(size):
         size -= len(chunk)
         await send({"type": "http.response.body", "body": chunk, "more_body": size > 0})
+
+
+async def _wait(receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"waiting", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass

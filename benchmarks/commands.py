@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import tools
+import programs
 
 HERE = Path(__file__).resolve().parent
 # Seconds; longer than any measurement.
@@ -69,14 +69,12 @@ def versions(names: list[str]) -> dict[str, str]:
     """The version of each server, and of the interpreter."""
     found = {"python": sys.version.split()[0]}
     for name in names:
-        if name == "tercel":
-            continue
         package = "uvicorn" if name in UVICORNS else name
         if name == "nginx":
-            found[name] = tools.version("nginx", "-v")
+            found[name] = programs.version("nginx", "-v").rpartition("/")[2]
             package = "uvicorn"
         script = f"import importlib.metadata as m; print(m.version({package!r}))"
-        found[package] = tools.run(str(_peer_python(package)), "-c", script).strip()
+        found[package] = programs.run(str(_peer_python(package)), "-c", script).strip()
     return found
 
 
@@ -142,7 +140,7 @@ def _nginx(certificate: Certificate, port: int, http: str) -> Launch:
     """nginx with HTTP/3 in front of uvicorn on a unix socket."""
     if http != "3":
         raise NotSupported("nginx is here for its HTTP/3")
-    if tools.find("nginx") is None or "http_v3" not in tools.version("nginx", "-V"):
+    if programs.find("nginx") is None or "http_v3" not in programs.version("nginx", "-V"):
         raise NotSupported("no nginx with http_v3")
     home = state_directory() / "nginx"
     home.mkdir(exist_ok=True)
@@ -158,7 +156,7 @@ def _nginx(certificate: Certificate, port: int, http: str) -> Launch:
         text = text.replace(f"@{key}@", value)
     configuration.write_text(text)
     behind = [*_uvicorn_base("uvicorn"), "--uds", str(home / "uvicorn.sock"), "app:app"]
-    front = [*tools.tool("nginx"), "-c", str(configuration), "-p", str(home)]
+    front = [*programs.tool("nginx"), "-c", str(configuration), "-p", str(home)]
     return Launch([behind, front], pid_file=home / "nginx.pid")
 
 

@@ -1,117 +1,227 @@
-"""CPU of tercel and its peers for the same work, in turn, in one run; ratios, not times.
+"""tercel and its peers at the same work, in turn, in one run: CPU per unit of work, and more.
 
-    python benchmarks/compare.py [--rounds 5] [--seconds 4] [--servers tercel,hypercorn]
+    python benchmarks/compare.py [--quick] [--only TEXT] [--servers A,B] [--rounds N] [--check]
 
-The primary figure is CPU time of all server processes per unit of work, the median over rounds.
-On a shared machine absolute figures drift; the ratio between servers in one run does not.
+The primary figure is CPU time of all processes of a server per unit of work, the median over
+rounds that take the servers in turn. On a shared machine absolute figures drift within the hour;
+the ratio between servers in one run does not. JSON, Markdown and charts go to `--output`.
 """
 
 import argparse
 import datetime
-import json
-import statistics
+import os
+import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import loads
+import check
+import commands
+import report
+import scenarios
 import servers
+import syscalls
+from commands import NotSupported
+from scenarios import Memory, Scenario
 from servers import Certificate, Server
 
-from tercel.certs.selfsigned import DevelopmentCertificates, default_directory
+_RESULTS = servers.HERE / "results"
+_WARM_SECONDS = 1
 
-BULK_BYTES = 5_000_000
 
-# name -> (http, unit, load)
-Load = Callable[[Server, Certificate, float], loads.Work]
-SCENARIOS: dict[str, tuple[str, str, Load]] = {
-    "h3 small GET, c4 m32": ("3", "request", lambda s, c, t: loads.small_gets(s, 4, 32, t)),
-    "h3 small GET, c100 m1": ("3", "request", lambda s, c, t: loads.small_gets(s, 100, 1, t)),
-    "h3 small GET, c1 m1": ("3", "request", lambda s, c, t: loads.small_gets(s, 1, 1, t)),
-    "h3 handshake + GET": ("3", "connection", lambda s, c, t: loads.handshakes(s, 100, 50)),
-    "h3 5 MB down": ("3", "Mbit", lambda s, c, t: loads.download(s, c, BULK_BYTES)),
-    "h3 5 MB up": ("3", "Mbit", lambda s, c, t: loads.upload(s, c, BULK_BYTES, bulk_file())),
-    "h1 small GET, 32 connections": (
-        "1-plain",
-        "request",
-        lambda s, c, t: loads.small_gets_h1(s, 32, t),
-    ),
-}
+@dataclass
+class Figures:
+    """What one server needed for one scenario; a value per round."""
+
+    cpu_us: list[float] = field(default_factory=list)
+    per_second: list[float] = field(default_factory=list)
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+    resident_mib: list[float] = field(default_factory=list)
+    syscalls: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How thoroughly, and what of it all."""
+
+    rounds: int
+    seconds: int
+    quick: bool
+    only: str
+    servers: tuple[str, ...]
+
+    def scenarios(self) -> list[Scenario]:
+        """The scenarios to run."""
+        return [s for s in scenarios.SCENARIOS if self._chosen(s) and (s.quick or not self.quick)]
+
+    def memory(self) -> list[Memory]:
+        """What to find out about memory."""
+        return [m for m in scenarios.MEMORY if self._chosen(m) and not self.quick]
+
+    def taking_part(self, scenario: Scenario | Memory) -> list[str]:
+        """The servers that `scenario` is measured on."""
+        chosen = self.servers or (scenarios.QUICK[scenario.http] if self.quick else ())
+        return [name for name in scenario.servers if not chosen or name in chosen]
+
+    def _chosen(self, scenario: Scenario | Memory) -> bool:
+        return self.only in report.full_title(scenario.title, scenario.http)
+
+
+class Run:
+    """One comparison. The servers of one HTTP version run side by side, and idle but for one."""
+
+    def __init__(self, plan: Plan, certificate: Certificate) -> None:
+        self._plan = plan
+        self._certificate = certificate
+        self._running: dict[str, Server] = {}
+
+    def results(self) -> dict[str, Any]:
+        """Measure everything."""
+        rows = []
+        for http in ("3", "1-plain", "1"):
+            with ExitStack() as stack:
+                self._running = {}
+                for scenario in self._plan.scenarios():
+                    if scenario.http == http:
+                        self._start(stack, self._plan.taking_part(scenario), http)
+                        rows.append(self._row(scenario))
+        return {
+            "taken": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": commands.versions(
+                sorted({name for row in rows for name in row["servers"] if name != "tercel"})
+            ),
+            "rounds": self._plan.rounds,
+            "seconds": self._plan.seconds,
+            "scenarios": rows,
+            "memory": [self._memory_row(memory) for memory in self._plan.memory()],
+        }  # fmt: skip
+
+    def _start(self, stack: ExitStack, names: list[str], http: str) -> None:
+        for name in names:
+            if name not in self._running:
+                running = servers.running(name, self._certificate, http=http)
+                try:
+                    self._running[name] = stack.enter_context(running)
+                except NotSupported as reason:
+                    print(f"{name}: {reason}", file=sys.stderr)
+
+    def _row(self, scenario: Scenario) -> dict[str, Any]:
+        taking_part = {
+            name: self._running[name]
+            for name in self._plan.taking_part(scenario)
+            if name in self._running
+        }
+        figures = {name: Figures() for name in taking_part}
+        for _ in self._rounds(scenario):
+            for name in list(figures):
+                if not self._measure(scenario, taking_part[name], figures[name]):
+                    del figures[name]
+        if scenario.syscalls and not self._plan.quick:
+            for name in figures:
+                self._count_system_calls(scenario, taking_part[name], figures[name])
+        return {
+            "title": scenario.title,
+            "http": scenario.http,
+            "unit": scenario.unit,
+            "servers": {
+                name: vars(figures[name]) if name in figures else None
+                for name in self._plan.taking_part(scenario)
+            },
+        }
+
+    def _rounds(self, scenario: Scenario) -> Iterator[int]:
+        title = report.full_title(scenario.title, scenario.http)
+        for number in range(self._plan.rounds):
+            print(f"\r\033[K{title}: round {number + 1}", end="", file=sys.stderr, flush=True)
+            yield number
+        print("\r\033[K", end="", file=sys.stderr)
+
+    def _measure(self, scenario: Scenario, server: Server, figures: Figures) -> bool:
+        """Take one round; False when the server does not do what the scenario asks."""
+        try:
+            if not figures.cpu_us and not scenario.warm:
+                # Imports, caches, the memory that the first requests take.
+                scenario.load(server, min(_WARM_SECONDS, self._plan.seconds), self._certificate.ca)
+            work = scenario.load(server, self._plan.seconds, self._certificate.ca)
+        except NotSupported:
+            return False
+        except (RuntimeError, OSError, TimeoutError) as error:
+            print(f"\n{server.name}, {scenario.title}: {error!r}", file=sys.stderr)
+            return False
+        figures.cpu_us.append(work.cpu / work.units * 1e6)
+        if work.seconds:
+            figures.per_second.append(work.units / work.seconds)
+        if work.p50 is not None and work.p99 is not None:
+            figures.p50_ms.append(work.p50)
+            figures.p99_ms.append(work.p99)
+        figures.resident_mib.append(server.resident_bytes() / (1 << 20))
+        return True
+
+    def _count_system_calls(self, scenario: Scenario, server: Server, figures: Figures) -> None:
+        seconds = min(1, self._plan.seconds)
+        calls = syscalls.per_unit(
+            server, lambda: scenario.load(server, seconds, self._certificate.ca)
+        )
+        if calls is not None:
+            figures.syscalls.append(calls)
+
+    def _memory_row(self, memory: Memory) -> dict[str, Any]:
+        kib: dict[str, list[float] | None] = {}
+        for name in self._plan.taking_part(memory):
+            try:
+                with servers.running(name, self._certificate, http=memory.http) as server:
+                    kib[name] = [memory.measure(server)]
+            except (NotSupported, RuntimeError, OSError, TimeoutError) as error:
+                print(f"{name}, {memory.title}: {error!r}", file=sys.stderr)
+                kib[name] = None
+        return {"title": memory.title, "http": memory.http, "unit": memory.unit, "kib": kib}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release()}
 
 
 def main() -> None:
-    """Run the comparison and print a Markdown table; JSON goes to `--json`."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of each timed load")
-    parser.add_argument("--servers", default="tercel,hypercorn")
-    parser.add_argument("--only", default="", help="scenarios whose name contains this")
-    parser.add_argument("--json", type=Path)
+    """Measure, write the results, and compare them with the last ones."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="the chief scenarios, two short rounds"
+    )
+    parser.add_argument("--rounds", type=int, help="default 5, quick 2")
+    parser.add_argument("--seconds", type=int, help="length of each timed load; default 4, quick 2")
+    parser.add_argument("--servers", default="", help="only these, separated by commas")
+    parser.add_argument("--only", default="", help="scenarios whose title contains this")
+    parser.add_argument("--output", type=Path, default=_RESULTS, help="directory of the results")
+    parser.add_argument("--check", action="store_true", help="fail if tercel lost against the last")
     options = parser.parse_args()
-    (servers.HERE / ".venvs").mkdir(exist_ok=True)
-    certificate = development_certificate()
-    chosen = options.servers.split(",")
-    results: dict[str, dict[str, list[float]]] = {}
-    for scenario, (http, _, load) in SCENARIOS.items():
-        if options.only not in scenario:
-            continue
-        figures: dict[str, list[float]] = {name: [] for name in chosen}
-        for _ in range(options.rounds):
-            for name in chosen:
-                with servers.running(name, certificate, http=http) as server:
-                    figures[name].append(cost(server, certificate, load, options.seconds))
-        results[scenario] = figures
-        print(".", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    print(table(results, chosen))
-    if options.json:
-        taken = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        options.json.write_text(json.dumps({"taken": taken, "cpu_us": results}, indent=1) + "\n")
-
-
-def cost(server: Server, certificate: Certificate, load: Load, seconds: float) -> float:
-    """CPU microseconds of the server per unit of work."""
-    load(server, certificate, min(seconds, 1.0))  # imports, caches, the first connection
-    before = server.cpu_seconds()
-    work = load(server, certificate, seconds)
-    return (server.cpu_seconds() - before) / work.units * 1e6
-
-
-def table(results: dict[str, dict[str, list[float]]], chosen: list[str]) -> str:
-    """The medians, and each peer's as a multiple of tercel's."""
-    header = ["CPU us per", *chosen, *(f"{name} / tercel" for name in chosen if name != "tercel")]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    for scenario, figures in results.items():
-        medians = {name: statistics.median(values) for name, values in figures.items()}
-        cells = [f"{scenario}, {SCENARIOS[scenario][1]}"]
-        cells += [
-            f"{medians[name]:.0f} ({min(figures[name]):.0f} to {max(figures[name]):.0f})"
-            for name in chosen
-        ]
-        base = medians.get("tercel")
-        cells += [
-            f"{medians[name] / base:.2f}" if base else "-" for name in chosen if name != "tercel"
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def development_certificate() -> Certificate:
-    """The certificate that tercel makes for loopback, for every server."""
-    development = DevelopmentCertificates(default_directory())
-    credential = development.ensure()
-    leaf = credential.certificate_path
-    if leaf is None:
-        raise RuntimeError("the development certificate has no file")
-    return Certificate(leaf, credential.key_path or leaf, development.ca_path)
-
-
-def bulk_file() -> Path:
-    """A file of BULK_BYTES bytes to upload."""
-    path = servers.HERE / ".venvs" / "bulk"
-    if not path.exists():
-        path.write_bytes(bytes(range(256)) * (BULK_BYTES // 256 + 1))
-    return path
+    plan = Plan(
+        rounds=options.rounds or (2 if options.quick else 5),
+        seconds=options.seconds or (2 if options.quick else 4),
+        quick=options.quick,
+        only=options.only,
+        servers=tuple(filter(None, options.servers.split(","))),
+    )
+    results = Run(plan, servers.development_certificate()).results()
+    name = "quick" if options.quick else "full"
+    last = check.read(options.output / f"{name}.json")
+    report.write(results, options.output, name)
+    print((options.output / f"{name}.md").read_text())
+    if last is not None:
+        lost = check.lost(results, last)
+        print("\n".join(lost) or "Nothing lost against the last results.")
+        if lost and options.check:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,64 +9,22 @@ small GETs go on, on another connection and (HTTP/3) on one that itself has a st
 
 import argparse
 import asyncio
-import ssl
 import statistics
 import time
 from asyncio.subprocess import DEVNULL
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
 
-import loads
+import programs
 import servers
-from aioquic.asyncio.client import connect
-from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.h3.connection import H3Connection
-from aioquic.h3.events import HeadersReceived
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import QuicEvent
-from compare import development_certificate
-from servers import Certificate, Server
+from quic_client import open_client
+from servers import Certificate, Server, development_certificate
 
+_RESULTS = servers.HERE / "results" / "flow-control.md"
 GIB = 1 << 30
 STALLED_UPLOAD_BYTES = 16 << 20
-
-
-class Http3Client(QuicConnectionProtocol):
-    """Just enough HTTP/3 to time a GET and to offer an upload."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._http = H3Connection(self._quic)
-        self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._authority = b""
-
-    def offer_upload(self, path: bytes, size: int) -> None:
-        """Queue `size` bytes; they leave as the server gives credit."""
-        stream_id = self._request(b"POST", path, ended=False)
-        self._http.send_data(stream_id, bytes(size), end_stream=True)
-        self.transmit()
-
-    async def get(self, path: bytes) -> None:
-        """Return when the response's head has come."""
-        stream_id = self._request(b"GET", path, ended=True)
-        self._waiting[stream_id] = asyncio.get_running_loop().create_future()
-        self.transmit()
-        await asyncio.wait_for(self._waiting[stream_id], 20)
-
-    def quic_event_received(self, event: QuicEvent) -> None:
-        for item in self._http.handle_event(event):
-            if isinstance(item, HeadersReceived):
-                waiter = self._waiting.pop(item.stream_id, None)
-                if waiter is not None:
-                    waiter.set_result(None)
-
-    def _request(self, method: bytes, path: bytes, *, ended: bool) -> int:
-        stream_id: int = self._quic.get_next_available_stream_id()
-        fields = [(b":method", method), (b":scheme", b"https"), (b":authority", b"localhost")]
-        self._http.send_headers(stream_id, [*fields, (b":path", path)], end_stream=ended)
-        return stream_id
 
 
 @dataclass
@@ -79,26 +37,12 @@ class Seen:
     latencies: dict[str, list[float]]
 
 
-async def observe(
-    name: str, server: Server, certificate: Certificate, command: list[str], seconds: float
-) -> Seen:
+async def observe(name: str, server: Server, command: list[str], seconds: float) -> Seen:
     """Run the slow exchange that `command` is for `seconds`, and watch."""
     latencies: dict[str, list[float]] = defaultdict(list)
-    configuration = QuicConfiguration(alpn_protocols=["h3"], cafile=str(certificate.ca))
-    async with (
-        connect(
-            "localhost",
-            server.port,
-            configuration=configuration,
-            create_protocol=Http3Client,
-        ) as other,
-        connect(
-            "localhost",
-            server.port,
-            configuration=configuration,
-            create_protocol=Http3Client,
-        ) as same,
-    ):
+    async with AsyncExitStack() as stack:
+        other = await open_client(stack, server.port)
+        same = await open_client(stack, server.port)
         probes: dict[str, Callable[[], Awaitable[None]]] = {
             "same connection": lambda: same.get(b"/plaintext"),
             "other connection": lambda: other.get(b"/plaintext"),
@@ -117,8 +61,9 @@ async def observe(
                 most = max(most, server.resident_bytes())
                 await asyncio.sleep(0.1)
         finally:
-            slow.kill()
-            await slow.wait()
+            if slow.returncode is None:
+                slow.kill()
+                await slow.wait()
     return Seen(name, before, most, latencies)
 
 
@@ -134,7 +79,7 @@ async def time_each(
 
 def slow_exchanges(server: Server, certificate: Certificate) -> dict[str, list[str]]:
     """The commands of the slow exchanges. The shell is only there to make a 1 GiB body."""
-    curl = [*loads.tool("curl"), "-sS", "--cacert", str(certificate.ca)]
+    curl = [*programs.tool("curl"), "-sS", "--cacert", str(certificate.ca)]
     base = f"https://localhost:{server.port}"
     commands = {}
     for version in ("--http3-only", "--http1.1"):
@@ -149,19 +94,23 @@ def slow_exchanges(server: Server, certificate: Certificate) -> dict[str, list[s
 
 
 def main() -> None:
-    """Print one line per slow exchange."""
+    """Print one line per slow exchange, and keep the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=30.0)
     options = parser.parse_args()
-    (servers.HERE / ".venvs").mkdir(exist_ok=True)
     certificate = development_certificate()
-    ssl.create_default_context()  # load what it loads before memory is compared
-    print("| 1 GiB exchange | memory added | latency p50 / p99 before -> during, ms |")
-    print("|---|---|---|")
+    lines = [
+        "| 1 GiB exchange | memory added | latency p50 / p99 before -> during, ms |",
+        "|---|---|---|",
+    ]
+    print("\n".join(lines))
     with servers.running("tercel", certificate, http="3") as server:
         for name, command in slow_exchanges(server, certificate).items():
-            seen = asyncio.run(observe(name, server, certificate, command, options.seconds))
-            print(f"| {name} | {added(seen)} | {latency(seen)} |", flush=True)
+            seen = asyncio.run(observe(name, server, command, options.seconds))
+            lines.append(f"| {name} | {added(seen)} | {latency(seen)} |")
+            print(lines[-1], flush=True)
+    _RESULTS.parent.mkdir(exist_ok=True)
+    _RESULTS.write_text("\n".join(lines) + "\n")
 
 
 def added(seen: Seen) -> str:

@@ -1,118 +1,175 @@
-"""The clients of a comparison. Each load is bounded, and says how much work it did.
+"""The loads of a comparison. Each is bounded, and says how much work it was and what it cost.
 
-`h2load` with HTTP/3 and `curl` with HTTP/3 are looked for in PATH, then through the command in
-TERCEL_BENCH_TOOLS, which is called with the tool's name and arguments; see README.md.
+The CPU time of the server is read around the measured part alone: not while connections are made,
+unless they are what is measured.
 """
 
 import json
 import os
 import re
-import shlex
-import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from servers import Certificate, Server
+import commands
+import programs
+from commands import NotSupported
+from servers import Server
 
-_LIMIT_SECONDS = 120.0
+HERE = Path(__file__).resolve().parent
+_IN_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
-    """What one run of a load did: `units` of work, in `seconds`."""
+    """What one run of a load did: units of work, in `seconds`, for `cpu` seconds of the server.
+
+    Latencies are milliseconds, None where the load cannot tell.
+    """
 
     units: float
     seconds: float
+    cpu: float
+    p50: float | None = None
+    p99: float | None = None
 
 
-def small_gets(server: Server, connections: int, in_flight: int, seconds: float) -> Work:
-    """Small GETs over HTTP/3 for `seconds`; a unit is a request."""
-    output = _run(
-        *tool("h2load"),
-        *("--alpn-list=h3", "-D", f"{seconds:g}", "-c", f"{connections}", "-m", f"{in_flight}"),
-        f"https://127.0.0.1:{server.port}/plaintext",
-    )
+def h3(
+    server: Server,
+    seconds: int,
+    *,
+    connections: int,
+    in_flight: int,
+    path: str = "/plaintext",
+    body: int = 0,
+) -> Work:
+    """Requests over HTTP/3 for `seconds`, with `body` bytes of content each; a unit is one."""
+    if programs.speaks_http3("h2load"):
+        command = [*programs.tool("h2load"), "--alpn-list=h3", "-D", f"{seconds}"]
+        # As long as the slowest takes to make its connections.
+        command += [f"--warm-up-time={1 + connections // 100}"]
+        command += ["-c", f"{connections}", "-m", f"{in_flight}", f"{server.url}{path}"]
+        if body:
+            command += ["-d", str(body_file(body))]
+    else:
+        command = [sys.executable, str(HERE / "ngtcp2_load.py"), f"{server.url}{path}"]
+        command += [f"{connections}", f"{in_flight}", f"{seconds}", f"{body}"]
+    output, cpu = _run_marked(command, server)
     done = int(_find(r"(\d+) succeeded", output))
     failed = int(_find(r"(\d+) failed", output))
     if failed or not done:
-        raise RuntimeError(f"h2load against {server.name}: {done} done, {failed} failed")
-    return Work(done, seconds)
+        raise RuntimeError(f"{server.name}: {done} requests done, {failed} failed")
+    times = _find(r"^(?:request|time for request) *: *(.*)$", output).split()
+    # min, max, median, p95, p99, mean ...
+    return Work(done, seconds, cpu, _milliseconds(times[2]), _milliseconds(times[4]))
 
 
-def small_gets_h1(server: Server, connections: int, seconds: float) -> Work:
-    """Small GETs over cleartext HTTP/1.1 with keep-alive; a unit is a request."""
-    output = _run(
-        *tool("wrk"),
-        *("-t", "1", "-c", f"{connections}", "-d", f"{seconds:g}s"),
-        f"http://127.0.0.1:{server.port}/plaintext",
-    )
+def h1(
+    server: Server, seconds: int, *, connections: int, path: str = "/plaintext", body: int = 0
+) -> Work:
+    """Requests over HTTP/1.1 with keep-alive for `seconds`; a unit is one."""
+    command = [*programs.tool("wrk"), "-t", "1", "-c", f"{connections}", "-d", f"{seconds}s"]
+    command += ["--latency", f"{server.url}{path}"]
+    if body:
+        command += ["-s", str(HERE / "post.lua"), "--", f"{body}"]
+    before = server.cpu_seconds()
+    output = programs.run(*command)
+    cpu = server.cpu_seconds() - before
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"wrk against {server.name}: {output}")
-    return Work(int(_find(r"(\d+) requests in", output)), seconds)
+    done = int(_find(r"(\d+) requests in", output))
+    p50, p99 = (_milliseconds(_find(rf"^ *{share}% *(\S+)$", output)) for share in (50, 99))
+    return Work(done, seconds, cpu, p50, p99)
 
 
-def download(server: Server, certificate: Certificate, size: int) -> Work:
-    """One download of `size` bytes over HTTP/3; a unit is a megabit."""
-    return _transfer(server, certificate, size, f"/bytes/{size}", ())
+def download(server: Server, ca: Path, size: int) -> Work:
+    """One download of `size` bytes; a unit is a megabit."""
+    return _transfer(server, ca, size, f"/bytes/{size}", ())
 
 
-def upload(server: Server, certificate: Certificate, size: int, source: Path) -> Work:
-    """One upload of `size` bytes from the file `source` over HTTP/3; a unit is a megabit."""
-    return _transfer(server, certificate, size, "/upload", ("--data-binary", f"@{source}"))
+def upload(server: Server, ca: Path, size: int) -> Work:
+    """One upload of `size` bytes; a unit is a megabit."""
+    return _transfer(server, ca, size, "/upload", ("-T", str(body_file(size)), "-H", "Expect:"))
 
 
-def handshakes(server: Server, count: int, concurrent: int) -> Work:
-    """`count` connections with one request each; a unit is a connection."""
-    output = _run(
-        *tool("h2load"),
-        *("--alpn-list=h3", "-n", f"{count}", "-c", f"{count}", "-m", "1"),
-        *("-r", f"{concurrent}"),
-        f"https://127.0.0.1:{server.port}/plaintext",
-    )
-    return Work(int(_find(r"(\d+) succeeded", output)), 0)
+def handshakes(server: Server, count: int) -> Work:
+    """`count` connections with one request each, 50 a second at most; a unit is a connection."""
+    if not programs.speaks_http3("h2load"):
+        raise NotSupported("no h2load with HTTP/3")
+    command = [*programs.tool("h2load"), "--alpn-list=h3", "-n", f"{count}", "-c", f"{count}"]
+    command += ["-m", "1", "-r", "50", f"{server.url}/plaintext"]
+    before = server.cpu_seconds()
+    output = programs.run(*command)
+    cpu = server.cpu_seconds() - before
+    return Work(int(_find(r"(\d+) succeeded", output)), 0, cpu)
 
 
-def _transfer(
-    server: Server, certificate: Certificate, size: int, path: str, extra: tuple[str, ...]
-) -> Work:
-    output = _run(
-        *tool("curl"),
-        *("-sS", "--http3-only", "--cacert", f"{certificate.ca}", "-o", "/dev/null"),
-        *("-w", '{"code": %{http_code}, "down": %{size_download}, "up": %{size_upload}}'),
-        *extra,
-        f"https://localhost:{server.port}{path}",
-    )
-    result = json.loads(output)
-    if result["code"] != 200 or max(result["down"], result["up"]) < size:
-        raise RuntimeError(f"curl against {server.name}: {output}")
-    return Work(size * 8 / 1e6, 0)
+def body_file(size: int) -> Path:
+    """A file of `size` bytes to send."""
+    path = commands.state_directory() / f"body-{size}"
+    if not path.exists():
+        path.write_bytes((bytes(range(256)) * (size // 256 + 1))[:size])
+    return path
 
 
-@lru_cache
-def tool(name: str) -> tuple[str, ...]:
-    """The command that runs an external client."""
-    wrapper = os.environ.get("TERCEL_BENCH_TOOLS")
-    if wrapper and name != "wrk":
-        return (*shlex.split(wrapper), name)
-    found = shutil.which(name)
-    if found is None:
-        raise SystemExit(f"{name} is missing; benchmarks/README.md says how to get it")
-    return (found,)
+def _transfer(server: Server, ca: Path, size: int, path: str, extra: tuple[str, ...]) -> Work:
+    version = "--http1.1"
+    if server.http == "3":
+        if not programs.speaks_http3("curl"):
+            raise NotSupported("no curl with HTTP/3")
+        version = "--http3-only"
+    command = [*programs.tool("curl"), "-sS", version, "--cacert", f"{ca}", "-o", "/dev/null"]
+    command += ["-w", "%{json}", *extra, f"{server.url.replace('127.0.0.1', 'localhost')}{path}"]
+    before = server.cpu_seconds()
+    result = json.loads(programs.run(*command))
+    cpu = server.cpu_seconds() - before
+    if result["http_code"] != 200 or max(result["size_download"], result["size_upload"]) < size:
+        raise RuntimeError(f"curl against {server.name}: {result}")
+    return Work(size * 8 / 1e6, float(result["time_total"]), cpu)
 
 
-def _run(*command: str) -> str:
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False
-    )
-    if result.returncode:
-        raise RuntimeError(f"{shlex.join(command)}: {result.stdout}{result.stderr}")
-    return result.stdout
+def _run_marked(command: list[str], server: Server) -> tuple[str, float]:
+    """Run a load that says when its measured part begins and ends; the server's CPU between."""
+    lines = []
+    cpu = 0.0
+    # A terminal: into a pipe h2load writes its lines only when it ends.
+    terminal, its_end = os.openpty()
+    with subprocess.Popen(command, stdout=its_end, stderr=its_end) as process:
+        os.close(its_end)
+        try:
+            for line in _lines(terminal):
+                lines.append(line)
+                if "Main benchmark duration is started" in line:
+                    cpu -= server.cpu_seconds()
+                elif "Main benchmark duration is over" in line:
+                    cpu += server.cpu_seconds()
+        except BaseException:
+            process.kill()
+            raise
+    output = "".join(lines)
+    if process.returncode or not cpu > 0:
+        raise RuntimeError(f"{command!r}: {output}")
+    return output, cpu
+
+
+def _lines(terminal: int) -> Iterator[str]:
+    with open(terminal, errors="replace", newline="\n") as reader:
+        try:
+            for line in reader:
+                yield line.replace("\r", "")
+        except OSError:  # Linux says so when the other end is closed
+            return
 
 
 def _find(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
+    match = re.search(pattern, text, re.MULTILINE)
     if match is None:
         raise RuntimeError(f"no {pattern!r} in: {text}")
     return match[1]
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
+    return float(number) * _IN_MILLISECONDS[unit]

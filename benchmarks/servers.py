@@ -3,21 +3,16 @@
 What each of them is called with is in `commands.py`.
 """
 
-import asyncio
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import commands
-from aioquic.asyncio.client import connect
-from aioquic.quic.configuration import QuicConfiguration
 from commands import UVICORNS, Certificate
 
 from tercel.certs.selfsigned import DevelopmentCertificates, default_directory
@@ -99,48 +94,38 @@ def running(name: str, certificate: Certificate, *, http: str) -> Iterator[Serve
             _stop(processes, roots)
 
 
-@dataclass(frozen=True)
-class _Probe:
-    """Tells when a server answers on its port."""
-
-    port: int
-    http: str
-
-    def answers(self) -> bool:
-        """Whether a connection can be made now."""
-        if self.http == "3":
-            return asyncio.run(self._handshake())
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    async def _handshake(self) -> bool:
-        configuration = QuicConfiguration(alpn_protocols=["h3"], verify_mode=ssl.CERT_NONE)
-        try:
-            async with (
-                asyncio.timeout(0.5),
-                connect("127.0.0.1", self.port, configuration=configuration),
-            ):
-                return True
-        except (OSError, TimeoutError):
-            return False
-
-
-def _wait_until_serving(
-    processes: list[subprocess.Popen[bytes]], port: int, http: str
-) -> None:
-    probe = _Probe(port, http)
+def _wait_until_serving(processes: list[subprocess.Popen[bytes]], port: int, http: str) -> None:
+    answers = _answers_quic if http == "3" else _answers_tcp
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         for process in processes:
             if process.poll():  # a command that puts itself into the background ends with 0
                 raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
-        if probe.answers():
+        if answers(port):
             return
         time.sleep(0.05)
     raise RuntimeError(f"{processes[-1].args!r} does not listen on port {port}")
+
+
+def _answers_tcp(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _answers_quic(port: int) -> bool:
+    """Whether a packet of a version that nobody has brings version negotiation (RFC 9000 6)."""
+    packet = b"\xc0\x1a\x2a\x3a\x4a\x08probing.\x08probing."
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.2)
+        sock.connect(("127.0.0.1", port))
+        try:
+            sock.send(packet.ljust(1200, b"\0"))
+            return bool(sock.recv(1500))
+        except OSError:
+            return False
 
 
 def _stop(processes: list[subprocess.Popen[bytes]], roots: list[int]) -> None:

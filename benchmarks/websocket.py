@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import servers
-from compare import development_certificate
-from servers import Certificate, Server
+from servers import Certificate, Server, development_certificate
 
 _IDLE = 1000
 _LIMIT_SECONDS = 120.0

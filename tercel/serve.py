@@ -17,6 +17,7 @@ from tercel.binding import Binding, Plan, bind, plan_for
 from tercel.h1.acceptor import TcpAcceptor
 from tercel.h1.protocol import HttpProtocol
 from tercel.identity import Identity, resolve_identity
+from tercel.quic.tickets import read_key_ring
 from tercel.server import AsyncioServer, Lifecycle
 from tercel.shared.apps.loader import wrap
 from tercel.shared.connection import ServerContext
@@ -398,6 +399,8 @@ def _check_settings(settings: Settings) -> None:
             f"--qlog-dir {settings.qlog_dir} is no directory that can be written to: create it, "
             "or name another"
         )
+    if settings.token_key is not None:
+        read_key_ring(settings.token_key)
     if settings.keylog_file is not None:
         try:
             with open(settings.keylog_file, "ab"):

@@ -152,8 +152,10 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
                 self.close()
             return
         if self._phase is _UPGRADED and self._stream is not None:
-            self._stream.receive_content(data)
-            self._limit_reading()
+            upgraded = self._stream.upgraded
+            if upgraded is None or not upgraded.pass_on(data):
+                self._stream.receive_content(data)
+                self._limit_reading()
             return
         parser = self._parser
         if self._phase is _CLOSED or parser is None:

@@ -126,6 +126,11 @@ class H1RequestStream(RequestStream):
         """End both sides of an upgraded exchange: close the connection after what was written."""
         self._owner.close_upgraded(self)
 
+    def write_upgraded(self, data: bytes) -> None:
+        """Send bytes of the protocol that the connection has become."""
+        self.content_sent += len(data)
+        self._owner.write([data])
+
     def _write_informational(self, status: int, fields: Fields) -> None:
         data = self._writer.informational(status, fields)
         if data:

@@ -47,6 +47,7 @@ class RequestProgress(NamedTuple):
     arrived: bool
     """Whether all of the request is there."""
 
+
 # Each waits twice as long as the one before: about 1.5 seconds in all on a fast network.
 _UNANSWERED_PROBES = 5
 

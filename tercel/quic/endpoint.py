@@ -8,6 +8,7 @@ flush at the end of the loop's turn.
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -39,6 +40,8 @@ log = logging.getLogger("tercel.quic")
 # Datagrams handled before other work gets its turn. At some 50 microseconds each, a batch stays
 # within a few milliseconds.
 _BATCH = 64
+# Handshakes begun in one turn of the loop; each takes one or two milliseconds.
+_HANDSHAKES = 2
 _CID_BYTES = 8
 # RFC 9000 7.2: what a client makes up to send its first Initial to is at least this long.
 _LEAST_CLIENT_CID_BYTES = 8
@@ -67,6 +70,10 @@ class QuicEndpoint(Listener):
         self._connections: dict[Http3Protocol, set[bytes]] = {}
         self._half_open: set[Http3Protocol] = set()
         self._to_flush: dict[Http3Protocol, None] = {}
+        self._reading = False
+        self._newcomers: deque[tuple[bytes, Admission, bytes, Path]] = deque()
+        """Initials that may open a connection: where they were sent, and how they came in."""
+        self._opening = False
         self._accepting = False
         self._drained = asyncio.Event()
 
@@ -104,7 +111,7 @@ class QuicEndpoint(Listener):
         self._accepting = False
         for connection in list(self._connections):
             connection.close(ErrorCode.NO_ERROR, "server shut down")
-        self._flush()
+        self._flush(self._to_flush)
 
     async def wait_closed(self) -> None:
         # What was sent last, CONNECTION_CLOSE included, is in the kernel's hands. RFC 9000 10.2
@@ -150,8 +157,8 @@ class QuicEndpoint(Listener):
 
     def flush_soon(self, connection: Any) -> None:
         """Let `connection` transmit at the end of this turn of the loop."""
-        if not self._to_flush:
-            self.context.loop.call_soon(self._flush)
+        if not self._to_flush and not self._reading:
+            self.context.loop.call_soon(self._flush, self._to_flush)
         self._to_flush[connection] = None
 
     def drained_soon(self, connection: Http3Protocol) -> None:
@@ -173,35 +180,54 @@ class QuicEndpoint(Listener):
     # -- datagrams ------------------------------------------------------------------------------
 
     def _readable(self, sock: UdpSocket) -> None:
+        # Applications that become ready now run before this flush, so that each response leaves
+        # together with the acknowledgement of its request: 1.0 datagrams instead of 2.1.
+        self._to_flush, self._reading = {}, True
+        try:
+            self._take(sock.receive(_BATCH))
+        finally:
+            self._reading = False
+            if self._to_flush:
+                self.context.loop.call_soon(self._flush, self._to_flush)
+
+    def _take(self, datagrams: list[tuple[bytes, Path]]) -> None:
         now = self.context.clock()
         touched: dict[Http3Protocol, None] = {}
-        for data, path in sock.receive(_BATCH):
+        for data, path in datagrams:
             connection = self._route(data, path)
             if connection is not None:
                 touched[connection] = None
-                try:
-                    connection.receive_datagram(data, path, now)
-                except Exception:
-                    self._close_faulty(connection)
+                self._receive(connection, data, path, now)
         for connection in touched:
-            try:
-                connection.process_events()
-            except Exception:
-                self._close_faulty(connection)
-            if connection in self._half_open:
-                self._settle(connection)
-            # Applications that just became ready run before this flush, so that their responses
-            # leave together with the acknowledgements.
-            if not connection.terminated:
-                self.flush_soon(connection)
+            self._handle(connection)
+        if self._newcomers and not self._opening:
+            self._open_newcomers()
+
+    def _receive(self, connection: Http3Protocol, data: bytes, path: Path, now: float) -> None:
+        try:
+            connection.receive_datagram(data, path, now)
+        except Exception:
+            self._close_faulty(connection)
+
+    def _handle(self, connection: Http3Protocol) -> None:
+        """Let a connection act on what it received."""
+        try:
+            connection.process_events()
+        except Exception:
+            self._close_faulty(connection)
+        if connection in self._half_open:
+            self._settle(connection)
+        if not connection.terminated:
+            self.flush_soon(connection)
 
     def _close_faulty(self, connection: Http3Protocol) -> None:
         # A defect that one connection meets must not cost the others their turn.
         log.exception("%s: internal error", connection.info.client_name)
         connection.close(ErrorCode.INTERNAL_ERROR, "internal error")
 
-    def _flush(self) -> None:
-        connections, self._to_flush = self._to_flush, {}
+    def _flush(self, connections: dict[Http3Protocol, None]) -> None:
+        if connections is self._to_flush:
+            self._to_flush = {}
         for connection in connections:
             try:
                 connection.transmit()
@@ -220,27 +246,29 @@ class QuicEndpoint(Listener):
         return connection
 
     def _route_long(self, data: bytes, path: Path) -> Http3Protocol | None:
+        # RFC 8999 5.1: where every version has the connection ID it is sent to.
+        known = self._by_cid.get(data[6 : 6 + data[5]]) if len(data) > 6 else None
+        # RFC 9000 14.1: an Initial in less than 1,200 bytes gets no answer at all, so that a
+        # forged one cannot be used to reach somebody else.
+        if known is None and len(data) >= SMALLEST_MAX_DATAGRAM_SIZE:
+            self._receive_unknown(data, path)
+        return known
+
+    def _receive_unknown(self, data: bytes, path: Path) -> None:
+        """Take a long-header packet of no known connection, in a datagram of full size."""
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_BYTES)
         except ValueError:
-            if len(data) >= SMALLEST_MAX_DATAGRAM_SIZE:
-                self._negotiate_version(data, path)
-            return None
-        known = self._by_cid.get(header.destination_cid)
-        if known is not None:
-            return known
-        # RFC 9000 14.1: an Initial in less than 1,200 bytes gets no answer at all, so that a
-        # forged one cannot be used to reach somebody else.
-        if len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
-            return None
+            self._negotiate_version(data, path)
+            return
         if header.version not in self._configuration.supported_versions:
             self._negotiate_version(data, path)
-            return None
-        if header.packet_type is not QuicPacketType.INITIAL or not self._accepting:
-            return None
-        if len(header.destination_cid) < _LEAST_CLIENT_CID_BYTES:
-            return None
-        return self._accept(header, path)
+        elif (
+            header.packet_type is QuicPacketType.INITIAL
+            and len(header.destination_cid) >= _LEAST_CLIENT_CID_BYTES
+            and self._accepting
+        ):
+            self._admit(header, data, path)
 
     def _negotiate_version(self, data: bytes, path: Path) -> None:
         # RFC 8999 5.1: the invariants of every version. Version 0 is itself a Version
@@ -263,17 +291,36 @@ class QuicEndpoint(Listener):
 
     # -- new connections --------------------------------------------------------------------------
 
-    def _accept(self, header: QuicHeader, path: Path) -> Http3Protocol | None:
-        limits = self.context.limits
-        admission = self._entrance.admit(header, path, len(self._half_open))
+    def _admit(self, header: QuicHeader, data: bytes, path: Path) -> None:
+        """Let an Initial open a connection soon, if it may."""
+        pressing = len(self._half_open) + len(self._newcomers)
+        admission = self._entrance.admit(header, path, pressing)
         if admission is None:
-            return None
-        if len(self._half_open) >= self.context.settings.max_half_open_connections:
-            limits.meet("max_half_open_connections")
-            return None
-        if not limits.open_connection(path.peer[0]):
-            return None
-        return self._create(header.destination_cid, admission, path)
+            return
+        if pressing >= self.context.settings.max_half_open_connections:
+            self.context.limits.meet("max_half_open_connections")
+            return
+        self._newcomers.append((header.destination_cid, admission, data, path))
+
+    def _open_newcomers(self) -> None:
+        """Open a few connections, and the others in later turns of the loop.
+
+        A handshake takes milliseconds: whoever is connected already must not wait for a hundred.
+        """
+        self._opening = False
+        now = self.context.clock()
+        for _ in range(min(_HANDSHAKES, len(self._newcomers))):
+            client_cid, admission, data, path = self._newcomers.popleft()
+            connection = self._by_cid.get(client_cid)
+            if connection is None:
+                if not self.context.limits.open_connection(path.peer[0]):
+                    continue
+                connection = self._create(client_cid, admission, path)
+            self._receive(connection, data, path, now)
+            self._handle(connection)
+        if self._newcomers:
+            self._opening = True
+            self.context.loop.call_soon(self._open_newcomers)
 
     def _create(self, client_cid: bytes, admission: Admission, path: Path) -> Http3Protocol:
         host = path.peer[0]

@@ -9,9 +9,16 @@ import os
 import secrets
 from typing import NamedTuple
 
-from aioquic.quic.packet import QuicHeader, encode_quic_retry
+from aioquic.quic.packet import QuicHeader
 
-from tercel.quic.tickets import ADDRESS_TOKEN, RETRY_TOKEN, InvalidToken, KeyRing, Tokens
+from tercel.quic.tickets import (
+    ADDRESS_TOKEN,
+    RETRY_TOKEN,
+    InvalidToken,
+    KeyRing,
+    Tokens,
+    retry_packet,
+)
 from tercel.quic.udp import Path
 from tercel.shared.connection import ServerContext
 
@@ -110,12 +117,12 @@ class Entrance:
         retry_cid = os.urandom(self._cid_bytes)
         host, port = path.peer[:2]
         assert header.version is not None  # noqa: S101  # a long header has one
-        packet = encode_quic_retry(
-            version=header.version,
+        packet = retry_packet(
+            header.version,
             source_cid=retry_cid,
             destination_cid=header.source_cid,
-            original_destination_cid=header.destination_cid,
-            retry_token=self._tokens.seal_retry(host, port, header.destination_cid, retry_cid),
+            original_cid=header.destination_cid,
+            token=self._tokens.seal_retry(host, port, header.destination_cid, retry_cid),
         )
         path.socket.send([packet], path)
 

@@ -99,6 +99,10 @@ class H3RequestStream(RequestStream):
             self.send_content(b"", end_stream=True)
         self._protocol.finish_upgraded(self)
 
+    def write_upgraded(self, data: bytes) -> None:
+        self.content_sent += len(data)
+        self._protocol.write(self, b"\x00" + encode_uint_var(len(data)) + data, False)
+
     def reset(self, reason: ResetReason) -> None:
         self.send_state = SendState.ENDED
         self._held = b""
@@ -115,6 +119,9 @@ class H3RequestStream(RequestStream):
             if self.waiting_since is not None:
                 self.waited += self._protocol.context.clock() - self.waiting_since
                 self.waiting_since = None
+            if self.upgraded is not None and self.upgraded.pass_on(data):
+                self._protocol.grant(self.stream_id, len(data))
+                return
             try:
                 self._check_content_size(self.content.received + len(data))
             except RemoteProtocolError:

@@ -172,7 +172,7 @@ class WarmConnection(WarmSender):
                     taken = self._take_stream(plain, position)
                 elif kind == _ACK and not has_ack:
                     taken = self._take_ack(plain, position, now)
-                    has_ack = True
+                    has_ack = taken != _UNCOMMON
                 elif kind == _PADDING:
                     taken = end - len(plain[position:].lstrip(b"\0"))
                 elif kind == _MAX_DATA:
@@ -182,13 +182,16 @@ class WarmConnection(WarmSender):
             except IndexError:
                 pass  # cut off: aioquic says so
             if taken == _UNCOMMON:
-                return self._take_uncommon(plain[position:], path, now) or is_ack_eliciting
+                rest = self._take_uncommon(plain[position:], path, now, has_ack=has_ack)
+                return rest or is_ack_eliciting
             is_ack_eliciting = is_ack_eliciting or kind > _ACK
             position = taken
         return is_ack_eliciting
 
-    def _take_uncommon(self, rest: bytes, path: QuicNetworkPath, now: float) -> bool:
-        """Let aioquic, and the guard, apply the rest of a packet."""
+    def _take_uncommon(
+        self, rest: bytes, path: QuicNetworkPath, now: float, *, has_ack: bool
+    ) -> bool:
+        """Let aioquic, and the guard, apply the rest of a packet, which may have begun with ACK."""
         self._surveyed = False
         context = QuicReceiveContext(
             epoch=Epoch.ONE_RTT,
@@ -198,6 +201,8 @@ class WarmConnection(WarmSender):
             time=now,
             version=None,
         )
+        if has_ack:
+            self._acknowledged_in = context
         # Not the guard's, which asks whether a whole packet was of any use; so does _take_payload.
         return QuicConnection._payload_received(self, context, rest)[0]
 

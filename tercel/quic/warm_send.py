@@ -11,10 +11,9 @@ own code does it. Recovery, pacing and congestion control are aioquic's througho
 """
 
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aioquic.quic.connection import Limit, QuicConnectionState
-from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryHandler, QuicDeliveryState
 from aioquic.quic.rangeset import RangeSet
@@ -24,6 +23,9 @@ from aioquic.tls import Epoch
 
 from tercel.quic.guard import GuardedConnection
 from tercel.quic.varint import encode_varint, varint_size
+
+if TYPE_CHECKING:
+    from aioquic.quic.crypto import CryptoPair
 
 _TAG_BYTES = 16
 _SAMPLE_BYTES = 16
@@ -358,10 +360,10 @@ class WarmSender(GuardedConnection):
             stream_id, stream = self._limits_due.popitem()
             if not self._is_stream_limit_due(stream):
                 continue
-            limit = stream.max_stream_data_local
-            stream.max_stream_data_local_sent = limit
+            maximum = stream.max_stream_data_local
+            stream.max_stream_data_local_sent = maximum
             packet.handlers.append((self._on_max_stream_data_delivery, (stream,)))
-            frames.append(_MAX_STREAM_DATA + encode_varint(stream_id) + encode_varint(limit))
+            frames.append(_MAX_STREAM_DATA + encode_varint(stream_id) + encode_varint(maximum))
             room -= len(frames[-1])
         if frames:
             parts.extend(frames)
@@ -377,7 +379,7 @@ class WarmSender(GuardedConnection):
             stream_id, stream = due.popitem(last=False)
             sender = stream.sender
             pending = sender._pending._RangeSet__ranges  # type: ignore[attr-defined]
-            if not pending and not sender._pending_eof or sender.buffer_is_empty:
+            if sender.buffer_is_empty or not (pending or sender._pending_eof):
                 sender.buffer_is_empty = True
                 continue
             start = pending[0].start if pending else sender._buffer_stop

@@ -281,6 +281,10 @@ class RequestStream(ABC):
         """Bytes of the response that wait to be sent."""
 
     @abstractmethod
+    def write_upgraded(self, data: bytes) -> None:
+        """Send bytes of an upgraded exchange; only while `can_send_content`."""
+
+    @abstractmethod
     def close_upgraded(self) -> None:
         """End both sides of an upgraded exchange after what was written."""
 

@@ -5,11 +5,15 @@ what the receiver takes, and its write gate holds writers back.
 """
 
 import asyncio
+from typing import Final
 
 from tercel.shared.bytestream import ByteReceiver, ByteStream
 from tercel.shared.errors import ResetReason, ServerError
 from tercel.shared.messages import Fields
-from tercel.shared.stream import RequestHandler, RequestStream
+from tercel.shared.stream import RequestHandler, RequestStream, SendState
+
+# See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
+_CONTENT: Final = SendState.CONTENT
 
 
 def upgrade(stream: RequestStream, fields: Fields, receiver: ByteReceiver) -> ByteStream:
@@ -42,8 +46,9 @@ class UpgradedStream(ByteStream, RequestHandler):
     # -- ByteStream -----------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if self._can_write():
-            self._stream.send_content(data)
+        stream = self._stream
+        if not self.closed and stream.send_state is _CONTENT and stream.aborted is None and data:
+            stream.write_upgraded(data)
 
     @property
     def writable(self) -> bool:
@@ -95,6 +100,13 @@ class UpgradedStream(ByteStream, RequestHandler):
         self._receiver.going_away()
 
     # -- the connection's side --------------------------------------------------------------------
+
+    def pass_on(self, data: bytes) -> bool:
+        """Pass on the next `data`; False when it has to wait, in the exchange's content."""
+        if self._paused or self._lost or self._stream.content.size:
+            return False
+        self._receiver.data_received(data)
+        return True
 
     def deliver(self) -> None:
         """Pass on what has been received, until the receiver pauses."""

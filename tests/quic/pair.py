@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 CLIENT = ("192.0.2.1", 50_000)
 SERVER = ("192.0.2.2", 443)
 
+DEFAULTS: dict[str, Any] = {}
+"""Settings other than the defaults, where a test does not say them."""
+
 
 def server_configuration(settings: Settings, **options: Any) -> QuicConfiguration:
     """What the endpoint would make of `settings`."""
@@ -43,7 +46,7 @@ class Pair:
     """
 
     def __init__(self, *, handshake: bool = True, logged: bool = False, **settings: Any) -> None:
-        self.settings = Settings(**settings)
+        self.settings = Settings(**DEFAULTS | settings)
         self.now = 1000.0
         self.log = QuicLogger()
         self.client = ClientConnection(configuration=client_configuration())

@@ -14,6 +14,7 @@ from tercel.shared.errors import ServerError, StreamAborted
 from tercel.shared.messages import ResponseHead
 from tercel.shared.settings import Settings
 from tercel.shared.stream import Application, RequestHandler, RequestStream
+from tests.quic.pair import DEFAULTS
 from tests.support.credentials import credential
 
 Script = Callable[["Exchange"], Any]
@@ -128,8 +129,8 @@ class WatchedEndpoint(QuicEndpoint):
         super().connection_terminated(connection)
         self.changed.set()
 
-    def _flush(self) -> None:
-        super()._flush()
+    def _flush(self, connections: Any) -> None:
+        super()._flush(connections)
         self.changed.set()
 
 
@@ -197,7 +198,7 @@ async def serving(
     changed = asyncio.Event()
     app = ScriptedApplication(script, changed, reading=reading)
     context = ServerContext(
-        loop=asyncio.get_running_loop(), settings=Settings(**settings), application=app
+        loop=asyncio.get_running_loop(), settings=Settings(**DEFAULTS | settings), application=app
     )
     app.context = context
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

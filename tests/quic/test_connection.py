@@ -12,6 +12,8 @@ from aioquic.tls import Epoch
 
 from tests.quic.pair import Pair
 
+pytestmark = pytest.mark.usefixtures("either_path")
+
 WINDOW = 16_384
 STEP = WINDOW // 4
 UPLOAD = b"u" * 100_000
@@ -588,7 +590,7 @@ def test_canary_what_is_replaced_is_called():
                 setattr(self.server, name, watched)
             super().exchange()
 
-    pair = Watched()
+    pair = Watched(quic_fast_path=False)
     pair.client.send_stream_data(0, b"abc")
     pair.run()
     assert called == {"_write_connection_limits", "_write_stream_limits"}

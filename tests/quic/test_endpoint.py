@@ -15,6 +15,8 @@ from tests.quic.served import echo, serving
 from tests.support.asynchronous import asynctest, on_both_loops
 from tests.support.h3_client import ClientConnection, H3Client, client_configuration
 
+pytestmark = pytest.mark.usefixtures("either_path")
+
 V1, V2 = QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2
 UNKNOWN_VERSION = 0x1A2A3A4A
 

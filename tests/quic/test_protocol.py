@@ -22,6 +22,8 @@ from tests.support.h3_client import (
     section,
 )
 
+pytestmark = pytest.mark.usefixtures("either_path")
+
 CONTENT = bytes(range(256)) * 40  # more than a few datagrams
 
 

@@ -1,6 +1,7 @@
 """Tokens without state: bound to an address and a time, made of keys that can be shared."""
 
 import pytest
+from aioquic.quic.packet import QuicProtocolVersion, encode_quic_retry
 
 from tercel.quic.tickets import (
     ADDRESS_LIFETIME_SECONDS,
@@ -9,6 +10,7 @@ from tercel.quic.tickets import (
     KeyRing,
     Tokens,
     read_key_ring,
+    retry_packet,
 )
 from tercel.shared.errors import ConfigurationError
 
@@ -152,3 +154,13 @@ def test_a_file_that_is_no_key_ring_is_told_with_the_remedy(tmp_path, content):
 def test_a_missing_key_file_is_told_with_the_remedy(tmp_path):
     with pytest.raises(ConfigurationError, match="openssl rand -hex 32"):
         read_key_ring(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("version", [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2])
+def test_a_retry_packet_is_what_aioquic_would_make(version):
+    parts = {"source_cid": b"s" * 8, "destination_cid": b"dest"}
+    assert retry_packet(
+        version, original_cid=ORIGINAL, token=b"token", **parts
+    ) == encode_quic_retry(
+        version=version, original_destination_cid=ORIGINAL, retry_token=b"token", **parts
+    )

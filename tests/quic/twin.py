@@ -1,4 +1,4 @@
-"""Two servers in one state: a copy of a connection, and what can be seen of a connection's state."""
+"""Two servers in one state: how to copy a connection, and how to compare two."""
 
 import copy
 import random
@@ -37,6 +37,8 @@ _APART = frozenset(
 )
 
 
+_PACKET = ("packet_number", "sent_time", "sent_bytes", "in_flight", "is_ack_eliciting")
+
 # By type: how many integers and how many bytes are in a frame.
 _OTHER = {
     0x01: (0, 0),  # PING
@@ -51,6 +53,13 @@ _OTHER = {
 
 def twin(server: QuicServerConnection) -> QuicServerConnection:
     """A copy of `server` that does everything by aioquic's code."""
+    other = copied(server)
+    other._fast_path = other._armed = other._surveyed = False
+    return other
+
+
+def copied(server: QuicServerConnection) -> QuicServerConnection:
+    """A copy of `server` in the same state."""
     memo: dict[int, Any] = {
         id(shared): shared
         for shared in (server.tls, server.configuration, server._logger, server._crypto_buffers)
@@ -59,9 +68,7 @@ def twin(server: QuicServerConnection) -> QuicServerConnection:
     for pair in [*server._cryptos.values(), *server._cryptos_initial.values()]:
         for keys in (pair.recv, pair.send):
             memo.update({id(part): part for part in (keys.aead, keys.hp)})
-    other = copy.deepcopy(server, memo)
-    other._fast_path = other._armed = other._surveyed = False
-    return other
+    return copy.deepcopy(server, memo)
 
 
 @contextmanager
@@ -104,10 +111,7 @@ def plain(value: Any, seen: set[int]) -> Any:
     members = {name: plain(getattr(value, name), seen) for name in names if name != "_logger"}
     if hasattr(value, "delivery_handlers"):
         # aioquic's QuicSentPacket or the warm path's: what counts is who hears of it, and when.
-        members = {
-            name: getattr(value, name)
-            for name in ("packet_number", "sent_time", "sent_bytes", "in_flight", "is_ack_eliciting")
-        }
+        members = {name: getattr(value, name) for name in _PACKET}
     return members
 
 

@@ -123,6 +123,9 @@ class MemoryStream(RequestStream):
     def unsent(self) -> int:
         return 0
 
+    def write_upgraded(self, data: bytes) -> None:
+        self.written.append(("upgraded", data, False))
+
     def close_upgraded(self) -> None:
         self.written.append(("closed", b"", True))
 

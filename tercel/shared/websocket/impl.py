@@ -223,14 +223,11 @@ class WebsocketImplProtocol(ByteReceiver):
         as there is no way to take the first ones back.
         """
         if isinstance(message, Sendable):
-            opcode, payload = payload_of(message)
-            output = self._output
-            if output is None or not output.stream.writable or self._send_lock.locked():
+            if not self.send_now(message):
+                opcode, payload = payload_of(message)
                 async with self._send_lock:
-                    await self._drain()
-                    self._send_message(opcode, payload)
-            else:
-                self._send_message(opcode, payload)
+                    output = await self._drain()
+                    output.send_message(opcode, payload, more=self.assembler.readable)
         elif isinstance(message, Mapping):
             raise TypeError("a mapping is no message; its keys() may be one")
         elif isinstance(message, AsyncIterable | Iterable):
@@ -238,6 +235,20 @@ class WebsocketImplProtocol(ByteReceiver):
                 await self._send_fragments(message)
         else:
             raise TypeError(f"a message is str, bytes or an iterable of one, not {type(message)}")
+
+    def send_now(self, message: Sendable) -> bool:
+        """Send a message if nothing has to be waited for; whether it was sent.
+
+        Raises as `send` does.
+        """
+        output = self._output
+        if output is None or not output.stream.writable or self._send_lock.locked():
+            return False
+        opcode, payload = payload_of(message)
+        if not self._closing.open:
+            raise self._closing.error()
+        output.send_message(opcode, payload, more=self.assembler.readable)
+        return True
 
     async def ping(self, data: Sendable | None = None) -> asyncio.Future[None]:
         """Send a ping with `data`, text as UTF-8, 125 bytes at most; 4 random bytes by default.
@@ -341,8 +352,10 @@ class WebsocketImplProtocol(ByteReceiver):
 
     def data_received(self, data: bytes) -> None:
         """Take the next bytes. Answers to all their frames go out in one write."""
+        output = self._output or self._attached()
         self._input.receive(data)
-        self._attached().flush()
+        if output.batched:
+            output.flush()
 
     def eof_received(self) -> None:
         """Take the end of the peer's bytes: regular after the closing handshake only."""
@@ -439,10 +452,6 @@ class WebsocketImplProtocol(ByteReceiver):
                 raise self._closing.error() from error
             self._check_open()
         return output
-
-    def _send_message(self, opcode: Opcode, payload: bytes) -> None:
-        # While more messages wait, the answers to them are likely to follow in this turn.
-        self._check_open().send_message(opcode, payload, more=self.assembler.readable)
 
     async def _send_fragments(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
         kind: Opcode | None = None

@@ -15,6 +15,8 @@ from tercel.shared.websocket.wire import SHORT_CUT_BYTES, frame_size, whole_mess
 
 INVALID_DATA = 1007
 
+_OPCODE = 0x0F
+
 
 class FrameInput:
     """The receiving half. Messages go to `assembler`.
@@ -65,6 +67,14 @@ class FrameInput:
         """Process what was held, then `data`, as far as there is no pause."""
         if self.over:
             return
+        if not self._held and not self.paused and not self._frame_left:
+            # One message in one frame in one piece: by far the most of all.
+            assembler = self._assembler
+            if not assembler.fragmented:
+                message = whole_message(data, 0, self._limit)
+                if message is not None and message[1] == len(data):
+                    assembler.feed_message(message[0])
+                    return
         if self._held:
             data, self._held = self._held + data, b""
         assembler = self._assembler
@@ -80,6 +90,8 @@ class FrameInput:
                 self._frame_left = frame_size(data, at)
                 if not self._frame_left:
                     break
+                if assembler.fragmented and data[at] & _OPCODE == Opcode.CLOSE:
+                    _forget_fragments(self._protocol)
             part = data[at : at + self._frame_left]
             at += len(part)
             self._frame_left -= len(part)
@@ -105,6 +117,17 @@ class FrameInput:
                 protocol.parser_exc = error
             is_ping = isinstance(event, Frame) and event.opcode is Opcode.PING
         self._answer(is_ping)
+
+
+def _forget_fragments(protocol: ServerProtocol) -> None:
+    """Let a close frame stand between fragments, as it may (RFC 6455 5.4, 5.5.1).
+
+    The library would answer it with a protocol error.
+    """
+    # The second is its name until version 15 of the library.
+    for name in ("current_size", "cur_size"):
+        if hasattr(protocol, name):
+            setattr(protocol, name, None)
 
 
 def _short_cut_limit(protocol: ServerProtocol) -> int:

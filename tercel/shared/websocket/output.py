@@ -22,11 +22,12 @@ class FrameOutput:
     """The sending half. Nothing but `drain` waits; after `stop` everything is dropped."""
 
     __slots__ = (
-        "_batch",
         "_flush_due",
         "_late_pong",
+        "_plain",
         "_pong_tasks",
         "_size",
+        "batched",
         "loop",
         "protocol",
         "stopped",
@@ -39,7 +40,9 @@ class FrameOutput:
         self.protocol = protocol
         self.stream = stream
         self.loop = loop
-        self._batch: list[bytes] = []
+        self.batched: list[bytes] = []
+        """What waits for the next `flush`."""
+        self._plain = not protocol.extensions and not protocol.debug
         self._size = 0
         self._flush_due = False
         self._late_pong = b""
@@ -53,18 +56,14 @@ class FrameOutput:
             await self.stream.drain()
 
     def send_message(self, opcode: Opcode, payload: bytes, *, more: bool) -> None:
-        """Send one message in one frame; with `more` there are others in this turn of the loop.
+        """Send one message in one frame; with `more` there may be others in this turn of the loop.
 
         Raises InvalidState unless the connection is open.
         """
         protocol = self.protocol
-        if (
-            not protocol.extensions
-            and not protocol.debug
-            and not protocol.expect_continuation_frame
-        ):
+        if self._plain and not protocol.expect_continuation_frame:
             frame = message_frame(opcode, payload)
-            if more or self._batch:
+            if more or self.batched:
                 self._add(frame, more)
             else:
                 self.stream.write(frame)
@@ -105,7 +104,7 @@ class FrameOutput:
             elif pong and not self.stopped and not self.stream.writable:
                 self._answer_later(frame)
             else:
-                self._batch.append(frame)
+                self.batched.append(frame)
                 self._size += len(frame)
         if self._size >= BATCH_BYTES:
             # What is written counts against the stream's limit; what is only batched does not.
@@ -115,18 +114,18 @@ class FrameOutput:
     def flush(self) -> None:
         """Write what was batched, in one piece."""
         self._flush_due = False
-        if self._batch:
-            batch, self._batch, self._size = self._batch, [], 0
+        if self.batched:
+            batch, self.batched, self._size = self.batched, [], 0
             if not self.stopped:
                 self.stream.write(batch[0] if len(batch) == 1 else b"".join(batch))
 
     def stop(self) -> None:
         """The stream takes nothing more."""
         self.stopped = True
-        self._batch.clear()
+        self.batched.clear()
 
     def _add(self, frame: bytes, more: bool) -> None:
-        self._batch.append(frame)
+        self.batched.append(frame)
         self._size += len(frame)
         if not more or self._size >= BATCH_BYTES:
             self.flush()
@@ -146,5 +145,5 @@ class FrameOutput:
             await self.stream.drain()
         except StreamAborted:
             return
-        self._batch.append(self._late_pong)
+        self.batched.append(self._late_pong)
         self.flush()

@@ -84,3 +84,17 @@ async def _flood(raw, data: bytes, count: int) -> None:
     for _ in range(count):
         await raw(data)
         await asyncio.sleep(0)
+
+
+@asynctest
+async def test_an_idle_websocket_is_no_slow_request(served: Served) -> None:
+    limits = ("header_timeout", "content_timeout", "keep_alive_timeout", "send_timeout")
+    settings = dict.fromkeys(limits, 0.05)
+    async with served(echo, ws_ping_interval=0, **settings) as client:
+        idle, busy = await client.connect(), await client.connect()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 0.3
+        while loop.time() < until:
+            await busy.ping(b"time passes")
+        assert await idle.echo("still here") == "still here"
+        assert await idle.close() == End(1000)

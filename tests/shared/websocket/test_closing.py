@@ -85,6 +85,27 @@ async def test_messages_before_the_close_frame_are_received_after_it_each_once()
     assert not pair.stream.aborted
 
 
+@pytest.mark.parametrize("cut", [1, 3, 9])
+@clocktest
+async def test_a_close_between_fragments_is_answered_as_any_other(cut: int) -> None:
+    pair = Pair()
+    pair.client_sends("whole")
+    pair.client.send_text(b"half", fin=False)
+    pair.flush()
+    pair.client.expect_continuation_frame = False
+    pair.client.send_close(1000)
+    close = b"".join(pair.client.data_to_send())
+    pair.stream.deliver(close[:cut])
+    if close[cut:]:
+        pair.stream.deliver(close[cut:])
+    assert await pair.server.recv() == "whole"
+    with pytest.raises(ConnectionClosedOK):
+        await pair.server.recv()
+    await finished(pair)
+    assert pair.client.close_rcvd is not None
+    assert pair.client.close_rcvd.code == 1000
+
+
 @clocktest
 async def test_a_waiting_recv_hears_of_the_close() -> None:
     pair = Pair()

@@ -1,0 +1,198 @@
+"""What has to be held open or looked into while a server is measured: connections on aioquic.
+
+The client costs more than the servers, which is why nothing here is timed: what is read is the
+memory and the CPU time of the server alone.
+"""
+
+import asyncio
+import ssl
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.h3.connection import H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import QuicEvent
+from commands import NotSupported
+from loads import Work
+from servers import Server
+
+if TYPE_CHECKING:
+    from aioquic.tls import SessionTicket
+
+_OPENING_AT_ONCE = 20
+_TIMEOUT_SECONDS = 20
+
+
+class Http3Client(QuicConnectionProtocol):
+    """Just enough HTTP/3 for a GET, a request that is left waiting, and an upload."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._http = H3Connection(self._quic)
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake took up an earlier session."""
+        return bool(self._quic.tls.session_resumed)
+
+    def offer_upload(self, path: bytes, size: int) -> None:
+        """Queue `size` bytes; they leave as the server gives credit."""
+        stream_id = self._request(b"POST", path, ended=False)
+        self._http.send_data(stream_id, bytes(size), end_stream=True)
+        self.transmit()
+
+    async def get(self, path: bytes) -> None:
+        """Return when the response, or the first of its content, has come."""
+        stream_id = self._request(b"GET", path, ended=True)
+        self._waiting[stream_id] = asyncio.get_running_loop().create_future()
+        self.transmit()
+        await asyncio.wait_for(self._waiting[stream_id], _TIMEOUT_SECONDS)
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        for item in self._http.handle_event(event):
+            if isinstance(item, (HeadersReceived, DataReceived)) and (
+                item.stream_ended or isinstance(item, DataReceived)
+            ):
+                waiter = self._waiting.pop(item.stream_id, None)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+
+    def _request(self, method: bytes, path: bytes, *, ended: bool) -> int:
+        stream_id: int = self._quic.get_next_available_stream_id()
+        fields = [(b":method", method), (b":scheme", b"https"), (b":authority", b"localhost")]
+        self._http.send_headers(stream_id, [*fields, (b":path", path)], end_stream=ended)
+        return stream_id
+
+
+def configuration(**extra: Any) -> QuicConfiguration:
+    """A client that takes any certificate and never gives up a connection that is idle."""
+    return QuicConfiguration(
+        alpn_protocols=["h3"], verify_mode=ssl.CERT_NONE, idle_timeout=600, **extra
+    )
+
+
+async def open_client(
+    stack: AsyncExitStack, port: int, settings: QuicConfiguration | None = None, **extra: Any
+) -> Http3Client:
+    """A connection that lives as long as `stack`."""
+    connection = connect(
+        "127.0.0.1",
+        port,
+        configuration=settings or configuration(),
+        create_protocol=Http3Client,
+        **extra,
+    )
+    async with asyncio.timeout(_TIMEOUT_SECONDS):
+        client = await stack.enter_async_context(connection)
+    assert isinstance(client, Http3Client)
+    return client
+
+
+async def open_clients(stack: AsyncExitStack, port: int, count: int) -> list[Http3Client]:
+    """`count` connections that have been used once and are idle now."""
+    clients: list[Http3Client] = []
+
+    async def one() -> None:
+        client = await open_client(stack, port)
+        await client.get(b"/plaintext")
+        clients.append(client)
+
+    while len(clients) < count:
+        batch = min(_OPENING_AT_ONCE, count - len(clients))
+        await asyncio.gather(*(one() for _ in range(batch)))
+    return clients
+
+
+async def idle_connections(server: Server, count: int) -> float:
+    """KiB of memory that each of `count` idle HTTP/3 connections takes."""
+    async with AsyncExitStack() as stack:
+        await open_clients(stack, server.port, 20)  # what is loaded or grown once
+        before = server.resident_bytes()
+        await open_clients(stack, server.port, count)
+        await asyncio.sleep(1)  # acknowledgements, and what is freed late
+        return (server.resident_bytes() - before) / count / 1024
+
+
+async def idle_h1_connections(server: Server, count: int) -> float:
+    """KiB of memory that each of `count` idle HTTP/1.1 connections takes."""
+    context = None
+    if server.http == "1":
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    writers: list[asyncio.StreamWriter] = []
+
+    async def use(connections: int) -> None:
+        for _ in range(connections):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+            writer.write(b"GET /plaintext HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await asyncio.wait_for(reader.readuntil(b"World!"), _TIMEOUT_SECONDS)
+            writers.append(writer)
+
+    try:
+        await use(20)
+        before = server.resident_bytes()
+        await use(count)
+        await asyncio.sleep(0.5)
+        return (server.resident_bytes() - before) / count / 1024
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def beside_idle_streams(
+    server: Server, seconds: float, *, connections: int, streams: int
+) -> Work:
+    """GETs, one at a time on each connection, beside `streams` requests there that wait."""
+    async with AsyncExitStack() as stack:
+        clients = await open_clients(stack, server.port, connections)
+        for client in clients:
+            await asyncio.gather(*(client.get(b"/wait") for _ in range(streams)))
+        before = server.cpu_seconds()
+        deadline = time.monotonic() + seconds
+        done = 0
+        while time.monotonic() < deadline:
+            await asyncio.gather(*(client.get(b"/plaintext") for client in clients))
+            done += len(clients)
+        return Work(done, seconds, server.cpu_seconds() - before)
+
+
+async def resumptions(server: Server, count: int) -> Work:
+    """`count` connections that take up one session. Raises NotSupported if they cannot."""
+    tickets: list[SessionTicket] = []
+    async with AsyncExitStack() as stack:
+        client = await open_client(stack, server.port, session_ticket_handler=tickets.append)
+        await client.get(b"/plaintext")
+        await asyncio.sleep(0.2)
+    if not tickets:
+        raise NotSupported(f"{server.name} gives no session tickets")
+    before = server.cpu_seconds()
+    for _ in range(count):
+        async with AsyncExitStack() as stack:
+            ticket = tickets.pop() if len(tickets) > 1 else tickets[0]
+            client = await open_client(
+                stack,
+                server.port,
+                configuration(session_ticket=ticket),
+                session_ticket_handler=partial(tickets.insert, 0),
+            )
+            await client.get(b"/plaintext")
+            if not client.resumed:
+                raise NotSupported(f"{server.name} does not resume sessions")
+    return Work(count, 0, server.cpu_seconds() - before)
+
+
+async def full_handshakes(server: Server, count: int) -> Work:
+    """`count` connections, each from the beginning, for comparison with `resumptions`."""
+    before = server.cpu_seconds()
+    for _ in range(count):
+        async with AsyncExitStack() as stack:
+            client = await open_client(stack, server.port)
+            await client.get(b"/plaintext")
+    return Work(count, 0, server.cpu_seconds() - before)

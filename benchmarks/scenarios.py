@@ -1,0 +1,166 @@
+"""What is measured, on which servers."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import loads
+import quic_client
+import websocket
+from loads import Work
+from servers import Server
+
+H3 = ("tercel", "hypercorn", "sanic", "nginx")
+H1 = ("tercel", "uvicorn", "granian", "hypercorn", "sanic")
+WEBSOCKET = ("tercel", "uvicorn")
+
+# Whom a quick run leaves out costs the most time and says the least.
+QUICK = {"3": ("tercel", "hypercorn", "nginx"), "1-plain": ("tercel", "uvicorn", "granian")}
+QUICK["1"] = QUICK["1-plain"]
+
+# The peer that a change of tercel's is compared by: measured in the same run, and not changed.
+REFERENCES = {"3": "hypercorn", "1": "uvicorn", "1-plain": "uvicorn"}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row of the tables.
+
+    `load` is called with the server, whole seconds, which not every load heeds, and the file of
+    the certificate authority. `quick` is for what a quick run has, too; `syscalls` for what system
+    calls are counted in; `warm` for loads that keep their own beginning out of the figures.
+    """
+
+    title: str
+    http: str
+    unit: str
+    servers: tuple[str, ...]
+    load: Callable[[Server, int, Path], Work]
+    quick: bool = False
+    syscalls: bool = False
+    warm: bool = False
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One row of the memory table: `measure` gives KiB per `unit` of a server just started."""
+
+    title: str
+    http: str
+    unit: str
+    servers: tuple[str, ...]
+    measure: Callable[[Server], float]
+
+
+def _h3(title: str, quick: bool = False, syscalls: bool = False, **load: object) -> Scenario:
+    def run(server: Server, seconds: int, ca: Path) -> Work:
+        return loads.h3(server, seconds, **load)  # type: ignore[arg-type]
+
+    return Scenario(title, "3", "request", H3, run, quick, syscalls, warm=True)
+
+
+def _h1(title: str, http: str, quick: bool = False, **load: object) -> Scenario:
+    def run(server: Server, seconds: int, ca: Path) -> Work:
+        return loads.h1(server, seconds, **load)  # type: ignore[arg-type]
+
+    return Scenario(title, http, "request", H1, run, quick, quick)
+
+
+def _bulk(
+    title: str, http: str, servers: tuple[str, ...], size: int, quick: bool
+) -> list[Scenario]:
+    def down(server: Server, seconds: int, ca: Path) -> Work:
+        return loads.download(server, ca, size)
+
+    def up(server: Server, seconds: int, ca: Path) -> Work:
+        return loads.upload(server, ca, size)
+
+    return [
+        Scenario(f"{title} down", http, "Mbit", servers, down, quick),
+        Scenario(f"{title} up", http, "Mbit", servers, up, quick),
+    ]
+
+
+def _websocket(
+    title: str, http: str, servers: tuple[str, ...], quick: bool, streams: int = 1
+) -> Scenario:
+    shape = websocket.Scenario(http, 32 // streams, streams)
+
+    def run(server: Server, seconds: int, ca: Path) -> Work:
+        with websocket.connected(shape, server) as client:
+            client.echo(0.3)
+            before = server.cpu_seconds()
+            messages = client.echo(seconds)
+            return Work(messages, seconds, server.cpu_seconds() - before)
+
+    return Scenario(title, http, "message", servers, run, quick, warm=True)
+
+
+def _async(function: Callable[..., object], **arguments: object) -> Callable[..., Work]:
+    def run(server: Server, seconds: int, ca: Path) -> Work:
+        return asyncio.run(function(server, seconds, **arguments))  # type: ignore[arg-type,return-value]
+
+    return run
+
+
+def _counted(function: Callable[..., object], count: int) -> Callable[..., Work]:
+    def run(server: Server, seconds: int, ca: Path) -> Work:
+        return asyncio.run(function(server, count))  # type: ignore[arg-type,return-value]
+
+    return run
+
+
+def _handshakes(server: Server, seconds: int, ca: Path) -> Work:
+    return loads.handshakes(server, 100)
+
+
+SCENARIOS = [
+    _h3("small GET, 4 connections, 32 in flight", True, True, connections=4, in_flight=32),
+    _h3("small GET, 100 connections", True, True, connections=100, in_flight=1),
+    _h3("small GET, 1 connection", False, True, connections=1, in_flight=1),
+    _h3("small GET, 1 connection, 32 in flight", connections=1, in_flight=32),
+    _h3("small GET, 1 connection, 100 in flight", connections=1, in_flight=100),
+    _h3("small GET, 1,000 connections", connections=1000, in_flight=1),
+    _h3("16 KiB JSON, 4 connections, 8 in flight", path="/json", connections=4, in_flight=8),
+    _h3(
+        "POST 64 KiB, 4 connections, 8 in flight",
+        path="/upload", body=65_536, connections=4, in_flight=8,
+    ),
+    *_bulk("5 MB", "3", H3, 5_000_000, True),
+    *_bulk("100 MB", "3", H3, 100_000_000, False),
+    Scenario("handshake and a GET", "3", "connection", H3, _handshakes, True, warm=True),
+    Scenario("full handshake", "3", "connection", H3, _counted(quic_client.full_handshakes, 50)),
+    Scenario("resumed handshake", "3", "connection", H3, _counted(quic_client.resumptions, 50)),
+    Scenario(
+        "GET beside 1,000 open idle streams", "3", "request", H3,
+        _async(quic_client.beside_idle_streams, connections=10, streams=100),
+    ),
+    _h1("small GET, 32 connections", "1-plain", True, connections=32),
+    _h1("small GET, 1 connection", "1-plain", connections=1),
+    _h1("small GET, 1,000 connections", "1-plain", connections=1000),
+    _h1("16 KiB JSON, 32 connections", "1-plain", path="/json", connections=32),
+    _h1("POST 64 KiB, 32 connections", "1-plain", path="/upload", body=65_536, connections=32),
+    *_bulk("100 MB", "1-plain", H1, 100_000_000, False),
+    _h1("small GET, 32 connections", "1", True, connections=32),
+    _h1("16 KiB JSON, 32 connections", "1", path="/json", connections=32),
+    _h1("POST 64 KiB, 32 connections", "1", path="/upload", body=65_536, connections=32),
+    *_bulk("100 MB", "1", H1, 100_000_000, False),
+    _websocket("WebSocket echo, 32 connections", "1-plain", WEBSOCKET, True),
+    _websocket("WebSocket echo, 32 connections", "1", WEBSOCKET, False),
+    _websocket("WebSocket echo, 32 on a connection", "3", ("tercel",), False, streams=32),
+]  # fmt: skip
+
+
+def _idle(http: str, servers: tuple[str, ...], count: int = 1000) -> Memory:
+    function = quic_client.idle_connections if http == "3" else quic_client.idle_h1_connections
+    measure = partial(_measured, function, count)
+    return Memory(f"{count:,} idle connections", http, "connection", servers, measure)
+
+
+def _measured(function: Callable[..., object], count: int, server: Server) -> float:
+    return asyncio.run(function(server, count))  # type: ignore[arg-type,return-value]
+
+
+MEMORY = [_idle("3", H3), _idle("1-plain", H1), _idle("1", H1)]

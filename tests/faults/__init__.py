@@ -1,0 +1,1 @@
+"""Bad networks, clients that die and clocks that jump."""

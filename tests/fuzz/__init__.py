@@ -1,0 +1,1 @@
+"""Input that nobody thought of: properties that hold for all of it."""

@@ -1,0 +1,1 @@
+"""A server under everything at once for a while, and what is left of it."""
