@@ -104,7 +104,7 @@ def _sanic(certificate: Certificate, port: int, http: str) -> list[str]:
     command = [str(_peer_python("sanic")), "-m", "sanic", "sanic_app:app", "--single-process"]
     command += ["--no-motd", "--no-access-logs", "--host", "127.0.0.1", "--port", str(port)]
     if http != "1-plain":
-        command += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key)]
+        command += ["--cert", str(certificate.cert), "--key", str(certificate.key)]
     return [*command, "--http", "3" if http == "3" else "1"]
 
 

@@ -244,7 +244,7 @@ class QuicServerConnection(WarmConnection):
 
     @property
     def cipher_suite(self) -> int | None:
-        """The number of the cipher suite (RFC 8446 B.4), None before the handshake has chosen it."""
+        """The cipher suite's number (RFC 8446 B.4), None before the handshake has chosen it."""
         schedule = self.tls.key_schedule
         return None if schedule is None else int(schedule.cipher_suite)
 
