@@ -43,6 +43,14 @@ test-full: $(VENV)/.test
 autobahn: $(VENV)/.serve
 	$(BIN)/python tools/autobahn.py $(if $(PYTHON2),--python2 "$(PYTHON2)") $(ARGS)
 
+# What the normal suite looks for in a minute, sixty times as long.
+fuzz: $(VENV)/.test
+	TERCEL_FUZZ=60 $(BIN)/python -m pytest tests/fuzz --timeout 0 $(ARGS)
+
+# A quarter of an hour of everything at once; what the server holds afterwards.
+soak: $(VENV)/.test
+	TERCEL_SOAK=900 $(BIN)/python -m pytest tests/soak -s $(ARGS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

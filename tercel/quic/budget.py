@@ -26,7 +26,8 @@ class Flood(IntEnum):
     PATHS = 4
     """PATH_CHALLENGE, each of which wants an answer (CVE-2023-49295)."""
     FRAMES = 5
-    """HTTP/3 frames that are unknown, empty or without effect, beyond a few per request."""
+    """HTTP/3 frames that are unknown, empty or without effect, beyond a few per request. Browsers
+    send a PRIORITY_UPDATE when a picture scrolls into view."""
     STREAMS = 6
     """Unidirectional streams. Three of them at the start, and now and then one to ignore."""
     DRIBBLE = 7
@@ -42,7 +43,7 @@ LIMITS: dict[Flood, tuple[int, float]] = {
     Flood.IDLE_PACKETS: (4096, 500.0),
     Flood.CONNECTION_IDS: (128, 2.0),
     Flood.PATHS: (64, 4.0),
-    Flood.FRAMES: (512, 20.0),
+    Flood.FRAMES: (512, 100.0),
     Flood.STREAMS: (64, 4.0),
     Flood.DRIBBLE: (8192, 4000.0),
     Flood.TABLE_ENTRIES: (4096, 2000.0),
@@ -52,9 +53,9 @@ LIMITS: dict[Flood, tuple[int, float]] = {
 DRIBBLE_BYTES = 4
 
 # Pieces of stream data that may wait for what comes before them, on all streams of a connection.
-# Each takes some hundred bytes beside its data (RUSTSEC-2026-0185); one window of whole packets,
-# every second of them lost, is 1,750.
-MAX_FRAGMENTS = 4096
+# Each takes some hundred bytes beside its data (RUSTSEC-2026-0185); a connection's default window
+# in packets of 1,200 bytes, every second of them lost, is 7,000.
+MAX_FRAGMENTS = 8192
 
 
 class Budgets:

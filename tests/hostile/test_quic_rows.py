@@ -10,7 +10,7 @@ from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_header
 from aioquic.tls import Epoch
 
-from tercel.quic import guard
+from tercel.quic import endpoint, guard
 from tercel.quic.budget import LIMITS, Flood
 from tercel.quic.errors import ErrorCode
 from tests.quic.served import echo, serving
@@ -309,6 +309,51 @@ async def test_an_unvalidated_address_gets_at_most_three_times_what_it_sent():
                 except BlockingIOError:
                     break
         assert 1200 < received <= 3 * len(first)
+
+
+@asynctest
+async def test_an_address_a_client_moves_to_is_not_trusted_before_it_was_validated():
+    """CVE-2024-45397: one packet from a forged address must not bring a download to it."""
+
+    def app(exchange):
+        exchange.respond(200, b"x" * 400_000)
+
+    async with serving(app) as server, H3Client(server.port) as client:
+        await client.settled()
+        with RawClient(server.port) as victim:
+            client.quic.send_stream_data(client.open().id, headers(), end_stream=True)
+            now = asyncio.get_running_loop().time()
+            sent = 0
+            for data, _ in client.quic.datagrams_to_send(now):
+                victim.send(data)
+                sent += len(data)
+            await server.until(lambda: len(server.exchanges) == 1)
+            await asyncio.sleep(0.3)  # so that probes are in it, too
+            received = 0
+            while True:
+                try:
+                    received += len(victim.sock.recv(65_535))
+                except BlockingIOError:
+                    break
+        assert 0 < received <= 3 * sent
+        for connection in server.connections:
+            connection.abandon()
+
+
+@asynctest
+async def test_handshakes_do_not_keep_connected_clients_waiting(monkeypatch):
+    """However many Initials come in one batch, a few are opened between others' requests."""
+    monkeypatch.setattr(endpoint, "_HANDSHAKES", 1)
+    async with serving(retry="never") as server, H3Client(server.port) as client:
+        await client.settled()
+        with RawClient(server.port) as raw:
+            for _ in range(40):
+                raw.send(first_flight(server.port)[1][0])
+            stream = client.begin()
+            await client.until(lambda: stream.done)
+            assert stream.status == 200
+            assert len(server.connections) < 41
+            await server.until(lambda: len(server.connections) == 41)
 
 
 @asynctest
