@@ -19,7 +19,7 @@ SANIC_TESTS := beautifulsoup4 chardet docutils pygments pytest pytest-asyncio py
 # without it one is looked for.
 PYTHON2 ?=
 
-.PHONY: serve test test-full sanic-tests autobahn lint types clean
+.PHONY: serve test test-full fuzz soak sanic-tests autobahn lint types bench bench-quick bench-check bench-flow clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
@@ -58,8 +58,23 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# benchmarks/README.md says what programs these need. About an hour, and under three minutes.
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/compare.py $(ARGS)
+
+bench-quick: $(VENV)/.bench
+	$(BIN)/python benchmarks/compare.py --quick $(ARGS)
+
+# Fails when tercel lost ground against the last results of bench-quick.
+bench-check: $(VENV)/.bench
+	$(BIN)/python benchmarks/compare.py --quick --check $(ARGS)
+
+# Memory and latency beside slow clients and slow applications.
+bench-flow: $(VENV)/.bench
+	$(BIN)/python benchmarks/flow_control.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(SANIC)
+	rm -rf $(VENV) benchmarks/.venvs $(SANIC)
 
 # A stamp for each set of dependencies; a changed pyproject.toml installs them again.
 $(VENV)/.serve: $(VENV)/.made pyproject.toml
@@ -86,6 +101,10 @@ from urllib.request import urlopen
 exec(compile(urlopen("https://bootstrap.pypa.io/get-pip.py").read(), "get-pip.py", "exec"))
 endef
 export FETCH_PIP
+
+$(VENV)/.bench: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@ $(VENV)/.serve
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit("tercel needs Python 3.11 or later: make PYTHON=python3.x names one" if sys.version_info < (3, 11) else 0)'

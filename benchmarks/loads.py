@@ -49,7 +49,7 @@ def h3(
     if programs.speaks_http3("h2load"):
         command = [*programs.tool("h2load"), "--alpn-list=h3", "-D", f"{seconds}"]
         # As long as the slowest takes to make its connections.
-        command += [f"--warm-up-time={1 + connections // 100}"]
+        command += [f"--warm-up-time={1 + connections // 50}"]
         command += ["-c", f"{connections}", "-m", f"{in_flight}", f"{server.url}{path}"]
         if body:
             command += ["-d", str(body_file(body))]
@@ -80,7 +80,8 @@ def h1(
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"wrk against {server.name}: {output}")
     done = int(_find(r"(\d+) requests in", output))
-    p50, p99 = (_milliseconds(_find(rf"^ *{share}% *(\S+)$", output)) for share in (50, 99))
+    shares = dict(re.findall(r"^ *(50|99)% +([\d.]+(?:us|ms|s|m))$", output, re.MULTILINE))
+    p50, p99 = (_milliseconds(shares[key]) if key in shares else None for key in ("50", "99"))
     return Work(done, seconds, cpu, p50, p99)
 
 

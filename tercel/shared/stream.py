@@ -45,6 +45,7 @@ class RequestHandler(ABC):
     """What an application adapter hears of one exchange.
 
     `content_received` any number of times, then exactly one of `message_complete` and `aborted`.
+    An exchange that is over when `Application.open` returns hears of neither.
     After `message_complete`, `aborted` may still come once when the response cannot be finished:
     then it is `response_aborted`. A handler whose exchange is over when `open` returns hears
     nothing at all. None of them may block or raise.

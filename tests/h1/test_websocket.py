@@ -1,13 +1,17 @@
 """WebSocketProtocol, and the byte stream of a connection, as who uses them directly sees them."""
 
 import asyncio
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sanic import Sanic
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 from websockets.server import ServerProtocol
 
+import tercel
 from tercel import SanicProtocol, ServerError, WebsocketImplProtocol, WebSocketProtocol
 from tests.h1.conftest import Tls
 
@@ -67,6 +71,43 @@ def test_a_request_of_sanic_becomes_one_of_the_library() -> None:
     assert request.path == "/chat"
     assert request.headers["Host"] == "localhost"
     assert request.headers.get_all("Cookie") == ["a=1", "b=2"]
+
+
+class Small(WebSocketProtocol):
+    """As WebSocketProtocol is configured: by what makes the connections."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(websocket_max_size=1000, websocket_ping_interval=3.0, **options)
+
+
+async def test_a_sanic_application_gets_the_websocket_from_its_connection() -> None:
+    app = Sanic(f"small-{uuid.uuid4().hex}")
+    app.config.TOUCHUP = False  # it works once in a process
+    seen: list[Any] = []
+
+    @app.websocket("/ws", subprotocols=["chat"])  # type: ignore[untyped-decorator]
+    async def echo(request: Any, websocket: WebsocketImplProtocol) -> None:
+        connection = request.transport.get_protocol()
+        seen.extend((connection.websocket is websocket, connection.byte_stream is not None))
+        seen.extend((websocket.ping_interval, websocket.ping_timeout, websocket.subprotocol))
+        seen.append(connection.sanic_request_to_ws_request(request).path)
+        async for message in websocket:
+            await websocket.send(message)
+
+    serving = tercel.serve("127.0.0.1", 0, app, protocol=Small, run_async=True)
+    assert serving is not None
+    server = await serving
+    port = server.addresses[0].rpartition(":")[2]
+    url = f"ws://127.0.0.1:{port}/ws"
+    async with connect(url, subprotocols=["chat"], proxy=None) as client:  # type: ignore[list-item]
+        await client.send("x" * 1000)
+        assert await client.recv() == "x" * 1000
+        await client.send("x" * 1001)
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1009
+    await server.close()
+    assert seen == [True, True, 3.0, 20.0, "chat", "/ws"]
 
 
 async def test_a_connection_without_an_upgrade_is_no_byte_stream() -> None:

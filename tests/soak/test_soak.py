@@ -22,7 +22,8 @@ from tests.support.h3_client import DATA, H3Client, frame, headers
 CI = bool(os.environ.get("TERCEL_TEST_NO_SKIP"))
 SECONDS = float(os.environ.get("TERCEL_SOAK", "60" if CI else "5"))
 # Allocators keep what they once had; a leak of one small exchange in a hundred is more.
-TOLERATED_BYTES = 24 << 20
+# Objects, tasks and descriptors have to be exactly what they were; the allocator may keep pages.
+TOLERATED_BYTES = 48 << 20
 
 
 @pytest.mark.timeout(SECONDS * 2 + 120)

@@ -159,3 +159,22 @@ async def test_many_messages_in_flight_come_back_in_order(
             assert await conversation.recv() == message(number)
         await sender
         assert await conversation.close() == End(1000)
+
+
+@pytest.mark.parametrize("compression", [False, True], ids=["plain", "deflate"])
+@asynctest
+async def test_random_bytes_never_upset_the_server(
+    served: Served, compression: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(echo) as client:
+        for seed in range(10):
+            chance = random.Random(seed)
+            conversation = await client.connect(compression=compression)
+            for _ in range(chance.randint(1, 5)):
+                # A plausible beginning gets further than noise does.
+                head = bytes((chance.randrange(256), 0x80 | chance.randrange(128)))
+                await conversation.raw(head + chance.randbytes(chance.randint(0, 300)))
+            await conversation.raw(b"\xff" * 70_000)
+            await conversation.end()
+        assert await (await client.connect()).echo("alive") == "alive"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
