@@ -150,17 +150,27 @@ class Traffic:
             self.consume()
             for stream_id in sorted(self.server_open):
                 self.write(self.server, self.downloads, self.server_open, stream_id, b"", end=True)
+            before = self.packet_numbers()
+            is_quiet = not (self.to_client or self.to_server)
             self.pass_datagrams()
             if self.is_settled():
                 break
-            self.wait()
+            self.wait(until_timer=is_quiet and before == self.packet_numbers())
         return self
 
-    def wait(self):
-        """Let time go by until there is something to do."""
-        timers = (self.client.get_timer(), self.server.get_timer())
-        due = min(timer for timer in timers if timer is not None)
-        self.pair.now = max(self.pair.now + 0.001, due)
+    def packet_numbers(self):
+        return self.client._packet_number, self.server._packet_number
+
+    def wait(self, *, until_timer):
+        """Let time go by: to the next timer only if nothing was sent or arrived just now.
+
+        Whoever got something has an answer to send, and the next timer may be the idle one.
+        """
+        self.pair.now += 0.001
+        if until_timer:
+            timers = (self.client.get_timer(), self.server.get_timer())
+            due = min(timer for timer in timers if timer is not None)
+            self.pair.now = max(self.pair.now, due)
         self.fire_timers()
 
     def is_settled(self):
