@@ -5,11 +5,12 @@ Knows no HTTP: `HttpProtocol` and protocols of users' own stand on it.
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from tercel.h1.tls import tls_extension
+from tercel.h1.transfer import SUPPORTED, past_transport
 from tercel.shared.apps.loader import wrap
 from tercel.shared.bytestream import ByteStream
 from tercel.shared.connection import ConnectionInfo, ServerContext
@@ -17,6 +18,7 @@ from tercel.shared.errors import ConfigurationError, ConnectionClosed, StreamAbo
 from tercel.shared.flow import Wakeup, WriteGate
 from tercel.shared.settings import Settings
 from tercel.shared.sockets import unacknowledged_bytes
+from tercel.shared.stream import Transfer
 from tercel.shared.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -146,6 +148,23 @@ class SanicProtocol(asyncio.Protocol):
             if self._unsent() >= unsent:
                 self.abort()
                 raise StreamAborted("the client took nothing for send_timeout seconds")
+
+    @property
+    def takes_transfers(self) -> bool:
+        """Whether `transfer` is there: not under TLS, and not on every system."""
+        return SUPPORTED and not self.info.secure
+
+    def transfer(self, transfer: Transfer, size: int) -> AsyncIterator[int]:
+        """Have `transfer` send `size` bytes past the transport; yields what it has sent."""
+        assert self.transport is not None  # noqa: S101  # there is an exchange
+        return past_transport(
+            transfer,
+            size,
+            loop=self.loop,
+            transport=self.transport,
+            gate=self._write_gate,
+            drain=self.drain,
+        )
 
     async def receive_more(self) -> None:
         """Wait until more data arrives, or the connection is gone; reading goes on if paused."""

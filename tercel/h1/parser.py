@@ -6,6 +6,7 @@ and knows what Connection and Upgrade say; what it takes leniently is refused be
 and what follows a message must wait. Knows neither sockets nor exchanges.
 """
 
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
@@ -43,20 +44,22 @@ _known_methods: set[bytes] = set()
 
 
 class _KnownSection:
-    """The field section of the last request without content, and what it was found to mean.
+    """The field section of the last plain request, and what it was found to mean.
 
     Most clients send the same fields again on a connection that persists: not to parse them again
     saves 2 us for a head of one field and 9 us for one of twelve.
     """
 
-    __slots__ = ("event", "head", "raw")
+    __slots__ = ("event", "head", "raw", "whole")
 
-    def __init__(self, raw: bytes, head: RequestHead) -> None:
+    def __init__(self, raw: bytes, event: HeadReceived) -> None:
         self.raw = raw
         """From the space before the version to the empty line."""
-        self.head = head.with_target(b"", b"")
+        self.whole = b""
+        """The last whole head: who polls asks for the same again, for 0.7 us less."""
+        self.head = event.head.copy()
         # One event for all requests, which differ in their heads only: 0.4 us less.
-        self.event = HeadReceived(head, True, False, None, False)
+        self.event = replace(event)
 
 
 class _State(Enum):
@@ -113,8 +116,9 @@ class RequestParser:
         """Take the next bytes from the peer."""
         state = self._state
         if state is _HEAD and self._known is not None and not self.unparsed:
+            # Most data is one whole head, and nothing else.
             event = self._known_head(data)
-            if event is not None:
+            if event is not None and not event.has_content:
                 self._state = _COMPLETE
                 return [event]
         if state is _State.FAILED:
@@ -266,14 +270,14 @@ class RequestParser:
             http_version="1.1" if version == b"1.1" else "1.0",
         )
         event = self._decide(head, heads)
-        if event.has_content or not event.keep_alive or heads.upgrade:
-            # llhttp waits for content, which it does not get, or has ended with the connection.
-            self._heads = None
+        lasts = event.keep_alive and not heads.upgrade
+        # With content to come llhttp waits for it, which it does not get.
+        self._heads = heads if lasts and not event.has_content else None
+        if not lasts:
             return event
-        self._heads = heads
-        if method not in _REFUSED_METHODS and target[0] == _SLASH and head.protocol is None:
+        if method not in _REFUSED_METHODS and target[0] == _SLASH and not event.expect_continue:
             _known_methods.add(method)
-            self._known = _KnownSection(raw[len(method) + len(target) + 1 :], head)
+            self._known = _KnownSection(raw[len(method) + len(target) + 1 :], event)
         return event
 
     def _known_head(self, raw: bytes) -> HeadReceived | None:
@@ -282,16 +286,21 @@ class RequestParser:
         Anything else than one whole head is none: the target's pattern has no line ends.
         """
         known = self._known
-        if known is None or not raw.endswith(known.raw):
+        if known is None:
             return None
-        match = syntax.METHOD_AND_PATH.fullmatch(raw, 0, len(raw) - len(known.raw))
-        if match is None:
-            return None
-        method, target = match[1], match[2]
-        if method not in _known_methods or len(target) > self._settings.max_target_bytes:
-            return None
+        if raw != known.whole:
+            if not raw.endswith(known.raw):
+                return None
+            match = syntax.METHOD_AND_PATH.fullmatch(raw, 0, len(raw) - len(known.raw))
+            if match is None:
+                return None
+            method, target = match[1], match[2]
+            if method not in _known_methods or len(target) > self._settings.max_target_bytes:
+                return None
+            known.whole = raw
+            known.head = known.head.with_target(method, target)
         event = known.event
-        event.head = known.head.with_target(method, target)
+        event.head = known.head.copy()
         return event
 
     def _decide(self, head: RequestHead, heads: "_HeadParser") -> HeadReceived:

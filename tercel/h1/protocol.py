@@ -162,7 +162,10 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
             return
         self._receiving = True
         for event in parser.feed(data):
-            self._apply(event)
+            if type(event) is HeadReceived:  # most bring nothing else
+                self._open(event)
+            else:
+                self._apply(event)
         if self._opening is not None:
             self._begin_exchange(self._opening)
         self._receiving = False

@@ -5,15 +5,16 @@ together. Knows its connection only as an `Owner`, and no parser.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from tercel.h1.events import HeadReceived
-from tercel.h1.writer import ResponseWriter
+from tercel.h1.writer import Framing, ResponseWriter
 from tercel.shared.connection import ConnectionInfo, ServerContext
 from tercel.shared.content import NO_CONTENT, ContentBuffer
-from tercel.shared.errors import ResetReason, StreamAborted
+from tercel.shared.errors import LocalProtocolError, ResetReason, StreamAborted
 from tercel.shared.messages import Fields, ResponseHead
-from tercel.shared.stream import RequestStream, SendState
+from tercel.shared.stream import RequestStream, SendState, Transfer
 
 
 class Owner(Protocol):
@@ -58,11 +59,18 @@ class Owner(Protocol):
     async def drain(self) -> None:
         """Wait until more may be written."""
 
+    @property
+    def takes_transfers(self) -> bool:
+        """Whether `transfer` is there."""
+
+    def transfer(self, transfer: Transfer, size: int) -> AsyncIterator[int]:
+        """Send `size` bytes past this process; yields what was sent, piece by piece."""
+
 
 class H1RequestStream(RequestStream):
     """One exchange. `stream_id` counts the requests of the connection."""
 
-    __slots__ = ("_expect_continue", "_held", "_owner", "_writer", "request_complete", "stream_id")
+    __slots__ = ("_expect_continue", "_held", "_owner", "request_complete", "stream_id", "writer")
 
     def __init__(self, event: HeadReceived, owner: Owner, stream_id: int) -> None:
         head = event.head
@@ -74,16 +82,12 @@ class H1RequestStream(RequestStream):
         self.request_complete = False
         """The request is whole, and the handler knows."""
         self._owner = owner
-        self._writer = ResponseWriter(
+        self.writer = ResponseWriter(
             head, event.keep_alive, owner.context.response_fields, owner.info.secure
         )
+        """Says whether the head was written, how it is framed, and if the connection persists."""
         self._expect_continue = event.expect_continue
         self._held: ResponseHead | None = None
-
-    @property
-    def writer(self) -> ResponseWriter:
-        """Says whether the head was written, how it is framed, and if the connection persists."""
-        return self._writer
 
     def want_content(self) -> None:
         """Send 100 Continue if the client waits for it (RFC 9110 10.1.1), and start the clock."""
@@ -94,7 +98,7 @@ class H1RequestStream(RequestStream):
             # The final response would answer the expectation as well, and content that has come
             # already shows that the client does not wait.
             if self.send_state is SendState.HEAD and not self.content.received:
-                self._owner.write([self._writer.informational(100, [])])
+                self._owner.write([self.writer.informational(100, [])])
         self._owner.content_wanted(self)
 
     def reset(self, reason: ResetReason) -> None:
@@ -109,6 +113,25 @@ class H1RequestStream(RequestStream):
         if self.aborted is not None:
             raise StreamAborted(str(self.aborted)) from self.aborted
         await self._owner.drain()
+
+    @property
+    def takes_transfers(self) -> bool:
+        """Whether the kernel could send content by itself: in cleartext, of a known length."""
+        return self.writer.framing is Framing.LENGTH and self._owner.takes_transfers
+
+    async def send_transfer(self, transfer: Transfer, size: int) -> None:
+        """Have `transfer` send the next `size` bytes of content past this process.
+
+        Fewer where what it sends from ends before. Raises as `send_content` and `drain` do.
+        """
+        if self.send_state is not SendState.CONTENT or self._suppress_content:
+            raise LocalProtocolError("no content can be sent now")
+        self._check_alive()
+        if size > (self._content_left or 0):
+            raise LocalProtocolError("more content than its content-length says")
+        async for sent in self._owner.transfer(transfer, size):
+            self._content_left = (self._content_left or 0) - sent
+            self.content_sent += sent
 
     # -- the wire -------------------------------------------------------------------------------
 
@@ -132,7 +155,7 @@ class H1RequestStream(RequestStream):
         self._owner.write([data])
 
     def _write_informational(self, status: int, fields: Fields) -> None:
-        data = self._writer.informational(status, fields)
+        data = self.writer.informational(status, fields)
         if data:
             self._owner.write([data])
 
@@ -149,16 +172,17 @@ class H1RequestStream(RequestStream):
 
     def _write_response(self, head: ResponseHead, content: bytes) -> None:
         self._decide_persistence()
-        self._owner.write(self._writer.whole(head, content))
-        self._owner.response_ended(self)
+        owner = self._owner
+        owner.write(self.writer.whole(head, content))
+        owner.response_ended(self)
 
     def _write_content(self, data: bytes, end_stream: bool) -> None:
         buffers = []
         if self._held is not None:
             head, self._held = self._held, None
             buffers.append(self._head_bytes(head, len(data) if end_stream else None))
-        buffers += self._writer.content(data)
-        if end_stream and (end := self._writer.end([])):
+        buffers += self.writer.content(data)
+        if end_stream and (end := self.writer.end([])):
             buffers.append(end)
         if buffers:
             self._owner.write(buffers)
@@ -167,14 +191,14 @@ class H1RequestStream(RequestStream):
 
     def _write_trailers(self, fields: Fields) -> None:
         self._release_head()
-        if end := self._writer.end(fields):
+        if end := self.writer.end(fields):
             self._owner.write([end])
         self._owner.response_ended(self)
 
     def _write_upgrade(self, fields: Fields) -> None:
         assert self.head.protocol is not None  # noqa: S101  # accept_upgrade has seen to it
         self.response = ResponseHead(101, fields)
-        self._owner.write([self._writer.upgrade(self.head.protocol, fields)])
+        self._owner.write([self.writer.upgrade(self.head.protocol, fields)])
         self._owner.upgraded(self)
 
     def _release_head(self) -> None:
@@ -184,11 +208,10 @@ class H1RequestStream(RequestStream):
 
     def _head_bytes(self, head: ResponseHead, content_length: int | None) -> bytes:
         self._decide_persistence()
-        return self._writer.head(head, content_length)
+        return self.writer.head(head, content_length)
 
     def _decide_persistence(self) -> None:
         # Without 100 Continue nobody knows whether the content will come (RFC 9110 10.1.1), so
         # nobody knows where the next request would begin.
-        unanswered = self._expect_continue and not self.content.received
-        if unanswered or not self._owner.may_persist():
-            self._writer.keep_alive = False
+        if not self._owner.may_persist() or (self._expect_continue and not self.content.received):
+            self.writer.keep_alive = False

@@ -116,13 +116,15 @@ class HttpProtocolMixin:
         """Put `stream` on the table and hand it to the application."""
         self.streams[stream_id] = stream
         stream.opened_at = self.context.clock()
-        status = self._overload(stream)
-        if status:
+        context = self.context
+        if not (context.settings.max_request_rate or context.settings.max_concurrency):
+            context.limits.exchanges.add(stream)
+        elif status := self._overload(stream):
             # Without a handler: the application never hears of it.
             stream.send_response(ResponseHead(status, [_RETRY_AFTER]), b"")
             return
         try:
-            handler = self.context.application.open(stream)
+            handler = context.application.open(stream)
         except Exception:
             accesslog.log.exception("the application adapter failed")
             stream.reset(ResetReason.INTERNAL_ERROR)

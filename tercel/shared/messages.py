@@ -56,17 +56,24 @@ class RequestHead:
         self.http_version = http_version
         self.protocol = protocol
 
-    def with_target(self, method: bytes, target: bytes) -> "RequestHead":
-        """Another request with the same fields, in a list of its own."""
+    def copy(self) -> "RequestHead":
+        """The same with a list of fields of its own."""
         # 0.3 us; by way of __init__ with its keywords it is 0.8.
         head = _new(RequestHead)
-        head.method = method
+        head.method = self.method
         head.scheme = self.scheme
         head.authority = self.authority
-        head.target = target
+        head.target = self.target
         head.fields = self.fields.copy()
         head.http_version = self.http_version
         head.protocol = self.protocol
+        return head
+
+    def with_target(self, method: bytes, target: bytes) -> "RequestHead":
+        """Another request with the same fields, in a list of its own."""
+        head = self.copy()
+        head.method = method
+        head.target = target
         return head
 
 

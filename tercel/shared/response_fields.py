@@ -16,7 +16,6 @@ class ResponseFields:
         "_date",
         "_lines",
         "_lines_advertising",
-        "_lines_date",
         "_second",
         "_server",
     )
@@ -34,27 +33,19 @@ class ResponseFields:
         self._second = -1
         self._date: Field = (b"date", b"")
         self._lines = self._lines_advertising = b""
-        self._lines_date: Field | None = None
 
     def date(self) -> Field:
         """The date field (RFC 9110 6.6.1) of this second."""
         now = int(self._clock())
         if now != self._second:
-            self._second = now
-            self._date = (b"date", formatdate(now, usegmt=True).encode())
+            self._render(now)
         return self._date
 
     def lines(self, *, advertise: bool = False) -> bytes:
         """What `complete` adds to a section that has none of it, as lines of HTTP/1.1."""
-        if self.date() is not self._lines_date:
-            self._lines_date = self._date
-            plain = b"date: %b\r\n" % self._date[1]
-            if self._server is not None:
-                plain += b"server: %b\r\n" % self._server[1]
-            self._lines = plain
-            self._lines_advertising = plain
-            if self._alt_svc is not None:
-                self._lines_advertising += b"alt-svc: %b\r\n" % self._alt_svc[1]
+        now = int(self._clock())
+        if now != self._second:
+            self._render(now)
         return self._lines_advertising if advertise else self._lines
 
     def complete(self, fields: Fields, *, advertise: bool = False) -> None:
@@ -77,3 +68,13 @@ class ResponseFields:
             fields.append(self._server)
         if advertise and self._alt_svc is not None and not has_alt_svc:
             fields.append(self._alt_svc)
+
+    def _render(self, now: int) -> None:
+        self._second = now
+        self._date = (b"date", formatdate(now, usegmt=True).encode())
+        lines = b"date: %b\r\n" % self._date[1]
+        if self._server is not None:
+            lines += b"server: %b\r\n" % self._server[1]
+        self._lines = self._lines_advertising = lines
+        if self._alt_svc is not None:
+            self._lines_advertising += b"alt-svc: %b\r\n" % self._alt_svc[1]

@@ -6,6 +6,7 @@ subclass's.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,11 @@ class SendState(Enum):
 _HEAD: Final = SendState.HEAD
 _CONTENT: Final = SendState.CONTENT
 _ENDED: Final = SendState.ENDED
+
+
+Transfer = Callable[[int], Awaitable[int]]
+"""Sends bytes from somewhere through the descriptor of a socket that does not block, as many as it
+takes now; returns how many. 0 is "none now", less than none that there are no more."""
 
 
 class RequestHandler(ABC):
@@ -263,6 +269,18 @@ class RequestStream(ABC):
     @abstractmethod
     def reset(self, reason: ResetReason) -> None:
         """Give up the exchange at once. HTTP/1.1 closes the connection; idempotent."""
+
+    @property
+    def takes_transfers(self) -> bool:
+        """Whether `send_transfer` is there for what comes next."""
+        return False
+
+    async def send_transfer(self, transfer: Transfer, size: int) -> None:
+        """Have `transfer` send the next `size` bytes of content past this process.
+
+        Raises as `send_content` and `drain` do.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     async def drain(self) -> None:

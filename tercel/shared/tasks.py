@@ -12,6 +12,9 @@ from typing import Any
 
 log = logging.getLogger("tercel.tasks")
 
+_Task = asyncio.Task
+_current_task = asyncio.current_task
+
 
 class TaskSet:
     """The tasks of one owner."""
@@ -39,22 +42,15 @@ class TaskSet:
         A request whose application never waits is answered before this returns: without a turn of
         the loop in between, and with nothing to keep. Saves 2 us for a small request.
         """
-        loop = self._loop
-        if (
-            not self._starter.works
-            or loop.get_task_factory() is not None
-            or asyncio.current_task(loop) is not None
-        ):
-            # Somebody else decides what a task is; or one runs, and must go on being current.
-            self.spawn(coroutine, name=name)
-            return
         try:
             task = self._starter.start(coroutine, name)
         except (SystemExit, KeyboardInterrupt) as error:
             # They end the loop, from wherever it is; not the caller's connection.
-            loop.call_soon(_raise, error)
+            self._loop.call_soon(_raise, error)
             return
-        if not task.done():
+        if task is None:
+            self.spawn(coroutine, name=name)
+        elif not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._done)
         elif task.cancelled() or task.exception() is not None:
@@ -88,48 +84,41 @@ class TaskSet:
 
 
 class _Starter:
-    """Makes tasks that have run as far as they get without waiting. No task may be running."""
+    """Makes tasks that have run as far as they get without waiting."""
 
     __slots__ = ("_attributes", "_loop", "_steps")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._attributes: dict[str, Any] = getattr(loop, "__dict__", {})
+        # A loop without attributes of its own has no room for the `call_soon` below.
+        self._attributes: dict[str, Any] = getattr(loop, "__dict__", {"call_soon": None})
         self._steps: list[tuple[Callable[[], None], Context]] = []
 
-    @property
-    def works(self) -> bool:
-        """Whether the loop lets it; before Python 3.12 not if it has a `call_soon` of its own."""
-        return sys.version_info >= (3, 12) or "call_soon" not in self._attributes
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any] | None:
+        """Run `coroutine` in a new task until it waits; None when that is not possible here."""
+        loop = self._loop
+        if _current_task(loop) is not None or loop.get_task_factory() is not None:
+            # One runs, and must go on being current; or somebody else decides what a task is.
+            return None
+        if sys.version_info >= (3, 12):
+            return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+        # A new task gives its first step to the loop's `call_soon`, to be run in the task's
+        # context. Caught there and run at once, it is the step that the loop would have run: the
+        # task is a whole one from the beginning, and current while it runs.
+        attributes = self._attributes
+        if "call_soon" in attributes:
+            return None
+        attributes["call_soon"] = self._catch
+        try:
+            task = _Task(coroutine, loop=loop, name=name)
+        finally:
+            del attributes["call_soon"]
+        step, context = self._steps.pop()
+        context.run(step)
+        return task
 
-    if sys.version_info >= (3, 12):
-
-        def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-            """Run `coroutine` in a new task until it waits."""
-            return asyncio.Task(coroutine, loop=self._loop, name=name, eager_start=True)
-
-    else:
-
-        def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-            """Run `coroutine` in a new task until it waits.
-
-            A new task gives its first step to the loop's `call_soon`, to be run in the task's
-            context. Caught there and run at once, it is the step that the loop would have run: the
-            task is a whole one from the beginning, and current while it runs.
-            """
-            attributes = self._attributes
-            attributes["call_soon"] = self._catch
-            try:
-                task = asyncio.Task(coroutine, loop=self._loop, name=name)
-            finally:
-                del attributes["call_soon"]
-            if self._steps:  # else the loop has no attributes, and has got the step itself
-                step, context = self._steps.pop()
-                context.run(step)
-            return task
-
-        def _catch(self, step: Callable[[], None], context: Context) -> None:
-            self._steps.append((step, context))
+    def _catch(self, step: Callable[[], None], context: Context) -> None:
+        self._steps.append((step, context))
 
 
 def _raise(error: BaseException) -> None:

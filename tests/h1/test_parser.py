@@ -1,5 +1,7 @@
 """tercel.h1.parser: every row of what a trusted server does with bad HTTP/1.1 input."""
 
+from typing import Any
+
 import pytest
 
 from tercel.h1.chunked import MAX_EXTENSION_BYTES
@@ -449,6 +451,40 @@ def test_head_with_the_fields_of_the_one_before_is_the_same_as_on_a_new_connecti
     assert (event.keep_alive, event.has_content) == (expected.keep_alive, expected.has_content)
     for attribute in ("method", "scheme", "authority", "target", "fields", "http_version"):
         assert getattr(event.head, attribute) == getattr(expected.head, attribute)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_content_with_the_fields_of_the_one_before_is_framed_as_on_a_new_connection(
+    head: bytes,
+) -> None:
+    content = b"3\r\nabc\r\n0\r\n\r\n" if b"chunked" in head else b"abc"
+    message = head + (b"" if b" 0\r" in head else content)
+    expected = parse(message)
+    parser = RequestParser(SETTINGS, scheme=b"http")
+    for pieces in ([message], [head, message[len(head) :]], [message[:-1], message[-1:]]):
+        events = [event for piece in pieces for event in parser.feed(piece)]
+        told = [vars_of(event) for event in events if not isinstance(event, ContentReceived)]
+        assert told == [vars_of(e) for e in expected if not isinstance(e, ContentReceived)]
+        parts = [event.data for event in events if isinstance(event, ContentReceived)]
+        assert b"".join(parts) == (b"abc" if len(expected) > 1 else b"")
+        assert parser.resume() == []
+
+
+def vars_of(event: Event) -> Any:
+    """What can be compared of an event."""
+    if not isinstance(event, HeadReceived):
+        return event
+    head = event.head
+    framing = (event.keep_alive, event.has_content, event.content_length, event.expect_continue)
+    return (head.method, head.target, head.fields, head.authority, framing)
 
 
 def test_fields_that_were_changed_by_the_application_come_fresh_again() -> None:

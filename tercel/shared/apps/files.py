@@ -1,12 +1,16 @@
 """Stretches of files for responses, read in worker threads: a slow disk never stops the loop."""
 
 import asyncio
+import contextlib
 import os
-from typing import IO, Self
+from typing import IO, Any, Self
 
 # Large enough that the thread's hop (about 60 us) is small beside reading; small enough that a
 # response holds no more than this over its watermark.
 CHUNK_BYTES = 262_144
+
+# What one hop to a thread sends at most by sendfile; a socket takes no more than a few MiB at once.
+_TRANSFER_BYTES = 16_777_216
 
 
 class FilePart:
@@ -17,7 +21,7 @@ class FilePart:
     def __init__(self, descriptor: int, *, offset: int, left: int, first: bytes = b"") -> None:
         self._descriptor = descriptor
         self._first = first
-        self._pending: asyncio.Future[bytes] | None = None
+        self._pending: asyncio.Future[Any] | None = None
         self.offset = offset
         self.left = left
 
@@ -57,14 +61,34 @@ class FilePart:
             return b""
         data, self._first = self._first, b""
         if not data:
-            self._pending = asyncio.get_running_loop().run_in_executor(
+            self._pending = reading = asyncio.get_running_loop().run_in_executor(
                 None, os.pread, self._descriptor, min(self.left, CHUNK_BYTES), self.offset
             )
             # Shielded, so that `close` can see when the thread has let go of the descriptor.
-            data = await asyncio.shield(self._pending)
+            data = await asyncio.shield(reading)
         self.offset += len(data)
         self.left -= len(data)
         return data
+
+    async def transfer(self, socket_descriptor: int) -> int:
+        """Let the kernel send what it takes now through a socket that does not block.
+
+        The number of bytes: 0 when it takes none now, -1 where the file was cut. Raises OSError
+        when nothing can be sent any more. When cancelled it returns after its thread.
+        """
+        size = min(self.left, _TRANSFER_BYTES)
+        self._pending = sending = asyncio.get_running_loop().run_in_executor(
+            None, _send, socket_descriptor, self._descriptor, self.offset, size
+        )
+        try:
+            sent = await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            # Closed before the thread is done, the socket's number might be another one's.
+            await _ended(sending)
+            raise
+        self.offset += max(sent, 0)
+        self.left -= max(sent, 0)
+        return sent
 
     def advance(self, file: IO[bytes] | int) -> None:
         """Move the position of `file`, which this is a part of, behind what was read."""
@@ -96,3 +120,24 @@ def _open(path: str) -> tuple[int, int, bytes]:
 def _close_opened(opening: asyncio.Future[tuple[int, int, bytes]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         os.close(opening.result()[0])
+
+
+def _send(sock: int, descriptor: int, offset: int, size: int) -> int:
+    """Send until the socket takes no more, or `size` bytes; runs in a thread."""
+    sent = 0
+    while sent < size:
+        try:
+            count = os.sendfile(sock, descriptor, offset + sent, size - sent)
+        except BlockingIOError:
+            break
+        if not count:
+            return sent or -1
+        sent += count
+    return sent
+
+
+async def _ended(future: asyncio.Future[Any]) -> None:
+    """Return when `future` is done, cancelled or not in between."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({future})

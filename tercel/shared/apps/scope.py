@@ -44,7 +44,7 @@ def http_scope(
     """
     head, connection = stream.head, stream.connection
     target, _, query = head.target.partition(b"?")
-    path = decoded_path(target)
+    path = decoded_path(target) if b"%" in target or not target.isascii() else target.decode()
     # RFC 9112 3.2.4: `*` asks about the server as a whole, so it is below no mount point.
     if root_path and target != b"*":
         path = root_path + path
@@ -63,7 +63,8 @@ def http_scope(
         "raw_path": target,
         "query_string": query,
         "root_path": root_path,
-        "headers": header_fields(head),
+        # Over HTTP/1.1 Host is among the fields, and is what the target says.
+        "headers": head.fields.copy() if head.http_version != "3" else header_fields(head),
         "client": connection.client,
         "server": connection.server,
         "extensions": extensions,
@@ -77,8 +78,6 @@ def decoded_path(target: bytes) -> str:
     """A path without percent-encoding; what is not UTF-8 becomes U+FFFD."""
     if b"%" in target:
         target = unquote_to_bytes(target)
-    elif target.isascii():
-        return target.decode()
     return target.decode("utf-8", "replace")
 
 

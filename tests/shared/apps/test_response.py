@@ -1,6 +1,7 @@
 """The messages that an application sends, and what they become."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -13,6 +14,7 @@ from tercel.shared.apps.response import AsgiResponse
 from tercel.shared.errors import ConnectionClosed, LocalProtocolError, StreamAborted
 from tercel.shared.flow import Wakeup
 from tercel.shared.messages import Fields
+from tercel.shared.stream import Transfer
 from tests.support.asynchronous import asynctest, turns
 from tests.support.memory_stream import MemoryStream, request_head
 
@@ -407,3 +409,42 @@ async def test_file_that_is_cut_while_it_is_sent_ends_short(file: Path) -> None:
     stream.gate.resume()
     await sending
     assert (stream.body, stream.ended) == (b"01234", True)
+
+
+class TransferringStream(MemoryStream):
+    """Takes what is left of a file past this process, by a pair of sockets."""
+
+    takes_transfers = True  # type: ignore[assignment]
+
+    async def send_transfer(self, transfer: Transfer, size: int) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            while size > 0:
+                sent = await transfer(ours.fileno())
+                self.written.append(("transfer", theirs.recv(sent, socket.MSG_WAITALL), False))
+                size -= sent
+                self._content_left = (self._content_left or 0) - sent
+
+
+@asynctest
+async def test_the_kernel_sends_what_is_left_of_a_large_file(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 8192
+    (tmp_path / "large").write_bytes(content)
+    stream = TransferringStream(request_head())
+    sender = AsgiResponse(stream, Wakeup())
+    await sender.send(start(length=len(content)))
+    await sender.send(path_message(tmp_path / "large"))
+    parts = [value for what, value, _ in stream.written if what in ("content", "transfer")]
+    assert b"".join(parts) == content
+    assert "transfer" in stream.parts
+    assert stream.written[-1] == ("content", b"", True)
+
+
+@asynctest
+async def test_a_small_file_is_not_worth_a_transfer(file: Path) -> None:
+    stream = TransferringStream(request_head())
+    sender = AsgiResponse(stream, Wakeup())
+    await sender.send(START)
+    await sender.send(path_message(file))
+    assert "transfer" not in stream.parts
