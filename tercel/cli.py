@@ -21,6 +21,7 @@ from tercel.certs.selfsigned import (
 from tercel.options import GroupedCommand, settings_from, settings_options
 from tercel.serve import Composition, serve_composed
 from tercel.shared.apps.loader import load_application
+from tercel.shared.collector import settle_collector
 from tercel.shared.errors import ConfigurationError, ServerError
 from tercel.shared.logs import LogQueue
 from tercel.shared.loop import loop_factory, run
@@ -114,6 +115,7 @@ def _serve(application: str | None, **values: Any) -> None:
 
     def announce(composition: Composition) -> None:
         click.echo(banner(composition, application))
+        settle_collector()
 
     run(serve_composed(app, settings, announce=announce), settings.loop)
 
