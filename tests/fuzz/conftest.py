@@ -17,12 +17,6 @@ settings.register_profile(
 settings.load_profile("tercel")
 
 
-@pytest.fixture
-def factor() -> int:
-    """How many times as much as in the normal suite."""
-    return FACTOR
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if FACTOR > 1:
         for item in items:
