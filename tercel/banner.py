@@ -22,7 +22,11 @@ def banner(composition: Composition, application: str | None) -> str:
     served = application or "its demo application (no MODULE:ATTRIBUTE was given)"
     lines = [f"tercel {__version__} serves {served}"]
     identity = composition.identity
-    rows = [(_url(binding, identity), _protocols(binding)) for binding in composition.bindings]
+    rows = [
+        (_url(binding, identity), _protocols(binding))
+        for binding in composition.bindings
+        if not binding.preferred
+    ]
     width = max(len(url) for url, _ in rows)
     lines += [f"  {url:<{width}}  {protocols}" for url, protocols in rows]
     if identity is not None:

@@ -3,6 +3,7 @@
 Knows addresses and whether TLS protects them; what runs on the sockets is others'.
 """
 
+import ipaddress
 import socket
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ class Binding:
     """The path of a unix socket."""
     owns_path: bool = False
     """Whether that file is this server's to remove."""
+    preferred: bool = False
+    """Whether it is where clients of HTTP/3 are asked to go over to."""
 
     @property
     def alternative(self) -> bool:
@@ -60,6 +63,8 @@ class Plan:
     fallback: bool = True
     backlog: int = 100
     reuse_port: bool = False
+    preferred: tuple[HostPort, ...] = ()
+    """Preferred addresses of QUIC, IP addresses all."""
 
     @property
     def has_tls(self) -> bool:
@@ -88,10 +93,31 @@ def plan_for(settings: Settings) -> Plan:
         http3=settings.http == "3",
         fallback=settings.fallback,
         backlog=settings.backlog,
+        preferred=preferred_addresses(settings),
     )
     if not (plan.secure or plan.plain or plan.unix):
         raise ConfigurationError("nothing to serve on: give --bind, --plain-bind or --unix")
     return plan
+
+
+def preferred_addresses(settings: Settings) -> tuple[HostPort, ...]:
+    """The preferred addresses in `settings`. Raises ConfigurationError for what can be none."""
+    addresses = tuple(map(parse_host_port, settings.preferred_address))
+    families = set()
+    for address in addresses:
+        try:
+            ip = ipaddress.ip_address(address.host)
+        except ValueError:
+            ip = None
+        if ip is None or ip.is_unspecified or not address.port:
+            raise ConfigurationError(
+                f"--preferred-address {address} is told to clients as it is: give an IP address "
+                "and a port of this machine"
+            )
+        families.add(ip.version)
+    if len(families) < len(addresses):
+        raise ConfigurationError("--preferred-address: give one IPv4 and one IPv6 address at most")
+    return addresses
 
 
 def bind(plan: Plan) -> list[Binding]:
@@ -113,6 +139,11 @@ def bind(plan: Plan) -> list[Binding]:
             sockets = BoundSockets([sock], [])
             bindings.append(
                 Binding(sockets=sockets, secure=plan.unix_secure, unix=plan.unix, owns_path=True)
+            )
+        for address in plan.preferred if plan.has_quic else ():
+            sockets = bind_everywhere(address, tcp=False, udp=True, reuse_port=plan.reuse_port)
+            bindings.append(
+                Binding(sockets=sockets, secure=True, host=address.host, preferred=True)
             )
         if plan.sock is not None:
             # Last: what fails before it must not close a socket that is not ours.

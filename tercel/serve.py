@@ -13,7 +13,7 @@ from enum import IntEnum
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
-from tercel.binding import Binding, Plan, bind, plan_for
+from tercel.binding import Binding, Plan, bind, plan_for, preferred_addresses
 from tercel.h1.acceptor import TcpAcceptor
 from tercel.h1.protocol import HttpProtocol
 from tercel.identity import Identity, resolve_identity
@@ -260,10 +260,14 @@ class _Parts:
     async def listeners(self) -> list[Listener]:
         """One for all UDP sockets, and one for the TCP sockets of each binding."""
         made: list[Listener] = []
-        udp = [sock for binding in self.bindings for sock in binding.sockets.udp]
+        udp = [sock for item in self.bindings if not item.preferred for sock in item.sockets.udp]
+        preferred = [sock for item in self.bindings if item.preferred for sock in item.sockets.udp]
         if self.endpoint is not None and self.identity is not None:
-            credential = self.identity.quic_credential
-            made.append(self.endpoint(self._context(None), udp, credential))
+            made.append(
+                self.endpoint(
+                    self._context(None), udp, self.identity.quic_credential, preferred=preferred
+                )
+            )
         made += [self._acceptor(binding) for binding in self.bindings if binding.sockets.tcp]
         return made
 
@@ -368,6 +372,7 @@ def plan_of(
         fallback=settings.fallback,
         backlog=settings.backlog,
         reuse_port=reuse_port,
+        preferred=preferred_addresses(settings),
     )
 
 

@@ -83,8 +83,13 @@ SANS_IO = (
 
 LIBRARY_PRIVATES = (
     "tercel.quic.connection",
+    "tercel.quic.ecn",
     "tercel.quic.guard",
+    "tercel.quic.pacing",
+    "tercel.quic.preferred",
+    "tercel.quic.qlog",
     "tercel.quic.receiver",
+    "tercel.quic.resumption",
     "tercel.quic.warm",
     "tercel.quic.warm_send",
 )

@@ -24,7 +24,7 @@ LISTED = [
 @pytest.mark.parametrize("field", LISTED, ids=lambda field: field.name)
 def test_every_limit_is_listed_with_its_default(field):
     match field.default:
-        case None:
+        case None | ():
             expected = ""
         case bool(value):
             expected = "on" if value else "off"

@@ -16,10 +16,11 @@ class Flood(IntEnum):
     """Requests reset, stopped or malformed (rapid reset, CVE-2023-44487). A browser that leaves a
     page gives up all of its requests at once."""
     CONTROL_FRAMES = 1
-    """QUIC frames that bring nothing: PING, *_BLOCKED, a second ACK in a packet, a repetition, a
-    limit that is not raised. A client sends a few each second, more after losses."""
+    """QUIC frames that bring nothing: PING, *_BLOCKED, a second ACK in a packet, a limit that is
+    not raised. A client sends a few each second, more after losses."""
     IDLE_PACKETS = 2
-    """Packets without content and without a new acknowledgement: padding, keep-alives, probes."""
+    """Packets without content and without a new acknowledgement: padding, keep-alives, probes,
+    acknowledgements that the network put out of order."""
     CONNECTION_IDS = 3
     """NEW_CONNECTION_ID and RETIRE_CONNECTION_ID (CVE-2024-22189). Eight of them at the start, and
     a few with every change of the network."""
@@ -34,19 +35,23 @@ class Flood(IntEnum):
     """Content, or stream data, in pieces of next to nothing."""
     TABLE_ENTRIES = 8
     """Instructions of QPACK encoders, which may take one byte and copy 4,096 (RFC 9204 4.3.4)."""
+    REPETITIONS = 9
+    """Stream data that is there already. Clients send again what was not lost when
+    acknowledgements come late or not at all."""
 
 
 # How many at once, and how many per second in the long run.
 LIMITS: dict[Flood, tuple[int, float]] = {
     Flood.CANCELLATIONS: (512, 20.0),
     Flood.CONTROL_FRAMES: (2048, 200.0),
-    Flood.IDLE_PACKETS: (4096, 500.0),
+    Flood.IDLE_PACKETS: (4096, 2000.0),
     Flood.CONNECTION_IDS: (128, 2.0),
     Flood.PATHS: (64, 4.0),
     Flood.FRAMES: (512, 100.0),
     Flood.STREAMS: (64, 4.0),
     Flood.DRIBBLE: (8192, 4000.0),
     Flood.TABLE_ENTRIES: (4096, 2000.0),
+    Flood.REPETITIONS: (8192, 2000.0),
 }
 
 # The last piece of content may be as short as it likes; shorter ones before it dribble.
@@ -61,11 +66,13 @@ MAX_FRAGMENTS = 8192
 class Budgets:
     """The budgets of one connection. Its owner says what time it is by `passes`."""
 
-    __slots__ = ("_left", "_now", "_since", "fragments")
+    __slots__ = ("_left", "_now", "_since", "filled", "fragments")
 
     def __init__(self) -> None:
         self.fragments = 0
         """Pieces that wait now; their owners count them up and down."""
+        self.filled = 0
+        """A number that grows whenever stream data was kept to wait, or filled a gap."""
         self._now: float | None = None
         self._left = [float(burst) for burst, _ in LIMITS.values()]
         self._since = [0.0] * len(LIMITS)

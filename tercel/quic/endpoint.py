@@ -15,7 +15,6 @@ from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
-from aioquic.quic.logger import QuicFileLogger
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,
@@ -28,9 +27,12 @@ from tercel.certs.load import Credential
 from tercel.quic.connection import QuicServerConnection
 from tercel.quic.entrance import Admission, Entrance
 from tercel.quic.errors import ErrorCode
+from tercel.quic.preferred import encode_preferred_address
 from tercel.quic.protocol import H3_ALPN, Http3Protocol
-from tercel.quic.tickets import read_key_ring
-from tercel.quic.udp import Path, UdpSocket
+from tercel.quic.qlog import QlogDirectory
+from tercel.quic.resumption import Sessions
+from tercel.quic.tickets import Tokens, read_key_ring
+from tercel.quic.udp import Datagram, Path, UdpSocket
 from tercel.shared.connection import ConnectionInfo, ServerContext
 from tercel.shared.listener import Listener
 from tercel.shared.sockets import HostPort
@@ -57,22 +59,39 @@ class QuicEndpoint(Listener):
         credential: Credential,
         *,
         protocol: type[Http3Protocol] = Http3Protocol,
+        alpn: Sequence[str] = (H3_ALPN,),
+        preferred: Sequence[socket.socket] = (),
     ) -> None:
+        """`preferred` are bound to what clients are asked to go over to (RFC 9000 9.6).
+
+        `alpn` are the names of the application protocols that `protocol` speaks.
+        """
         self.context = context
-        self._bound = list(sockets)
+        self._alpn = list(alpn)
+        self._advertised = list(sockets)
+        self._bound = [*sockets, *preferred]
+        self._preferred_address = encode_preferred_address(preferred)
         self._sockets: list[UdpSocket] = []
         self._protocol = protocol
         self._keylog: Any = None
         self._configuration = self._configure(credential)
         self._ring = read_key_ring(context.settings.token_key)
+        self._sessions = Sessions(
+            Tokens(context.wall_clock, self._ring),
+            context.wall_clock,
+            early_data=context.settings.early_data,
+        )
         self._entrance = Entrance(context, self._ring, cid_bytes=_CID_BYTES)
         self._by_cid: dict[bytes, Http3Protocol] = {}
         self._connections: dict[Http3Protocol, set[bytes]] = {}
         self._half_open: set[Http3Protocol] = set()
         self._to_flush: dict[Http3Protocol, None] = {}
         self._reading = False
-        self._newcomers: deque[tuple[bytes, Admission, bytes, Path]] = deque()
-        """Initials that may open a connection: where they were sent, and how they came in."""
+        self._newcomers: deque[tuple[bytes, Admission | None, Datagram]] = deque()
+        """Initials that may open a connection: where they were sent, and how they came in; without
+        that, what follows one of them."""
+        self._expected: set[bytes] = set()
+        """Where those were sent that have not opened their connection yet."""
         self._opening = False
         self._accepting = False
         self._drained = asyncio.Event()
@@ -128,7 +147,9 @@ class QuicEndpoint(Listener):
     @property
     def addresses(self) -> list[str]:
         return [
-            str(HostPort(*sock.getsockname()[:2])) for sock in self._bound if sock.fileno() >= 0
+            str(HostPort(*sock.getsockname()[:2]))
+            for sock in self._advertised
+            if sock.fileno() >= 0
         ]
 
     # -- what connections call ------------------------------------------------------------------
@@ -166,16 +187,19 @@ class QuicEndpoint(Listener):
         if connection.idle:
             self._drained.set()
 
-    def send(self, datagrams: list[tuple[bytes, Path]]) -> None:
-        """Send what a connection built, in as few system calls as can be."""
+    def send(self, datagrams: list[tuple[bytes, Path]], mark: int = 0) -> None:
+        """Send what a connection built, in as few system calls as can be.
+
+        `mark` is for their ECN field.
+        """
         path = datagrams[0][1]
         batch: list[bytes] = []
         for datagram, its_path in datagrams:
             if its_path is not path and its_path != path:
-                path.socket.send(batch, path)
+                path.socket.send(batch, path, mark)
                 batch, path = [], its_path
             batch.append(datagram)
-        path.socket.send(batch, path)
+        path.socket.send(batch, path, mark)
 
     # -- datagrams ------------------------------------------------------------------------------
 
@@ -190,22 +214,23 @@ class QuicEndpoint(Listener):
             if self._to_flush:
                 self.context.loop.call_soon(self._flush, self._to_flush)
 
-    def _take(self, datagrams: list[tuple[bytes, Path]]) -> None:
+    def _take(self, datagrams: list[Datagram]) -> None:
         now = self.context.clock()
         touched: dict[Http3Protocol, None] = {}
-        for data, path in datagrams:
-            connection = self._route(data, path)
+        for datagram in datagrams:
+            connection = self._route(datagram)
             if connection is not None:
                 touched[connection] = None
-                self._receive(connection, data, path, now)
+                self._receive(connection, datagram, now)
         for connection in touched:
             self._handle(connection)
         if self._newcomers and not self._opening:
             self._open_newcomers()
 
-    def _receive(self, connection: Http3Protocol, data: bytes, path: Path, now: float) -> None:
+    def _receive(self, connection: Http3Protocol, datagram: Datagram, now: float) -> None:
+        data, path, mark = datagram
         try:
-            connection.receive_datagram(data, path, now)
+            connection.receive_datagram(data, path, now, mark)
         except Exception:
             self._close_faulty(connection)
 
@@ -235,27 +260,40 @@ class QuicEndpoint(Listener):
                 self._close_faulty(connection)
                 connection.abandon()
 
-    def _route(self, data: bytes, path: Path) -> Http3Protocol | None:
+    def _route(self, datagram: Datagram) -> Http3Protocol | None:
+        data, path, _ = datagram
         if not data:
             return None
         if data[0] & 0x80:
-            return self._route_long(data, path)
+            return self._route_long(datagram)
         connection = self._by_cid.get(data[1 : 1 + _CID_BYTES])
         if connection is None:
             self._entrance.reset(data, path)
         return connection
 
-    def _route_long(self, data: bytes, path: Path) -> Http3Protocol | None:
+    def _route_long(self, datagram: Datagram) -> Http3Protocol | None:
+        data = datagram[0]
         # RFC 8999 5.1: where every version has the connection ID it is sent to.
-        known = self._by_cid.get(data[6 : 6 + data[5]]) if len(data) > 6 else None
+        cid = data[6 : 6 + data[5]] if len(data) > 6 else b""
+        known = self._by_cid.get(cid)
+        if known is None and cid in self._expected:
+            # The rest of a first flight: a long ClientHello, or 0-RTT.
+            if len(self._newcomers) < self.context.settings.max_half_open_connections:
+                self._newcomers.append((cid, None, datagram))
+            return None
         # RFC 9000 14.1: an Initial in less than 1,200 bytes gets no answer at all, so that a
         # forged one cannot be used to reach somebody else.
-        if known is None and len(data) >= SMALLEST_MAX_DATAGRAM_SIZE:
-            self._receive_unknown(data, path)
+        if (
+            known is None
+            and len(data) >= SMALLEST_MAX_DATAGRAM_SIZE
+            and not self._entrance.is_shed(data)
+        ):
+            self._receive_unknown(datagram)
         return known
 
-    def _receive_unknown(self, data: bytes, path: Path) -> None:
+    def _receive_unknown(self, datagram: Datagram) -> None:
         """Take a long-header packet of no known connection, in a datagram of full size."""
+        data, path, _ = datagram
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_BYTES)
         except ValueError:
@@ -268,7 +306,7 @@ class QuicEndpoint(Listener):
             and len(header.destination_cid) >= _LEAST_CLIENT_CID_BYTES
             and self._accepting
         ):
-            self._admit(header, data, path)
+            self._admit(header, datagram)
 
     def _negotiate_version(self, data: bytes, path: Path) -> None:
         # RFC 8999 5.1: the invariants of every version. Version 0 is itself a Version
@@ -291,16 +329,17 @@ class QuicEndpoint(Listener):
 
     # -- new connections --------------------------------------------------------------------------
 
-    def _admit(self, header: QuicHeader, data: bytes, path: Path) -> None:
+    def _admit(self, header: QuicHeader, datagram: Datagram) -> None:
         """Let an Initial open a connection soon, if it may."""
         pressing = len(self._half_open) + len(self._newcomers)
-        admission = self._entrance.admit(header, path, pressing)
+        admission = self._entrance.admit(header, datagram[1], pressing)
         if admission is None:
             return
         if pressing >= self.context.settings.max_half_open_connections:
             self.context.limits.meet("max_half_open_connections")
             return
-        self._newcomers.append((header.destination_cid, admission, data, path))
+        self._newcomers.append((header.destination_cid, admission, datagram))
+        self._expected.add(header.destination_cid)
 
     def _open_newcomers(self) -> None:
         """Open a few connections, and the others in later turns of the loop.
@@ -310,13 +349,15 @@ class QuicEndpoint(Listener):
         self._opening = False
         now = self.context.clock()
         for _ in range(min(_HANDSHAKES, len(self._newcomers))):
-            client_cid, admission, data, path = self._newcomers.popleft()
+            client_cid, admission, datagram = self._newcomers.popleft()
+            path = datagram[1]
+            self._expected.discard(client_cid)
             connection = self._by_cid.get(client_cid)
             if connection is None:
-                if not self.context.limits.open_connection(path.peer[0]):
+                if admission is None or not self.context.limits.open_connection(path.peer[0]):
                     continue
                 connection = self._create(client_cid, admission, path)
-            self._receive(connection, data, path, now)
+            self._receive(connection, datagram, now)
             self._handle(connection)
         if self._newcomers:
             self._opening = True
@@ -332,6 +373,8 @@ class QuicEndpoint(Listener):
             address_validated=admission.validated,
             reset_token=self._ring.reset_token,
             new_token=partial(self._entrance.new_token, host),
+            sessions=self._sessions,
+            preferred_address=self._preferred_address,
         )
         info = ConnectionInfo(client=(host, path.peer[1]), server=path.local_address(), secure=True)
         connection = self._protocol(
@@ -359,7 +402,7 @@ class QuicEndpoint(Listener):
     def _configure(self, credential: Credential) -> QuicConfiguration:
         settings = self.context.settings
         configuration = QuicConfiguration(
-            alpn_protocols=[H3_ALPN],
+            alpn_protocols=self._alpn,
             is_client=False,
             connection_id_length=_CID_BYTES,
             idle_timeout=settings.idle_timeout,
@@ -374,5 +417,5 @@ class QuicEndpoint(Listener):
             self._keylog = open(settings.keylog_file, "a")  # noqa: SIM115  # closed at the end
             configuration.secrets_log_file = self._keylog
         if settings.qlog_dir is not None:
-            configuration.quic_logger = QuicFileLogger(settings.qlog_dir)
+            configuration.quic_logger = QlogDirectory(settings.qlog_dir)
         return configuration

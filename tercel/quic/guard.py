@@ -25,7 +25,9 @@ from aioquic.quic.stream import QuicStream, QuicStreamReceiver, StreamFinishedEr
 from aioquic.tls import CipherSuite, Epoch
 
 from tercel.quic.budget import Budgets, Flood
+from tercel.quic.ecn import pull_counts
 from tercel.quic.errors import H3ConnectionError
+from tercel.quic.preferred import MovingConnection
 from tercel.quic.receiver import Receiver
 
 log = logging.getLogger("tercel.quic")
@@ -51,7 +53,7 @@ _SKIPS_KEPT = 16
 _LEAST_RAISE_BYTES = 256
 
 
-class GuardedConnection(QuicConnection):
+class GuardedConnection(MovingConnection):
     """A server's QUIC connection with bounds on what its peer may do.
 
     `reset_token` derives the stateless reset token of a connection ID (RFC 9000 10.3.2),
@@ -143,10 +145,9 @@ class GuardedConnection(QuicConnection):
             raise QuicConnectionError(
                 QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, str(error)
             ) from error
-        if frame_type == QuicFrameType.ACK_ECN:
-            for _ in range(3):
-                buf.pull_uint_var()
+        counts = pull_counts(buf) if frame_type == QuicFrameType.ACK_ECN else None
         self.check_acknowledged(acknowledged, frame_type)
+        self.judge_marks(context.epoch, list(acknowledged), counts, context.time)
         delay = (encoded_delay << self._remote_ack_delay_exponent) / 1_000_000
         if self._quic_logger is not None and context.quic_logger_frames is not None:
             context.quic_logger_frames.append(
@@ -181,14 +182,14 @@ class GuardedConnection(QuicConnection):
     def _handle_stream_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
     ) -> None:
-        used, events = self._local_max_data.used, len(self._events)
+        events, filled = len(self._events), self.budgets.filled
         try:
             super()._handle_stream_frame(context, frame_type, buf)
         except StreamFinishedError:
-            self.budgets.spend(Flood.CONTROL_FRAMES)
+            self.budgets.spend(Flood.REPETITIONS)
             raise
-        if used == self._local_max_data.used and events == len(self._events):
-            self.budgets.spend(Flood.CONTROL_FRAMES)
+        if events == len(self._events) and filled == self.budgets.filled:
+            self.budgets.spend(Flood.REPETITIONS)
         else:
             self._idle = False
 
@@ -259,6 +260,12 @@ class GuardedConnection(QuicConnection):
     def _replenish_connection_ids(self) -> None:
         super()._replenish_connection_ids()
         self._set_reset_tokens()
+
+    def reset_token_of(self, cid: bytes) -> bytes:
+        """The stateless reset token for a connection ID."""
+        if self._reset_token is None:
+            return super().reset_token_of(cid)
+        return self._reset_token(cid)
 
     def _set_reset_tokens(self) -> None:
         if self._reset_token is not None:

@@ -8,15 +8,15 @@ MessageFailed event, so the other requests go on.
 """
 
 import pylsqpack
-from aioquic.buffer import encode_uint_var
 
 from tercel.quic.budget import DRIBBLE_BYTES, Budgets, Flood
 from tercel.quic.connection import QuicServerConnection
 from tercel.quic.errors import ErrorCode, H3ConnectionError
-from tercel.quic.fields import check_section_size
-from tercel.quic.qpack import TableSizes
+from tercel.quic.fields import check_section_size, sendable
+from tercel.quic.qpack import TableSizes, section_acknowledgment
+from tercel.quic.varint import encode_varint
 from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, RemoteProtocolError
-from tercel.shared.messages import Fields
+from tercel.shared.messages import Field, Fields, RequestHead
 from tercel.shared.settings import Settings
 
 # Frame types (RFC 9114 11.2.1).
@@ -51,21 +51,45 @@ _DECODER_STREAM = 0x03
 # The frames of a control stream are short; a longer one that has to be read whole is an attack.
 _MAX_CONTROL_FRAME_BYTES = 4096
 
+# Requests that are recognised by their bytes, and how many bytes those may be.
+_MOST_KNOWN = 16
+_MOST_KNOWN_BYTES = 512
+
+# Sections that were sent. Most responses of one second, and so of one date, begin alike; found
+# here, one takes 1 us instead of 4. They are the same on every connection: no table is used.
+_MOST_ENCODED = 128
+_ENCODED: dict[tuple[Field, ...], bytes] = {}
+
 # Frames to be ignored that a request may bring before they cost its connection's budget: clients
 # send one now and then to keep servers from choking on them (RFC 9114 7.2.8).
 _FREE_FRAMES = 8
 
 
+class KnownRequest:
+    """A request of one HEADERS frame and nothing else, which came on this connection before."""
+
+    __slots__ = ("fields", "head", "refers")
+
+    def __init__(self, fields: Fields, refers: bool) -> None:
+        self.fields = fields
+        """Not to be changed: whoever sends the same bytes again gets the same list."""
+        self.refers = refers
+        """Whether it needs the dynamic table, and so has to be acknowledged."""
+        self.head: tuple[RequestHead, int | None] | None = None
+        """What the receiver of the event made of it, for the next time."""
+
+
 class SectionReceived:
     """A decoded header section, or the trailer section when `trailing`."""
 
-    __slots__ = ("ended", "fields", "stream_id", "trailing")
+    __slots__ = ("ended", "fields", "known", "stream_id", "trailing")
 
     def __init__(self, stream_id: int, fields: Fields, trailing: bool, ended: bool) -> None:
         self.stream_id = stream_id
         self.fields = fields
         self.trailing = trailing
         self.ended = ended
+        self.known: KnownRequest | None = None
 
 
 class ContentReceived:
@@ -141,8 +165,11 @@ class H3Connection:
         # Without a dynamic table a section encodes to the same bytes on every connection, needs
         # no acknowledgement and never waits for another stream.
         self._encoder = pylsqpack.Encoder()
+        self._instructions: list[bytes] = []
         self._table_in_use = False
         self._requests: dict[int, _RequestFrames] = {}
+        # Valid until the dynamic table changes.
+        self._known: dict[bytes, KnownRequest] = {}
         self._uni: dict[int, tuple[int | None, bytes]] = {}
         self._critical: dict[int, int] = {}
         self._ignored_left: dict[int, int] = {}
@@ -157,7 +184,7 @@ class H3Connection:
             encode_frame(
                 SETTINGS,
                 b"".join(
-                    encode_uint_var(item)
+                    encode_varint(item)
                     for pair in (
                         (QPACK_MAX_TABLE_CAPACITY, _TABLE_CAPACITY_BYTES),
                         (MAX_FIELD_SECTION_SIZE, self._max_section),
@@ -174,15 +201,33 @@ class H3Connection:
     # -- sending ------------------------------------------------------------------------------
 
     def encode_section(self, stream_id: int, fields: Fields) -> bytes:
-        """`fields` as a HEADERS frame."""
-        _, section = self._encoder.encode(stream_id, fields)
-        return encode_frame(HEADERS, section)
+        """`fields` as a HEADERS frame, without what HTTP/3 forbids."""
+        lines = tuple(fields)
+        frame = _ENCODED.get(lines)
+        if frame is None:
+            _, section = self._encoder.encode(stream_id, sendable(fields))
+            frame = encode_frame(HEADERS, section)
+            if len(frame) <= _MOST_KNOWN_BYTES:
+                if len(_ENCODED) >= _MOST_ENCODED:
+                    _ENCODED.clear()
+                _ENCODED[lines] = frame
+        return frame
 
     def send_goaway(self) -> None:
         """Tell the peer which requests will not be served: those not seen yet (RFC 9114 5.2)."""
         self._quic.send_stream_data(
-            self._control_id, encode_frame(GOAWAY, encode_uint_var(self.next_request_id))
+            self._control_id, encode_frame(GOAWAY, encode_varint(self.next_request_id))
         )
+
+    def send_instructions(self) -> None:
+        """Write what the QPACK encoder is to be told: once per turn, as each takes one byte."""
+        if not self._instructions:
+            return
+        data = b"".join(self._instructions)
+        self._instructions.clear()
+        # A peer that stops this stream ends the connection, but that event may still be queued.
+        if self._quic.can_send(self._decoder_id):
+            self._quic.send_stream_data(self._decoder_id, data)
 
     # -- receiving ----------------------------------------------------------------------------
 
@@ -196,11 +241,16 @@ class H3Connection:
             self._quic.grant(stream_id, len(data))
             return self._receive_uni(stream_id, data, ended)
         frames = self._requests.get(stream_id)
+        is_whole = ended and frames is None
+        if is_whole and data in self._known:
+            return [self._repeated(stream_id, data)]
         if frames is None:
             frames = self._requests[stream_id] = _RequestFrames()
             self.next_request_id = max(self.next_request_id, stream_id + 4)
         events: list[H3Event] = []
         self._receive_request(stream_id, frames, data, ended, events)
+        if is_whole and len(data) <= _MOST_KNOWN_BYTES:
+            self._remember(data, events)
         return events
 
     def receive_reset(self, stream_id: int) -> None:
@@ -243,6 +293,28 @@ class H3Connection:
             self._abandon(stream_id, frames)
 
     # -- request streams ------------------------------------------------------------------------
+
+    def _remember(self, data: bytes, events: list[H3Event]) -> None:
+        """Keep what became of a whole request, if that is one HEADERS frame and was served."""
+        header = frame_header(data, 0)
+        if header is None or header[0] != HEADERS or header[1] + header[2] != len(data):
+            return
+        if len(events) == 1 and isinstance(event := events[0], SectionReceived):
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            # RFC 9204 4.5.1.1: the Required Insert Count comes first, and 0 is a zero byte.
+            self._known[data] = KnownRequest(event.fields, refers=data[header[2]] != 0)
+
+    def _repeated(self, stream_id: int, data: bytes) -> SectionReceived:
+        """The event for bytes that are known. Saves 8 of 50 us of a small request."""
+        self.next_request_id = max(self.next_request_id, stream_id + 4)
+        self._quic.grant(stream_id, len(data))
+        known = self._known[data]
+        if known.refers:
+            self._send_instructions(section_acknowledgment(stream_id))
+        event = SectionReceived(stream_id, known.fields, False, True)
+        event.known = known
+        return event
 
     def _receive_request(
         self,
@@ -407,6 +479,7 @@ class H3Connection:
 
     def _receive_encoder_instructions(self, data: bytes) -> list[H3Event]:
         self._table_in_use = True
+        self._known.clear()
         self._table.receive(data)
         try:
             unblocked = self._decoder.feed_encoder(data)
@@ -462,9 +535,7 @@ class H3Connection:
             self._send_instructions(self._decoder.cancel_stream(stream_id))
 
     def _send_instructions(self, data: bytes) -> None:
-        # A peer that stops this stream ends the connection, but that event may still be queued.
-        if self._quic.can_send(self._decoder_id):
-            self._quic.send_stream_data(self._decoder_id, data)
+        self._instructions.append(data)
 
     # -- unidirectional streams ---------------------------------------------------------------
 
@@ -569,13 +640,13 @@ class H3Connection:
 
     def _open_uni(self, stream_type: int) -> int:
         stream_id: int = self._quic.get_next_available_stream_id(is_unidirectional=True)
-        self._quic.send_stream_data(stream_id, encode_uint_var(stream_type))
+        self._quic.send_stream_data(stream_id, encode_varint(stream_type))
         return stream_id
 
 
 def encode_frame(frame_type: int, payload: bytes) -> bytes:
     """A whole frame (RFC 9114 7.1)."""
-    return encode_uint_var(frame_type) + encode_uint_var(len(payload)) + payload
+    return encode_varint(frame_type) + encode_varint(len(payload)) + payload
 
 
 def frame_header(data: bytes, position: int) -> tuple[int, int, int] | None:

@@ -26,8 +26,9 @@ from tercel.shared.errors import (
     RemoteProtocolError,
     StreamAborted,
     TargetTooLong,
+    TooEarly,
 )
-from tercel.shared.messages import ResponseHead, field_value
+from tercel.shared.messages import RequestHead, ResponseHead, field_value
 from tercel.shared.stream import SendState
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("tercel.quic")
 
 H3_ALPN = "h3"
+
+# RFC 9110 9.2.1: those that an attacker may send again.
+_SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
 
 # RFC 9001 4.2: no version before it.
 _TLS_1_3 = 0x0304
@@ -65,8 +69,9 @@ class ConnectionProtocol:
         self._timer_at = 0.0
         self._handshake_deadline = context.clock() + context.settings.handshake_timeout
 
-    def receive_datagram(self, data: bytes, path: Any, now: float) -> None:
-        """Take one datagram that arrived on `path`."""
+    def receive_datagram(self, data: bytes, path: Any, now: float, mark: int = 0) -> None:
+        """Take one datagram that arrived on `path`; `mark` is its ECN field."""
+        self.quic.arriving_mark = mark
         self.quic.receive_datagram(data, path, now)
 
     def process_events(self) -> None:
@@ -95,7 +100,7 @@ class ConnectionProtocol:
         now = self.context.clock()
         datagrams = self.quic.datagrams_to_send(now)
         if datagrams:
-            self.endpoint.send(datagrams)
+            self.endpoint.send(datagrams, self.quic.departing_mark)
             # The peer may use the connection IDs that are issued in them at once.
             self.process_events()
         self._set_timer(now)
@@ -111,6 +116,7 @@ class ConnectionProtocol:
             self.quic_event_received(
                 events.ConnectionTerminated(ErrorCode.NO_ERROR, None, "abandoned")
             )
+            self.quic.end_log()
             self._terminate()
 
     def _terminate(self) -> None:
@@ -143,7 +149,11 @@ class ConnectionProtocol:
             self.abandon()
             return
         timer_at = self.quic.get_timer()
-        if timer_at is not None and now >= timer_at:
+        if timer_at is not None and now < timer_at:
+            # What it was set for has been put off since: an acknowledgement came, for instance.
+            self._set_timer(now)
+            return
+        if timer_at is not None:
             self.quic.handle_timer(now)
             self.process_events()
         self.transmit()
@@ -265,14 +275,20 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._fail(event.stream_id, error)
 
     def _open(self, event: SectionReceived) -> None:
-        head, content_length = fields.request_head(event.fields)
+        head, content_length = self._head(event)
         if not self.quic.can_send(event.stream_id):
             # The client stopped the response before the request came (RFC 9000 3.5).
             self.quic.budgets.spend(Flood.CANCELLATIONS)
             self._close_receiving(event.stream_id, event.ended, ErrorCode.REQUEST_CANCELLED)
             return
+        early = self.quic.is_early(event.stream_id)
+        if early:
+            # A list of its own: that of a known request belongs to all of its kind.
+            head.fields = [*head.fields, (b"early-data", b"1")]
         stream = H3RequestStream(self, event.stream_id, head, content_length)
         try:
+            if early and head.method not in _SAFE_METHODS:
+                raise TooEarly("only safe methods are served in 0-RTT")
             self._check_served(stream, content_length)
             if event.ended and content_length:
                 stream.accept_end([])
@@ -286,6 +302,15 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         if event.ended and stream.handler is not None and not stream.aborted:
             stream.handler.message_complete()
             self._finish_if_ended(stream)
+
+    def _head(self, event: SectionReceived) -> tuple[RequestHead, int | None]:
+        known = event.known
+        if known is None:
+            return fields.request_head(event.fields)
+        if known.head is None:
+            known.head = fields.request_head(event.fields)
+        head, content_length = known.head
+        return head.with_target(head.method, head.target), content_length
 
     def _check_served(self, stream: H3RequestStream, content_length: int | None) -> None:
         head = stream.head
@@ -459,6 +484,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             held, self._held = self._held, []
             for stream in held:
                 stream.release_head()
+        if self._http is not None:
+            self._http.send_instructions()
         if self._written:
             self._written = False
             self.quic.hasten_acknowledgement(self.context.clock())

@@ -192,3 +192,15 @@ def _prefixed(data: bytes, position: int, mask: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, position
     raise _Broken  # RFC 9204 4.1.1: 62 bits are enough
+
+
+def section_acknowledgment(stream_id: int) -> bytes:
+    """The instruction that says that a field section was decoded (RFC 9204 4.4.1)."""
+    if stream_id < 0x7F:
+        return bytes((0x80 | stream_id,))
+    result = [0xFF]
+    rest = stream_id - 0x7F
+    while rest >= 0x80:
+        result.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((*result, rest))

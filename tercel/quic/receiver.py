@@ -90,6 +90,7 @@ class Receiver(QuicStreamReceiver):
 
     def _insert(self, index: int, offset: int, part: bytes) -> int:
         """Put `part` before piece `index`; the index of the piece after it."""
+        self._budgets.filled += 1
         before = index - 1
         if index and self._offsets[before] + len(self._pieces[before]) == offset:
             self._pieces[before] += part

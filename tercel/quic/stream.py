@@ -4,11 +4,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from aioquic.buffer import encode_uint_var
-
 from tercel.quic import h3
 from tercel.quic.errors import ErrorCode, reset_code
-from tercel.quic.fields import sendable
+from tercel.quic.varint import encode_varint
 from tercel.shared.content import ContentBuffer
 from tercel.shared.errors import (
     ContentTooLarge,
@@ -101,7 +99,7 @@ class H3RequestStream(RequestStream):
 
     def write_upgraded(self, data: bytes) -> None:
         self.content_sent += len(data)
-        self._protocol.write(self, b"\x00" + encode_uint_var(len(data)) + data, False)
+        self._protocol.write(self, b"\x00" + encode_varint(len(data)) + data, False)
 
     def reset(self, reason: ResetReason) -> None:
         self.send_state = SendState.ENDED
@@ -156,12 +154,7 @@ class H3RequestStream(RequestStream):
         self._protocol.write(self, self._section([(b":status", b"%d" % status), *fields]), False)
 
     def _write_head(self, head: ResponseHead, end_stream: bool) -> None:
-        fields = [(b":status", b"%d" % head.status), *head.fields]
-        if head.status == HTTPStatus.NO_CONTENT:
-            # RFC 9110 8.6: there is no length to tell where there can be no content.
-            fields = [line for line in fields if line[0] != b"content-length"]
-        self._protocol.context.response_fields.complete(fields)
-        frame = self._section(fields)
+        frame = self._head_frame(head)
         if end_stream:
             self._protocol.write(self, frame, True)
         else:
@@ -173,8 +166,14 @@ class H3RequestStream(RequestStream):
         frames = [self._held] if self._held else []
         self._held = b""
         if data:
-            frames += (b"\x00", encode_uint_var(len(data)), data)
+            frames += (b"\x00", encode_varint(len(data)), data)
         self._protocol.write(self, b"".join(frames), end_stream)
+
+    def _write_response(self, head: ResponseHead, content: bytes) -> None:
+        frame = self._head_frame(head)
+        if content:
+            frame = b"".join((frame, b"\x00", encode_varint(len(content)), content))
+        self._protocol.write(self, frame, True)
 
     def _write_trailers(self, fields: Fields) -> None:
         held, self._held = self._held, b""
@@ -186,10 +185,18 @@ class H3RequestStream(RequestStream):
         self._protocol.context.response_fields.complete(section)
         self._protocol.write(self, self._section(section), False)
 
+    def _head_frame(self, head: ResponseHead) -> bytes:
+        fields = [(b":status", b"%d" % head.status), *head.fields]
+        if head.status == HTTPStatus.NO_CONTENT:
+            # RFC 9110 8.6: there is no length to tell where there can be no content.
+            fields = [line for line in fields if line[0] != b"content-length"]
+        self._protocol.context.response_fields.complete(fields)
+        return self._section(fields)
+
     def _section(self, fields: Fields) -> bytes:
         http = self._protocol.http
         assert isinstance(http, h3.H3Connection)  # noqa: S101  # a stream exists, so h3 does
-        return http.encode_section(self.stream_id, sendable(fields))
+        return http.encode_section(self.stream_id, fields)
 
     def _check_content_size(self, received: int) -> None:
         if self._content_length is not None and received > self._content_length:

@@ -1,7 +1,8 @@
 """What a server gives away and recognises without remembering: one key ring for all of it.
 
-Retry tokens and address tokens (RFC 9000 8.1) and stateless reset tokens (10.3) are made with keys
-derived from one secret, so that servers that share it understand each other, also after a restart.
+Retry tokens and address tokens (RFC 9000 8.1), stateless reset tokens (10.3) and session tickets
+(RFC 8446 4.6.1) are made with keys derived from one secret, so that servers that share it
+understand each other, also after a restart.
 Knows nothing about connections or sockets.
 """
 
@@ -26,12 +27,14 @@ _RESET_TOKEN_BYTES = 16
 _SECRET = re.compile(r"[0-9A-Fa-f]{64}")
 
 # The first byte of a token says what it is; what is wrong with one kind is no fault of the other.
-RETRY_TOKEN, ADDRESS_TOKEN = 0x01, 0x02
+RETRY_TOKEN, ADDRESS_TOKEN, SESSION_TICKET = 0x01, 0x02, 0x03
 
 # A client answers a Retry at once; RFC 9000 8.1.4 asks for a short life.
 RETRY_LIFETIME_SECONDS = 30.0
 # RFC 9000 8.1.3: long enough to be of use, short enough for addresses to have changed hands.
 ADDRESS_LIFETIME_SECONDS = 86_400.0
+# RFC 8446 4.6.1 allows a week; whoever gets hold of the key can pretend to be the server that long.
+SESSION_LIFETIME_SECONDS = 86_400
 # Clocks of servers that share a key differ.
 _CLOCK_SKEW_SECONDS = 5.0
 
@@ -82,6 +85,7 @@ class KeyRing:
         known = list(secrets) or [os.urandom(SECRET_BYTES)]
         self.retry = [AESGCM(_derived(secret, b"retry token")) for secret in known]
         self.address = [AESGCM(_derived(secret, b"address token")) for secret in known]
+        self.session = [AESGCM(_derived(secret, b"session ticket")) for secret in known]
         self._reset = _derived(known[0], b"stateless reset")
 
     def reset_token(self, cid: bytes) -> bytes:
@@ -114,7 +118,7 @@ def read_key_ring(path: str | None) -> KeyRing:
 
 
 class Tokens:
-    """Makes and checks what clients show to prove their address.
+    """Makes and checks what clients show: to prove their address, and to resume a session.
 
     `clock` gives seconds since 1970: tokens outlive processes.
     """
@@ -141,6 +145,15 @@ class Tokens:
         """Raises InvalidToken unless `token` was given to a client at `address`."""
         ring, bound = self._ring.address, _packed(address)
         self._open(ADDRESS_TOKEN, ring, token, bound, ADDRESS_LIFETIME_SECONDS)
+
+    def seal_session(self, session: bytes) -> bytes:
+        """A ticket that brings `session` back (RFC 5077 4, RFC 8446 4.6.1)."""
+        return self._seal(SESSION_TICKET, self._ring.session[0], session, b"")
+
+    def open_session(self, ticket: bytes) -> bytes:
+        """What was sealed. Raises InvalidToken."""
+        ring = self._ring.session
+        return self._open(SESSION_TICKET, ring, ticket, b"", SESSION_LIFETIME_SECONDS)
 
     def _seal(self, kind: int, key: AESGCM, content: bytes, bound: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)

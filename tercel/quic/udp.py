@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 import struct
+import sys
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +22,15 @@ _UDP_GRO = 104
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
 _IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
+
+# The ECN field is the low two bits of these (RFC 3168 5, RFC 8200 7).
+_IP_TOS = getattr(socket, "IP_TOS", 1)
+_IP_RECVTOS = getattr(socket, "IP_RECVTOS", 13)
+_IPV6_TCLASS = getattr(socket, "IPV6_TCLASS", 67)
+_IPV6_RECVTCLASS = getattr(socket, "IPV6_RECVTCLASS", 66)
+_ECN_KINDS = (_IP_TOS, _IPV6_TCLASS)
+_ECN_BITS = 0x03
+_MARKS = tuple(struct.pack("@i", mark) for mark in range(_ECN_BITS + 1))
 
 _BUFFER_BYTES = 65_535
 _ANCILLARY_BYTES = 256
@@ -54,6 +64,10 @@ class Path(NamedTuple):
         return f"{self.peer[0]}:{self.peer[1]}"
 
 
+# A datagram that came, its path, and its ECN field.
+Datagram = tuple[bytes, Path, int]
+
+
 class UdpSocket:
     """A bound UDP socket, read by callback and written without waiting."""
 
@@ -63,7 +77,7 @@ class UdpSocket:
         self._loop = loop
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
-        self._waiting: deque[tuple[bytes, Path]] = deque()
+        self._waiting: deque[Datagram] = deque()
         self._is_v6 = sock.family == socket.AF_INET6
         self.receives_batches = _set_option(sock, socket.IPPROTO_UDP, _UDP_GRO)
         self.sends_batches = _accepts_segments(sock)
@@ -74,6 +88,9 @@ class UdpSocket:
             _set_option(sock, socket.IPPROTO_IP, _IP_PKTINFO)
             if self._is_v6:
                 _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO)
+        _set_option(sock, socket.IPPROTO_IP, _IP_RECVTOS)  # of an IPv6 socket too: mapped addresses
+        if self._is_v6:
+            _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVTCLASS)
 
     def start(self, readable: Callable[["UdpSocket"], None]) -> None:
         """Call `readable` whenever datagrams wait."""
@@ -86,9 +103,9 @@ class UdpSocket:
             self._loop.remove_writer(self.sock.fileno())
             self.sock.close()
 
-    def receive(self, most: int) -> list[tuple[bytes, Path]]:
+    def receive(self, most: int) -> list[Datagram]:
         """Datagrams that wait: up to about `most`, so that other work gets its turn."""
-        datagrams: list[tuple[bytes, Path]] = []
+        datagrams: list[Datagram] = []
         while len(datagrams) < most:
             try:
                 size, ancillary, _, peer = self.sock.recvmsg_into((self._buffer,), _ANCILLARY_BYTES)
@@ -99,27 +116,32 @@ class UdpSocket:
                 # What still waits comes with the next turn, so that no error can hold the loop.
                 log.debug("receive: %s", error)
                 break
-            segment, local = self._read_ancillary(ancillary)
+            segment, local, mark = self._read_ancillary(ancillary)
             path = Path(peer, local, self)
             if size <= segment or not segment:
-                datagrams.append((bytes(self._view[:size]), path))
+                datagrams.append((bytes(self._view[:size]), path, mark))
                 continue
+            # What the kernel put together had the same mark.
             for start in range(0, size, segment):
-                datagrams.append((bytes(self._view[start : min(start + segment, size)]), path))
+                part = bytes(self._view[start : min(start + segment, size)])
+                datagrams.append((part, path, mark))
         return datagrams
 
-    def send(self, datagrams: Sequence[bytes], path: Path) -> None:
-        """Send `datagrams` in order to one peer; what the kernel cannot take now goes later."""
+    def send(self, datagrams: Sequence[bytes], path: Path, mark: int = 0) -> None:
+        """Send `datagrams` in order to one peer; what the kernel cannot take now goes later.
+
+        `mark` is for their ECN field.
+        """
         if self._waiting:
-            self._wait(datagrams, path)
+            self._wait(datagrams, path, mark)
             return
         position = 0
         while position < len(datagrams):
             end = _batch_end(datagrams, position) if self.sends_batches else position + 1
             try:
-                self._send_batch(datagrams[position:end], path)
+                self._send_batch(datagrams[position:end], path, mark)
             except (BlockingIOError, InterruptedError):
-                self._wait(datagrams[position:], path)
+                self._wait(datagrams[position:], path, mark)
                 return
             except OSError as error:
                 if end - position > 1 and error.errno in (errno.EIO, errno.EINVAL):
@@ -131,7 +153,7 @@ class UdpSocket:
                 log.debug("send to %r: %s", path, error)
             position = end
 
-    def _send_batch(self, batch: Sequence[bytes], path: Path) -> None:
+    def _send_batch(self, batch: Sequence[bytes], path: Path, mark: int) -> None:
         ancillary: list[tuple[int, int, bytes]] = []
         if len(batch) > 1:
             ancillary.append((socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("@H", len(batch[0]))))
@@ -141,19 +163,26 @@ class UdpSocket:
                 if self._is_v6
                 else (socket.IPPROTO_IP, _IP_PKTINFO, path.local)
             )
+        if mark:
+            ancillary.append(self._marking(path, mark))
         self.sock.sendmsg(batch, ancillary, 0, path.peer)
 
-    def _wait(self, datagrams: Sequence[bytes], path: Path) -> None:
+    def _marking(self, path: Path, mark: int) -> tuple[int, int, bytes]:
+        if self._is_v6 and not path.peer[0].startswith("::ffff:"):
+            return socket.IPPROTO_IPV6, _IPV6_TCLASS, _MARKS[mark]
+        return socket.IPPROTO_IP, _IP_TOS, _MARKS[mark]
+
+    def _wait(self, datagrams: Sequence[bytes], path: Path, mark: int) -> None:
         if not self._waiting:
             self._loop.add_writer(self.sock.fileno(), self._writable)
         room = _MAX_WAITING - len(self._waiting)
-        self._waiting.extend((datagram, path) for datagram in datagrams[:room])
+        self._waiting.extend((datagram, path, mark) for datagram in datagrams[:room])
 
     def _writable(self) -> None:
         while self._waiting:
-            datagram, path = self._waiting[0]
+            datagram, path, mark = self._waiting[0]
             try:
-                self._send_batch((datagram,), path)
+                self._send_batch((datagram,), path, mark)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -161,8 +190,11 @@ class UdpSocket:
             self._waiting.popleft()
         self._loop.remove_writer(self.sock.fileno())
 
-    def _read_ancillary(self, ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes | None]:
-        segment, local = 0, None
+    def _read_ancillary(
+        self, ancillary: list[tuple[int, int, bytes]]
+    ) -> tuple[int, bytes | None, int]:
+        """The size of segments, the address it came to, and the ECN field."""
+        segment, local, mark = 0, None, 0
         for level, kind, data in ancillary:
             if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
                 segment = struct.unpack_from("@i", data)[0]
@@ -172,7 +204,9 @@ class UdpSocket:
                 # struct in_pktinfo: to send from an address, it goes where the interface's was.
                 _, spec_dst, _ = struct.unpack("=i4s4s", data)
                 local = struct.pack("=i4s4s", 0, spec_dst, b"\0\0\0\0")
-        return segment, local
+            elif level in (socket.IPPROTO_IP, socket.IPPROTO_IPV6) and kind in _ECN_KINDS:
+                mark = int.from_bytes(data, sys.byteorder) & _ECN_BITS
+        return segment, local, mark
 
     def _set_buffer(self, option: int, name: str, size: int) -> None:
         self.sock.setsockopt(socket.SOL_SOCKET, option, size)

@@ -21,7 +21,9 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
 
+from tercel.quic.ecn import COUNTS_MAX_BYTES, encode_counts, has_marks
 from tercel.quic.guard import GuardedConnection
+from tercel.quic.pacing import Pacer
 from tercel.quic.varint import encode_varint, varint_size
 
 if TYPE_CHECKING:
@@ -40,10 +42,13 @@ _LIMIT_FRAME_BYTES = 1 + _VARINT_MAX_BYTES
 _STREAM_LIMIT_FRAME_BYTES = 1 + 2 * _VARINT_MAX_BYTES
 _PING_FRAME = b"\x01"
 _ACK = b"\x02"
+_ACK_ECN = b"\x03"
 _MAX_STREAM_DATA = b"\x11"
 # Every so many packets one asks for an acknowledgement of what it acknowledges (as aioquic).
 _ACK_OF_ACK_PERIOD = 8
 
+# Type, stream, two bytes of length, and a byte of data.
+_LEAST_STREAM_FRAME_BYTES = 5
 _STREAM_TYPES = tuple(bytes((0x08 | bits,)) for bits in range(8))
 _FIN, _LENGTH, _OFFSET = 0x01, 0x02, 0x04
 
@@ -110,8 +115,11 @@ class WarmSender(GuardedConnection):
         """Streams that have ended in both directions, to be forgotten."""
         self._stale = 0
         """How many of the streams in aioquic's queue have been forgotten."""
+        self._pacer = Pacer(max_datagram_size=self._max_datagram_size)
+        self._loss._pacer = self._pacer
         self._data_space: QuicPacketSpace
         self._data_keys: CryptoPair
+        self._data_marks: list[int]
 
     # -- what a subclass decides --------------------------------------------------------------
 
@@ -172,6 +180,13 @@ class WarmSender(GuardedConnection):
 
     def handle_timer(self, now: float) -> None:
         """Do what is due by now."""
+        if (
+            self._surveyed
+            and self._close_at is not None
+            and now < self._close_at
+            and (self._loss_at is None or now < self._loss_at)
+        ):
+            return  # an acknowledgement or a pause between packets, which sending is for
         self._surveyed = False
         super().handle_timer(now)
 
@@ -190,6 +205,7 @@ class WarmSender(GuardedConnection):
             # Looked up once, because the hash of an enumeration's member is slow.
             self._data_space = self._spaces[Epoch.ONE_RTT]
             self._data_keys = self._cryptos[Epoch.ONE_RTT]
+            self._data_marks = self._marks[Epoch.ONE_RTT]
             self._armed = True
 
     def _survey(self) -> bool:
@@ -227,6 +243,7 @@ class WarmSender(GuardedConnection):
                 or self._streams_blocked_pending
                 or self._data_keys._update_key_requested
             )
+            and self.ecn.is_settled
             and self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
             and self._network_paths[0].is_validated
             and not any(
@@ -264,26 +281,29 @@ class WarmSender(GuardedConnection):
 
     def _build(self, now: float, limits: list[Limit]) -> list[bytes]:
         """The payloads of the packets that may be sent now, each registered with recovery."""
-        space, pacer = self._data_space, self._loss._pacer
-        control = self._loss._cc
+        space, loss, pacer = self._data_space, self._loss, self._pacer
+        control, due = loss._cc, self._due
         overhead = 1 + len(self._peer_cid.cid) + _NUMBER_BYTES + _TAG_BYTES
+        room = self._max_datagram_size - overhead
         flight = control.congestion_window - control.bytes_in_flight
+        pace = pacer.packet_time
+        if pace is not None:
+            pacer.update_bucket(now=now)
         payloads: list[bytes] = []
         while True:
+            is_late = space.ack_at is not None and space.ack_at < now
             # As aioquic: paced, except for an acknowledgement that is late.
-            if space.ack_at is None or space.ack_at >= now:
-                self._pacing_at = pacer.next_send_time(now=now)
-                if self._pacing_at is not None:
-                    break
+            if pace is not None and pacer.bucket_time <= 0 and not is_late:
+                self._pacing_at = now + pacer.pause
+                break
             packet = SentPacket(self._packet_number, now)
-            room = self._max_datagram_size - overhead
             flight_room = min(room, flight - overhead)
             parts: list[bytes | bytearray] = []
             if space.ack_at is not None and space.ack_at <= now:
                 flight_room -= self._add_ack(packet, parts, room, flight_room, now)
             if limits or self._limits_due:
                 flight_room = self._add_limits(packet, parts, flight_room, limits)
-            if self._due:
+            if due:
                 self._add_stream_data(packet, parts, flight_room)
             payload = b"".join(parts)
             if not payload:
@@ -294,8 +314,9 @@ class WarmSender(GuardedConnection):
             packet.sent_bytes = overhead + len(payload)
             payloads.append(payload)
             self._register(packet, now)
-            pacer.update_after_send(now=now)
-            if not (self._due or self._limits_due or limits):
+            if pace is not None:
+                pacer.bucket_time -= pace
+            if not (due or self._limits_due or limits):
                 break
             if packet.in_flight:
                 flight -= packet.sent_bytes
@@ -311,10 +332,19 @@ class WarmSender(GuardedConnection):
             loss._time_of_last_sent_ack_eliciting_packet = now
             if not self._ack_eliciting_sent_since_receipt:
                 # RFC 9000 10.1
-                self._close_at = now + self._idle_timeout()
+                self._close_at = now + self._idle_time()
                 self._ack_eliciting_sent_since_receipt = True
         if packet.in_flight:
             loss._cc.on_packet_sent(packet=packet)  # type: ignore[arg-type]
+
+    def _idle_time(self) -> float:
+        """As aioquic's `_idle_timeout`, once the round-trip time and the peer's limit are known."""
+        loss = self._loss
+        idle = self._configuration.idle_timeout
+        remote = self._remote_max_idle_timeout
+        if remote is not None and remote < idle:
+            idle = remote
+        return max(idle, 3 * loss.get_probe_timeout())
 
     # -- frames -----------------------------------------------------------------------------------
 
@@ -331,8 +361,12 @@ class WarmSender(GuardedConnection):
         space.ack_at = None
         delay = int((now - space.largest_received_time) * 1_000_000)  # type: ignore[operator]
         frame, count = encode_ack(
-            space.ack_queue, delay >> self._local_ack_delay_exponent, room - 1
+            space.ack_queue,
+            delay >> self._local_ack_delay_exponent,
+            room - 1 - COUNTS_MAX_BYTES,
         )
+        if has_marks(self._data_marks):
+            frame = _ACK_ECN + frame[1:] + encode_counts(self._data_marks)
         packet.handlers.append((self._on_ack_delivery, (space, space.largest_received_packet)))
         if (
             count > 1
@@ -384,7 +418,12 @@ class WarmSender(GuardedConnection):
                 continue
             start = pending[0].start if pending else sender._buffer_stop
             # Type, length in two bytes as aioquic, stream, offset.
-            fixed = 3 + varint_size(stream_id) + (varint_size(start) if start else 0)
+            header = encode_varint(stream_id)
+            kind = _LENGTH
+            if start:
+                header += encode_varint(start)
+                kind = _LENGTH | _OFFSET
+            fixed = 3 + len(header)
             if room < fixed + (1 if pending else 0):
                 due[stream_id] = stream
                 due.move_to_end(stream_id, last=False)
@@ -395,26 +434,23 @@ class WarmSender(GuardedConnection):
                 if stop <= start:
                     self._parked[stream_id] = stream
                     continue
-            kind = _LENGTH | _OFFSET if start else _LENGTH
             fin = sender._buffer_fin == stop
             if fin:
                 kind |= _FIN
                 sender._pending_eof = False
-            parts.append(
-                _STREAM_TYPES[kind]
-                + encode_varint(stream_id)
-                + (encode_varint(start) if start else b"")
-                + (stop - start | 0x4000).to_bytes(2, "big")
-            )
+            size = stop - start
+            parts.append(_STREAM_TYPES[kind] + header + (size | 0x4000).to_bytes(2, "big"))
             if pending:
                 parts.append(self._taken(sender, pending, start, stop))
-            if pending or sender._pending_eof:
-                due[stream_id] = stream
-            else:
-                sender.buffer_is_empty = True
             packet.pieces.append((stream, start, stop, fin))
             packet.in_flight = packet.is_ack_eliciting = True
-            room -= fixed + stop - start
+            room -= fixed + size
+            if not (pending or sender._pending_eof):
+                sender.buffer_is_empty = True
+                continue
+            due[stream_id] = stream
+            if room < _LEAST_STREAM_FRAME_BYTES:
+                return
 
     def _sendable_stop(self, stream: QuicStream, pending: int, room: int) -> int:
         """How far data may be sent: as there is data, room, and credit of the peer's."""
@@ -526,6 +562,8 @@ def _masks(protection: Any, sealed: list[bytes]) -> list[bytes]:
     encryptor = protection._encryptor
     begin = 4 - _NUMBER_BYTES
     samples = [packet[begin : begin + _SAMPLE_BYTES] for packet in sealed]
+    if not protection._is_chacha20 and len(samples) == 1:
+        return [encryptor.update(samples[0])]
     if not protection._is_chacha20:
         # In ECB mode the samples of all packets are masked by one call.
         masks = encryptor.update(b"".join(samples))

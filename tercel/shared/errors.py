@@ -109,6 +109,13 @@ class MethodNotAllowed(RemoteProtocolError):
     scope = Scope.STREAM
 
 
+class TooEarly(RemoteProtocolError):
+    """A request that must not be replayed, in data that can be (RFC 8470 5.2)."""
+
+    status = 425
+    scope = Scope.STREAM
+
+
 class NotImplementedByServer(RemoteProtocolError):
     """A request that needs a feature this server does not have (RFC 9110 15.6.2)."""
 

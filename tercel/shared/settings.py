@@ -167,13 +167,20 @@ class Settings:
         256, QUIC, "Half-open QUIC connections from which on --retry auto validates addresses.",
         minimum=0)
     retry_initial_rate: int = option(
-        200, QUIC, "New QUIC connections per second above which --retry auto validates addresses.",
+        100, QUIC, "New QUIC connections per second above which --retry auto validates addresses.",
         minimum=0)
     token_key: str | None = option(
         None, QUIC, "File with the keys that Retry and address tokens and stateless resets are "
         "made of: lines of 64 hexadecimal digits, the first one makes, all are accepted. Servers "
         "that share it accept each other's tokens. Without it the key lives as long as the "
         "process.", metavar="FILE")
+    preferred_address: tuple[str, ...] = option(
+        (), QUIC, "IP address and UDP port that clients are asked to go over to after the "
+        "handshake (RFC 9000 9.6), served beside --bind. Repeatable: one for IPv4, one for IPv6.",
+        metavar="HOST:PORT")
+    early_data: bool = option(
+        False, QUIC, "Take requests in 0-RTT, before the handshake is over. They may be replays, "
+        "so only safe methods are; they carry Early-Data: 1 (RFC 8470).")
     max_half_open_connections: int = option(
         2048, QUIC, "QUIC connections at one time whose handshake has not completed.", minimum=1)
     handshake_timeout: float = option(

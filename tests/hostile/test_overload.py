@@ -155,9 +155,10 @@ async def test_exhausted_descriptors_pause_accepting_and_are_logged_once(monkeyp
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0.02)
     caplog.set_level(logging.WARNING)
     Exhausted.left = 0
+    original = socket.socket
     monkeypatch.setattr(socket, "socket", Exhausted)
     async with serving_h1(echo) as server:
-        monkeypatch.undo()
+        monkeypatch.setattr(socket, "socket", original)
         client = await server.connect()
         client.get("/x")
         limits = server.acceptor._context.limits

@@ -1,6 +1,7 @@
 """RFC 9000, 9001: what a hostile QUIC client gets from a running endpoint, row by row."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import tracemalloc
@@ -38,7 +39,6 @@ CONTROL_FRAMES = {
     "MAX_STREAM_DATA that raises nothing": b"\x11" + numbers(0, 1),
     "MAX_STREAMS": b"\x13" + numbers(1),
     "a second ACK in a packet": ack(0),
-    "STREAM that repeats": stream(0, 0, b""),
     "RESET_STREAM that repeats": b"\x04" + numbers(4, 0, len(headers())),
     "STOP_SENDING that repeats": b"\x05" + numbers(0, 0),
     "CRYPTO that repeats": crypto(0, b""),
@@ -83,6 +83,20 @@ async def test_a_flood_of_control_frames_ends_in_excessive_load(payload):
         assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
         assert sent <= 2 * burst + 64 * per_packet
         assert server.endpoint.context.limits.met["too many control frames"] == 1
+
+
+@pytest.mark.parametrize(
+    "payload", [stream(0, 0, b""), stream(4, 0, headers()[:1])], ids=["of the past", "of now"]
+)
+@asynctest
+async def test_a_flood_of_stream_data_that_is_there_already_ends_in_excessive_load(payload):
+    async with serving() as server, H3Client(server.port) as client:
+        assert (await client.request()).status == 200
+        client.send(client.open(), headers(b"POST"))
+        await client.settled()
+        await throw(client, payload, times=400_000, per_packet=1000 // len(payload))
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
+        assert server.endpoint.context.limits.met["too many repetitions"] == 1
 
 
 @pytest.mark.parametrize("payload", [PADDING * 20, PADDING * 1000], ids=["short", "long"])
@@ -384,7 +398,7 @@ async def test_retry_begins_by_itself_while_half_open_connections_press():
 
 @asynctest
 async def test_retry_begins_by_itself_above_a_rate_of_initials_and_ends_with_it():
-    async with serving(retry_initial_rate=2) as server:
+    async with serving(retry_initial_rate=4) as server:
         now = [1000.0]
         server.endpoint._entrance._context.clock = lambda: now[0]
         counts = []
@@ -392,9 +406,34 @@ async def test_retry_begins_by_itself_above_a_rate_of_initials_and_ends_with_it(
             async with H3Client(server.port) as client:
                 counts.append(client.quic._retry_count)
         assert counts == [0, 0, 1, 1]
-        now[0] += 2.0
+        now[0] += 3.0
         async with H3Client(server.port) as client:
             assert client.quic._retry_count == 0
+
+
+@asynctest
+async def test_a_flood_of_initials_is_shed_but_for_those_with_a_token():
+    tokens = []
+    async with serving(retry="always") as server:
+        client = H3Client(server.port)
+        client.quic._token_handler = tokens.append
+        async with client:
+            await client.until(lambda: tokens != [])
+        now = server.endpoint.context.clock() + 10
+        server.endpoint.context.clock = lambda: now
+        with RawClient(server.port) as raw:
+            data, answers = first_flight(server.port)[1][0], 0
+            for _ in range(100):
+                for _ in range(30):
+                    raw.send(data)
+                await turns(4)
+                with contextlib.suppress(BlockingIOError):
+                    while raw.sock.recv(65_535):
+                        answers += 1
+            assert answers == 2000
+        assert server.endpoint.context.limits.met["initials"] == 1000
+        async with H3Client(server.port, token=tokens[0]) as again:
+            assert (await again.request()).status == 200
 
 
 @asynctest

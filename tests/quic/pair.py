@@ -1,6 +1,7 @@
 """A client and a server connection in memory, in virtual time, with datagrams passed by hand."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
@@ -11,9 +12,6 @@ from tercel.quic.connection import QuicServerConnection
 from tercel.shared.settings import Settings
 from tests.support.credentials import credential
 from tests.support.h3_client import ClientConnection, client_configuration
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 CLIENT = ("192.0.2.1", 50_000)
 SERVER = ("192.0.2.2", 443)
@@ -45,13 +43,16 @@ class Pair:
     `drop` decides for each datagram of the server's whether it gets lost.
     """
 
+    client_class: Callable[..., ClientConnection] = ClientConnection
+    server_class: Callable[..., QuicServerConnection] = QuicServerConnection
+
     def __init__(self, *, handshake: bool = True, logged: bool = False, **settings: Any) -> None:
         self.settings = Settings(**DEFAULTS | settings)
         self.now = 1000.0
         self.log = QuicLogger()
-        self.client = ClientConnection(configuration=client_configuration())
+        self.client = self.client_class(configuration=client_configuration())
         self.client.connect(SERVER, self.now)
-        self.server = QuicServerConnection(
+        self.server = self.server_class(
             configuration=server_configuration(
                 self.settings, quic_logger=self.log if logged else None
             ),

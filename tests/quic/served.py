@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from tercel.quic.endpoint import QuicEndpoint
@@ -188,7 +188,12 @@ async def echo(exchange: Exchange) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    script: Script = hello, *, host: str = "127.0.0.1", reading: bool = True, **settings: Any
+    script: Script = hello,
+    *,
+    host: str = "127.0.0.1",
+    reading: bool = True,
+    preferred: Sequence[socket.socket] = (),
+    **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running endpoint; stopped in the order in which the server stops it.
 
@@ -203,7 +208,7 @@ async def serving(
     app.context = context
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((host, 0))
-    endpoint = WatchedEndpoint(context, [sock], credential())
+    endpoint = WatchedEndpoint(context, [sock], credential(), preferred=preferred)
     endpoint.changed = changed
     served = Served(endpoint, app, sock.getsockname()[1])
     await endpoint.start()

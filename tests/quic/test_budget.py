@@ -70,5 +70,11 @@ def test_a_rate_is_exceeded_above_it_and_in_order_again_soon_after():
     assert not rate.exceeded(102.5)
 
 
+def test_a_burst_may_be_smaller_than_what_comes_in_a_second():
+    rate = Rate(10, burst=5)
+    assert [rate.exceeded(100.0) for _ in range(6)] == [False] * 5 + [True]
+    assert not any(rate.exceeded(110.0 + number / 10) for number in range(100))
+
+
 def test_a_rate_of_zero_is_always_exceeded():
     assert Rate(0).exceeded(1.0)

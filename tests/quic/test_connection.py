@@ -10,7 +10,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
-from tests.quic.pair import Pair
+from tests.quic.pair import CLIENT, Pair
 
 pytestmark = pytest.mark.usefixtures("either_path")
 
@@ -246,6 +246,60 @@ def test_a_lost_max_streams_is_repeated():
     pair.server.send_ping(1)
     pair.run()
     assert (first, len(pair.frames("max_streams"))) == (1, 2)
+
+
+# -- events -------------------------------------------------------------------------------------
+
+
+def arrived(pair):
+    """Stream, size and end of the data events that wait, in order."""
+    found = []
+    while (event := pair.server.next_event()) is not None:
+        if isinstance(event, events.StreamDataReceived):
+            found.append((event.stream_id, event.data, event.end_stream))
+    return found
+
+
+def batch(*writes):
+    """What the server tells of writes of the client's that arrive in one batch."""
+    pair = Pair()
+    for stream_id, data, end in writes:
+        pair.client.send_stream_data(stream_id, data, end)
+        # The client paces, so it takes some milliseconds to send all of it.
+        for _ in range(20):
+            pair.now += 0.001
+            for datagram, _ in pair.client.datagrams_to_send(pair.now):
+                pair.server.receive_datagram(datagram, CLIENT, pair.now)
+    return arrived(pair)
+
+
+def test_data_of_one_stream_in_many_datagrams_is_one_event():
+    assert batch((0, UPLOAD[:9000], True)) == [(0, UPLOAD[:9000], True)]
+    assert batch((0, UPLOAD[:9000], False)) == [(0, UPLOAD[:9000], False)]
+
+
+def test_data_of_other_streams_in_between_keeps_its_place():
+    a, b = b"a" * 1000, b"b" * 1000
+    assert batch((0, a, False), (4, b, False), (0, b, False), (0, a, True)) == [
+        (0, a, False),
+        (4, b, False),
+        (0, b + a, True),
+    ]
+
+
+def test_small_pieces_are_told_one_by_one():
+    assert batch((0, b"a", False), (0, b"b", False), (0, b"c", True)) == [
+        (0, b"a", False),
+        (0, b"b", False),
+        (0, b"c", True),
+    ]
+
+
+def test_an_end_without_data_is_told_after_the_data():
+    assert batch((0, UPLOAD[:2000], False), (0, b"", True)) == [
+        (0, UPLOAD[:2000], False),
+        (0, b"", True),
+    ]
 
 
 # -- sending ------------------------------------------------------------------------------------

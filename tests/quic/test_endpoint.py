@@ -496,6 +496,17 @@ async def test_secrets_and_qlog_are_written_where_they_are_wanted(tmp_path):
 
 
 @asynctest
+async def test_the_qlog_of_a_running_connection_is_written_when_the_server_stops(tmp_path):
+    async with serving(qlog_dir=str(tmp_path)) as server, H3Client(server.port) as client:
+        assert (await client.request()).status == 200
+        server.endpoint.close()
+        await server.endpoint.wait_closed()
+        (file,) = tmp_path.iterdir()
+        (trace,) = json.loads(file.read_text())["traces"]
+        assert any(event["name"] == "transport:packet_sent" for event in trace["events"])
+
+
+@asynctest
 async def test_idle_and_handshake_timeouts_are_settings_of_their_own():
     async with serving(idle_timeout=7, handshake_timeout=3) as server:
         configuration = server.endpoint._configuration

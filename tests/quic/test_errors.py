@@ -38,6 +38,7 @@ STREAM_CODES = {
     errors.MethodNotAllowed: ErrorCode.MESSAGE_ERROR,
     errors.NotImplementedByServer: ErrorCode.MESSAGE_ERROR,
     errors.RequestTimeout: ErrorCode.REQUEST_INCOMPLETE,
+    errors.TooEarly: ErrorCode.MESSAGE_ERROR,
 }
 
 

@@ -9,6 +9,7 @@ from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.h3 import (
     ContentReceived,
     H3Connection,
+    KnownRequest,
     MessageFailed,
     SectionReceived,
     parse_settings,
@@ -91,6 +92,7 @@ class Peer:
 
     @property
     def decoder_stream(self):
+        self.http.send_instructions()
         return self.quic.sent[11][1:]
 
 
@@ -820,6 +822,104 @@ def test_a_finished_request_leaves_nothing_behind():
     peer = Peer()
     peer.receive(0, HEAD + frame(DATA, b"abc") + TAIL, ended=True)
     assert peer.http._requests == {}
+
+
+# -- requests that come again -------------------------------------------------------------------
+
+
+def test_a_request_that_comes_again_is_the_same_event():
+    peer = Peer()
+    for stream_id in (0, 4, 8):
+        assert peer.receive(stream_id, HEAD, ended=True) == [head_event(stream_id, ended=True)]
+    assert [event.known is None for event in peer.events] == [True, False, False]
+    assert peer.events[1].known is peer.events[2].known
+    assert peer.http.next_request_id == 12
+    assert peer.http._requests == {}
+    peer.check_credit()
+
+
+@pytest.mark.parametrize("stream_id", [8, 0x7C, 0x80, 0x100, 0x3FFC])
+def test_a_known_section_with_references_is_acknowledged_like_the_first(stream_id):
+    encoder, plain = Encoder(), Peer()
+    encoder.head(40)
+    head, fields = encoder.head(4)
+    peer = Peer()
+    for one in (peer, plain):
+        one.receive(ENCODER_STREAM, encoder.instructions)
+    peer.receive(4, head, ended=True)
+    assert peer.receive(stream_id, head, ended=True) == [("head", stream_id, tuple(fields), True)]
+    assert peer.events[-1].known is not None
+    plain.receive(stream_id, head, ended=True)
+    assert peer.decoder_stream == b"\x84" + plain.decoder_stream
+    peer.check_credit()
+
+
+def test_what_is_known_is_forgotten_when_the_table_changes():
+    encoder = Encoder()
+    encoder.head(40)
+    head, _ = encoder.head(4)
+    peer = Peer()
+    peer.receive(ENCODER_STREAM, encoder.flush())
+    peer.receive(4, head, ended=True)
+    # RFC 9204 4.3.1: without capacity nothing is left in the table that it could refer to.
+    peer.receive(ENCODER_STREAM, b"\x20")
+    with pytest.raises(H3ConnectionError) as caught:
+        peer.receive(8, head, ended=True)
+    assert caught.value.code is ErrorCode.QPACK_DECOMPRESSION_FAILED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD + TAIL,
+        HEAD + frame(DATA, b"abc"),
+        HEAD + frame(DATA),
+        frame(GREASE, b"x") + HEAD,
+        HEAD + frame(GREASE),
+    ],
+    ids=["trailers", "content", "empty content", "grease before", "grease after"],
+)
+def test_only_a_head_alone_is_remembered(data):
+    peer = Peer()
+    first = merged(peer.receive(0, data, ended=True))
+    assert merged(peer.receive(4, data, ended=True)) == first
+    assert peer.http._known == {}
+    peer.check_credit()
+
+
+def test_a_request_that_has_not_ended_is_not_remembered():
+    peer = Peer()
+    peer.receive(0, HEAD)
+    peer.receive(4, HEAD)
+    assert peer.http._known == {}
+    peer.receive(8, HEAD, ended=True)
+    assert peer.receive(12, HEAD) == [head_event(12)]
+    assert peer.events[-1].known is None
+
+
+def test_the_bytes_of_a_known_request_are_something_else_later_in_a_stream():
+    peer = Peer()
+    data = frame(HEADERS, section(TRAILERS))
+    peer.http._known[data] = KnownRequest([], False)
+    peer.receive(0, HEAD)
+    assert peer.receive(0, data, ended=True) == [("trailers", 0, tuple(TRAILERS), True)]
+
+
+def test_a_bounded_number_of_short_requests_is_remembered():
+    peer = Peer()
+    for number in range(100):
+        lines = [*REQUEST[:3], (b":path", b"/%d" % number)]
+        peer.receive(4 * number, frame(HEADERS, section(lines)), ended=True)
+    long = frame(HEADERS, section([*REQUEST, (b"cookie", b"~" * 1000)]))
+    peer.receive(400, long, ended=True)
+    assert long not in peer.http._known
+    assert 0 < len(peer.http._known) <= 16
+
+
+def test_a_section_that_is_too_large_is_refused_again():
+    peer = Peer(max_fields=2)
+    for stream_id in (0, 4):
+        assert peer.receive(stream_id, HEAD, ended=True) == [("failed", stream_id, FieldsTooLarge)]
 
 
 # -- integers -----------------------------------------------------------------------------------

@@ -71,8 +71,8 @@ async def test_datagrams_arrive_whole_and_in_order(batches):
     with udp_socket(batches=batches) as receiver, udp_socket() as sender:
         sender.send(DATAGRAMS, path_to(sender, receiver.sock))
         taken = await received(receiver, len(DATAGRAMS))
-        assert [data for data, _ in taken] == DATAGRAMS
-        assert {path.peer for _, path in taken} == {sender.sock.getsockname()}
+        assert [data for data, _, _ in taken] == DATAGRAMS
+        assert {path.peer for _, path, _ in taken} == {sender.sock.getsockname()}
 
 
 @asynctest
@@ -90,7 +90,7 @@ async def test_the_last_datagram_of_a_batch_may_be_shorter():
     datagrams = [*DATAGRAMS, b"short"]
     with udp_socket() as receiver, udp_socket() as sender:
         sender.send(datagrams, path_to(sender, receiver.sock))
-        assert [data for data, _ in await received(receiver, 21)] == datagrams
+        assert [data for data, _, _ in await received(receiver, 21)] == datagrams
 
 
 @asynctest
@@ -106,7 +106,7 @@ async def test_a_batch_is_bounded_so_that_other_work_gets_its_turn():
 async def test_an_empty_datagram_is_a_datagram():
     with udp_socket() as receiver, plain_socket() as sender:
         sender.sendto(b"", receiver.sock.getsockname())
-        assert [data for data, _ in await received(receiver, 1)] == [b""]
+        assert [data for data, _, _ in await received(receiver, 1)] == [b""]
 
 
 class FailingSocket:
@@ -141,7 +141,7 @@ async def test_an_error_of_an_earlier_send_does_not_hide_what_arrived():
         receiver.sock = FailingSocket(receiver.sock, [ConnectionRefusedError()])
         sender.sendto(b"x", receiver.sock.getsockname())
         assert receiver.receive(64) == []
-        assert [data for data, _ in receiver.receive(64)] == [b"x"]
+        assert [data for data, _, _ in receiver.receive(64)] == [b"x"]
 
 
 @asynctest
@@ -202,7 +202,7 @@ async def test_more_than_64_datagrams_take_more_calls_and_stay_in_order():
         sender.sock = FailingSocket(sender.sock, [])
         sender.send(datagrams, path_to(sender, receiver.sock))
         assert sender.sock.calls == [64, 64, 22]
-        assert [data for data, _ in await received(receiver, 150)] == datagrams
+        assert [data for data, _, _ in await received(receiver, 150)] == datagrams
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL])
@@ -277,7 +277,7 @@ async def test_an_answer_leaves_from_the_address_that_was_asked(wildcard, family
         client.settimeout(5)
         port = server.sock.getsockname()[1]
         client.sendto(b"ask", (asked, port))
-        ((data, path),) = await received(server, 1)
+        ((data, path, _),) = await received(server, 1)
         assert data == b"ask"
         assert path.local_address() == (asked, port)
         server.send([b"answer", b"answer", b"end"], path)
@@ -297,7 +297,7 @@ async def test_a_socket_for_both_families_answers_both():
     server = UdpSocket(sock, asyncio.get_running_loop(), buffer_bytes=256 * KIB)
     with contextlib.closing(server), plain_socket() as client:
         client.sendto(b"ask", ("127.0.0.2", sock.getsockname()[1]))
-        ((_, path),) = await received(server, 1)
+        ((_, path, _),) = await received(server, 1)
         server.send([b"answer"], path)
         assert client.recvfrom(100) == (b"answer", ("127.0.0.2", sock.getsockname()[1]))
 
@@ -308,10 +308,58 @@ async def test_paths_are_equal_when_both_ends_are():
         port = server.sock.getsockname()[1]
         for host in ("127.0.0.2", "127.0.0.2", "127.0.0.3"):
             client.sendto(b"x", (host, port))
-        first, second, third = (path for _, path in await received(server, 3))
+        first, second, third = (path for _, path, _ in await received(server, 3))
         assert first == second
         assert first != third
         assert repr(first) == ":".join(map(str, client.getsockname()))
+
+
+# -- marks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)]
+)
+@asynctest
+async def test_a_mark_arrives_with_its_datagrams(host, family, mark):
+    try:
+        bound(host, family).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback address")
+    with udp_socket(host, family) as receiver, udp_socket(host, family) as sender:
+        sender.send(DATAGRAMS[:3], path_to(sender, receiver.sock), mark)
+        taken = await received(receiver, 3)
+        assert [data for data, _, _ in taken] == DATAGRAMS[:3]
+        assert {found for _, _, found in taken} == {mark}
+
+
+@asynctest
+async def test_a_mark_reaches_an_ipv4_peer_of_a_socket_for_both_families():
+    try:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("::", 0))
+    both = UdpSocket(sock, asyncio.get_running_loop(), buffer_bytes=256 * KIB)
+    with contextlib.closing(both), udp_socket() as client:
+        port = sock.getsockname()[1]
+        client.send([b"ask"], Path(("127.0.0.1", port), None, client), 1)
+        ((_, path, mark),) = await received(both, 1)
+        assert mark == 1
+        both.send([b"answer"], path, 2)
+        ((data, _, mark),) = await received(client, 1)
+        assert (data, mark) == (b"answer", 2)
+
+
+@asynctest
+async def test_what_has_to_wait_keeps_its_mark():
+    with udp_socket() as receiver, udp_socket() as sender:
+        path = path_to(sender, receiver.sock)
+        sender._wait(DATAGRAMS[:2], path, 2)
+        taken = await received(receiver, 2)
+        assert {mark for _, _, mark in taken} == {2}
 
 
 # -- the socket ---------------------------------------------------------------------------------
@@ -350,4 +398,4 @@ async def test_a_kernel_without_batches_is_served_singly(monkeypatch):
         assert not sender.sends_batches
         assert not receiver.receives_batches
         sender.send(DATAGRAMS, path_to(sender, receiver.sock))
-        assert [data for data, _ in await received(receiver, 20)] == DATAGRAMS
+        assert [data for data, _, _ in await received(receiver, 20)] == DATAGRAMS

@@ -119,6 +119,15 @@ def test_recovery_knows_a_packet_by_these_names():
     assert [name for name in sorted(names) if not hasattr(packet, name)] == []
 
 
+def test_a_stream_is_made_of_these_parts():
+    pair = Pair()
+    pair.client.send_stream_data(0, b"x")
+    pair.exchange()
+    stream = pair.server._streams[0]
+    assert vars(stream).keys() == vars(QuicStream(0)).keys()
+    assert inspect.signature(type(stream.sender)).parameters.keys() == {"stream_id", "writable"}
+
+
 def test_sent_packets_are_kept_in_the_order_of_their_numbers():
     pair = Pair(quic_fast_path=False)
     pair.server.send_stream_data(1, bytes(9000))

@@ -1,0 +1,75 @@
+"""The preferred address of a server (RFC 9000 9.6, 18.2): where a client goes after its handshake.
+
+Touches names of aioquic that start with an underscore.
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from aioquic.quic.connection import QuicConnectionId
+from aioquic.quic.events import ConnectionIdIssued
+
+from tercel.quic.resumption import ResumableConnection
+from tercel.quic.varint import encode_varint
+
+_PREFERRED_ADDRESS = 0x0D
+# RFC 9000 5.1.1: its connection ID has this sequence number.
+_SEQUENCE_NUMBER = 1
+_RESET_TOKEN_BYTES = 16
+_NO_ADDRESS = {socket.AF_INET: bytes(4 + 2), socket.AF_INET6: bytes(16 + 2)}
+
+
+def encode_preferred_address(sockets: Sequence[socket.socket]) -> bytes:
+    """The addresses of bound `sockets`, one of each family at most, as the parameter has them.
+
+    Empty if there are none.
+    """
+    if not sockets:
+        return b""
+    packed = dict(_NO_ADDRESS)
+    for sock in sockets:
+        host, port = sock.getsockname()[:2]
+        family = socket.AddressFamily(sock.family)
+        packed[family] = socket.inet_pton(family, host) + port.to_bytes(2, "big")
+    return packed[socket.AF_INET] + packed[socket.AF_INET6]
+
+
+class MovingConnection(ResumableConnection):
+    """A server's QUIC connection that tells its client a `preferred_address`, if that has one.
+
+    It is what `encode_preferred_address` makes.
+    """
+
+    def __init__(self, *, preferred_address: bytes = b"", **options: Any) -> None:
+        super().__init__(**options)
+        self._preferred_address = preferred_address
+
+    def _serialize_transport_parameters(self) -> bytes:
+        parameters = super()._serialize_transport_parameters()
+        if not self._preferred_address:
+            return parameters
+        cid = os.urandom(self._configuration.connection_id_length)
+        issued = QuicConnectionId(
+            cid=cid,
+            sequence_number=_SEQUENCE_NUMBER,
+            stateless_reset_token=self.reset_token_of(cid),
+            was_sent=True,
+        )
+        self._host_cids.append(issued)
+        self._host_cid_seq = _SEQUENCE_NUMBER + 1
+        self._events.append(ConnectionIdIssued(connection_id=issued.cid))
+        value = b"".join(
+            (
+                self._preferred_address,
+                bytes((len(issued.cid),)),
+                issued.cid,
+                issued.stateless_reset_token,
+            )
+        )
+        return parameters + encode_varint(_PREFERRED_ADDRESS) + encode_varint(len(value)) + value
+
+    def reset_token_of(self, cid: bytes) -> bytes:
+        """The stateless reset token for a connection ID."""
+        return os.urandom(_RESET_TOKEN_BYTES)

@@ -1,0 +1,203 @@
+"""Session resumption and 0-RTT (RFC 8446 2.2, RFC 9001 4.6), without state but for used tickets.
+
+A ticket has all that the server needs, sealed; aioquic would have it remembered. With 0-RTT, off by
+default, each ticket is good for early data once. Touches names of aioquic that start with an
+underscore.
+"""
+
+import hashlib
+import os
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.connection import MAX_EARLY_DATA, QuicReceiveContext
+from aioquic.tls import (
+    CipherSuite,
+    Direction,
+    Epoch,
+    NewSessionTicket,
+    SessionTicket,
+    hkdf_expand_label,
+    push_new_session_ticket,
+)
+
+from tercel.quic.ecn import MarkedConnection
+from tercel.quic.tickets import SESSION_LIFETIME_SECONDS, InvalidToken, Tokens
+
+_DIGEST_BYTES = 16
+_SESSION = struct.Struct(f"!HII{_DIGEST_BYTES}s")
+# Tickets whose early data was taken, remembered until they expire.
+_MOST_USED = 65_536
+
+
+class Session(NamedTuple):
+    """What a ticket brings back."""
+
+    cipher_suite: int
+    age_add: int
+    version: int
+    """The QUIC version that it was given in; it is good for no other (RFC 9369 5)."""
+    limits: bytes
+    """A digest of what 0-RTT builds on."""
+    secret: bytes
+
+
+class Sessions:
+    """Makes session tickets and recognises them; one for all connections of a server.
+
+    `clock` gives seconds since 1970. With `early_data`, tickets allow for 0-RTT.
+    """
+
+    def __init__(
+        self, tokens: Tokens, clock: Callable[[], float], *, early_data: bool = False
+    ) -> None:
+        self.early_data = early_data
+        self._tokens = tokens
+        self._clock = clock
+        self._used: OrderedDict[bytes, float] = OrderedDict()
+
+    def seal(self, session: Session) -> bytes:
+        """A ticket for `session`."""
+        return self._tokens.seal_session(_SESSION.pack(*session[:4]) + session.secret)
+
+    def open(self, ticket: bytes) -> Session | None:
+        """The session that `ticket` was made for; None if it was not made here, or is too old."""
+        try:
+            content = self._tokens.open_session(ticket)
+        except InvalidToken:
+            return None
+        suite, age_add, version, limits = _SESSION.unpack_from(content)
+        return Session(suite, age_add, version, limits, content[_SESSION.size :])
+
+    def use_early(self, ticket: bytes) -> bool:
+        """Whether early data may be taken with `ticket`: the first time, and no other.
+
+        RFC 8446 8.1: whatever is sent again by an attacker has the same ticket. Servers that share
+        a key do not share this memory: each of them takes it once.
+        """
+        now = self._clock()
+        while self._used and next(iter(self._used.values())) < now:
+            self._used.popitem(last=False)
+        name = hashlib.sha256(ticket).digest()
+        if not self.early_data or name in self._used or len(self._used) >= _MOST_USED:
+            return False
+        self._used[name] = now + SESSION_LIFETIME_SECONDS
+        return True
+
+
+class ResumableConnection(MarkedConnection):
+    """A QUIC connection whose server gives out tickets, if it has `sessions`.
+
+    `limits` is text that is different when what the server allows is.
+    """
+
+    def __init__(
+        self, *, sessions: Sessions | None = None, limits: str = "", **options: Any
+    ) -> None:
+        super().__init__(
+            session_ticket_fetcher=None if sessions is None else self._resume, **options
+        )
+        self._sessions = sessions
+        self._limits = limits
+        self._resumed: tuple[bytes, Session] | None = None
+        self._early_streams: set[int] = set()
+
+    def is_early(self, stream_id: int) -> bool:
+        """Whether a request may be a replay: it came in 0-RTT, and the handshake still runs."""
+        return not self._handshake_complete and stream_id in self._early_streams
+
+    # -- tickets ----------------------------------------------------------------------------------
+
+    def _handle_crypto_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        was_complete = self._handshake_complete
+        super()._handle_crypto_frame(context, frame_type, buf)
+        if self._handshake_complete and not was_complete:
+            self._early_streams.clear()
+            if self._sessions is not None and self.tls._psk_key_exchange_mode is not None:
+                self._send_ticket(self._sessions)
+
+    def _send_ticket(self, sessions: Sessions) -> None:
+        schedule = self.tls.key_schedule
+        assert schedule is not None  # noqa: S101  # the handshake is complete
+        assert self._version is not None  # noqa: S101
+        message = NewSessionTicket(
+            ticket_lifetime=SESSION_LIFETIME_SECONDS,
+            ticket_age_add=int.from_bytes(os.urandom(4), "big"),
+            max_early_data_size=MAX_EARLY_DATA if sessions.early_data else None,
+        )
+        # RFC 8446 4.6.1
+        secret = hkdf_expand_label(
+            algorithm=schedule.algorithm,
+            secret=schedule.derive_secret(b"res master"),
+            label=b"resumption",
+            hash_value=message.ticket_nonce,
+            length=schedule.algorithm.digest_size,
+        )
+        message.ticket = sessions.seal(
+            Session(
+                int(schedule.cipher_suite),
+                message.ticket_age_add,
+                self._version,
+                self._limits_digest(),
+                secret,
+            )
+        )
+        buf = Buffer(capacity=1024)
+        push_new_session_ticket(buf, message)
+        self._crypto_streams[Epoch.ONE_RTT].sender.write(buf.data)
+
+    def _resume(self, ticket: bytes) -> SessionTicket | None:
+        assert self._sessions is not None  # noqa: S101  # else nobody asks
+        session = self._sessions.open(ticket)
+        if session is None or session.version != self._crypto_packet_version:
+            return None
+        self._resumed = ticket, session
+        now = datetime.now(UTC)
+        lifetime = timedelta(seconds=SESSION_LIFETIME_SECONDS)
+        return SessionTicket(
+            age_add=session.age_add,
+            cipher_suite=CipherSuite(session.cipher_suite),
+            # How old it is, its seal has shown.
+            not_valid_before=now - lifetime,
+            not_valid_after=now + lifetime,
+            resumption_secret=session.secret,
+            server_name="",
+            ticket=ticket,
+        )
+
+    # -- early data -------------------------------------------------------------------------------
+
+    def _update_traffic_key(
+        self, direction: Direction, epoch: Epoch, cipher_suite: CipherSuite, secret: bytes
+    ) -> None:
+        if epoch is Epoch.ZERO_RTT and not self._is_client and not self._takes_early_data():
+            # EncryptedExtensions say so (RFC 8446 4.2.10), and its packets cannot be opened.
+            self.tls.early_data_accepted = False
+            return
+        super()._update_traffic_key(direction, epoch, cipher_suite, secret)
+
+    def _takes_early_data(self) -> bool:
+        if self._sessions is None or self._resumed is None:
+            return False
+        ticket, session = self._resumed
+        # RFC 9001 4.6.1, RFC 9114 7.2.4.2: what the client remembers must still hold.
+        return session.limits == self._limits_digest() and self._sessions.use_early(ticket)
+
+    def _limits_digest(self) -> bytes:
+        text = f"{self.tls.alpn_negotiated} {self._limits}"
+        return hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES]
+
+    def _handle_stream_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        if context.epoch is Epoch.ZERO_RTT:
+            position = buf.tell()
+            self._early_streams.add(buf.pull_uint_var())
+            buf.seek(position)
+        super()._handle_stream_frame(context, frame_type, buf)
