@@ -19,7 +19,7 @@ SANIC_TESTS := beautifulsoup4 chardet docutils pygments pytest pytest-asyncio py
 # without it one is looked for.
 PYTHON2 ?=
 
-.PHONY: serve test test-full fuzz soak sanic-tests autobahn lint types bench bench-quick bench-check bench-flow clean
+.PHONY: serve test test-full fuzz soak sanic-tests autobahn lint types bench bench-quick bench-check bench-flow interop interop-quick clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
@@ -39,7 +39,7 @@ sanic-tests: $(SANIC)/.made
 test-full: $(VENV)/.test
 	TERCEL_TEST_FULL=1 $(BIN)/python -m pytest tests/e2e/test_large_bodies.py $(ARGS)
 
-# Autobahn's 517 WebSocket cases; writes docs/autobahn.md. Takes about ten minutes.
+# Autobahn's 517 WebSocket cases; writes docs/autobahn.md. Takes half an hour.
 autobahn: $(VENV)/.serve
 	$(BIN)/python tools/autobahn.py $(if $(PYTHON2),--python2 "$(PYTHON2)") $(ARGS)
 
@@ -73,6 +73,13 @@ bench-check: $(VENV)/.bench
 bench-flow: $(VENV)/.bench
 	$(BIN)/python benchmarks/flow_control.py $(ARGS)
 
+# interop/README.md says what programs these need, and root. A quarter of an hour, and five minutes.
+interop: $(VENV)/.interop
+	$(BIN)/python -m interop.matrix $(ARGS)
+
+interop-quick: $(VENV)/.interop
+	$(BIN)/python -m interop.matrix --quick $(ARGS)
+
 clean:
 	rm -rf $(VENV) benchmarks/.venvs $(SANIC)
 
@@ -101,6 +108,10 @@ from urllib.request import urlopen
 exec(compile(urlopen("https://bootstrap.pypa.io/get-pip.py").read(), "get-pip.py", "exec"))
 endef
 export FETCH_PIP
+
+$(VENV)/.interop: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[interop]'
+	touch $@ $(VENV)/.serve
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

@@ -1,0 +1,94 @@
+"""The interop runner's test cases on one machine: python -m interop.matrix --help."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from interop.cases import CASES, Case
+from interop.lab import REPOSITORY, why_not
+from interop.peers import CLIENTS, SERVERS, Client, Server
+from interop.report import Run, merged, read_run, write_report
+from interop.result import Outcome, Result
+from interop.run import Workshop, run_case
+from interop.versions import versions
+
+_RESULTS = REPOSITORY / "interop" / "results"
+_QUICK_CLIENTS = ("ngtcp2", "quic-go", "curl")
+
+T = TypeVar("T", Case, Client, Server)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, run, report; the exit status."""
+    options = _parser().parse_args(arguments)
+    reason = why_not()
+    if reason is not None:
+        print(f"interop: skipped: {reason}")
+        return 0
+    work = _work(options)
+    workshop = Workshop(options.results, seed=options.seed, keep=options.keep)
+    for chain in {case.chain for _, _, case in work}:
+        workshop.certificates(chain)
+    results = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = [pool.submit(run_case, workshop, *item) for item in work]
+        for future in running:
+            result = future.result()
+            results.append(result)
+            print(_line(result), flush=True)
+    peers = dict.fromkeys(peer for server, client, _ in work for peer in (server, client))
+    run = Run(results, versions(peers), time.strftime("%Y-%m-%d"))
+    write_report(merged(read_run(options.results), run), options.results)
+    print(f"report: {options.results / 'index.html'}")
+    return 1 if any(result.outcome is Outcome.FAILED for result in results) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m interop.matrix", description=__doc__)
+    parser.add_argument("--server", action="append", help="only this one; repeatable")
+    parser.add_argument("--client", action="append", help="only this one; repeatable")
+    parser.add_argument("--case", action="append", help="only this one; repeatable")
+    parser.add_argument("--quick", action="store_true", help="three clients, no long waits")
+    parser.add_argument("--jobs", type=int, default=2, help="how many run side by side")
+    parser.add_argument("--seed", type=int, default=0, help="what chance begins with")
+    parser.add_argument("--keep", action="store_true", help="keep all captures")
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="directory for the report")
+    return parser
+
+
+def _work(options: argparse.Namespace) -> list[tuple[Server, Client, Case]]:
+    clients = options.client or (_QUICK_CLIENTS if options.quick else ())
+    chosen_clients = _chosen(CLIENTS, clients)
+    chosen_servers = _chosen(SERVERS, options.server or (("tercel",) if options.quick else ()))
+    cases = [case for case in _chosen(CASES, options.case) if not (options.quick and case.waits)]
+    return [
+        (server, client, case)
+        for server in chosen_servers
+        for client in chosen_clients
+        # Of others' servers and others' clients, others keep the score.
+        if "tercel" in (server.name, client.name)
+        for case in cases
+        if not (client.http3_only and case.quic_only)
+    ]
+
+
+def _chosen(known: Sequence[T], names: Sequence[str] | None) -> list[T]:
+    unknown = set(names or ()) - {item.name for item in known}
+    if unknown:
+        sys.exit(f"not known: {', '.join(sorted(unknown))}")
+    return [item for item in known if not names or item.name in names]
+
+
+def _line(result: Result) -> str:
+    detail = result.reason or f"{result.seconds:.1f} s"
+    if result.kilobits:
+        detail += f", {result.kilobits:.0f} kbit/s"
+    return f"{result.outcome:<11} {result.server} {result.client} {result.case}: {detail}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The network of namespaces: made, used and gone again. For root, on Linux."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from interop.cases import CASES
+from interop.lab import Lab, why_not
+from interop.matrix import main
+from interop.peers import CLIENTS, SERVERS
+from interop.result import Outcome
+from interop.run import Workshop, run_case
+from interop.simulator.scenario import Scenario
+from tests.support.programs import missing, program
+
+
+@pytest.fixture(autouse=True)
+def possible():
+    reason = why_not()
+    if reason is not None:
+        missing(f"a network of namespaces ({reason})")
+
+
+def namespaces():
+    output = subprocess.run(("ip", "netns"), capture_output=True, text=True, check=True).stdout
+    return {line.split()[0] for line in output.splitlines() if line.startswith("tercel-")}
+
+
+def test_two_hosts_reach_each_other_with_the_delay_of_the_link(tmp_path):
+    before = namespaces()
+    script = (
+        "import socket, time\n"
+        "began = time.monotonic()\n"
+        "try: socket.create_connection(('server4', 1), timeout=5)\n"
+        "except ConnectionRefusedError: print(time.monotonic() - began)\n"
+    )
+    with Lab(tmp_path, Scenario(delay=0.1)) as lab:
+        process = lab.start(lab.client, (sys.executable, "-c", script), {}, "output.txt")
+        assert process.wait(10) == 0
+    seconds = float((tmp_path / "client" / "logs" / "output.txt").read_text())
+    assert 0.2 < seconds < 1
+    assert namespaces() <= before
+    for side in ("client", "server"):
+        assert (tmp_path / "captures" / f"{side}.pcap").stat().st_size > 100
+        assert not (tmp_path / side / "root").exists()
+
+
+def test_programs_see_the_mounts_of_a_container(tmp_path):
+    with Lab(tmp_path, Scenario()) as lab:
+        (lab.client.directory / "certs" / "ca.pem").write_text("authority")
+        command = ("sh", "-c", "cat /certs/ca.pem; echo saved > /downloads/file; /setup.sh")
+        assert lab.start(lab.client, command, {}, "output.txt").wait(10) == 0
+    assert (tmp_path / "client" / "logs" / "output.txt").read_text() == "authority"
+    assert (tmp_path / "client" / "downloads" / "file").read_text() == "saved\n"
+    for name in ("www", "downloads"):
+        assert not (Path("/") / name).exists()
+
+
+def chosen(case, client="tercel"):
+    return (
+        next(server for server in SERVERS if server.name == "tercel"),
+        next(item for item in CLIENTS if item.name == client),
+        next(item for item in CASES if item.name == case),
+    )
+
+
+@pytest.mark.parametrize("case", ["handshake", "retry", "resumption", "ecn", "v2"])
+def test_tercel_passes_with_itself(tmp_path, case):
+    program("tshark")
+    result = run_case(Workshop(tmp_path), *chosen(case))
+    assert (result.outcome, result.reason) == (Outcome.PASSED, "")
+    assert not (tmp_path / result.logs / "captures").exists()
+
+
+def test_a_client_without_its_program_is_missing_and_not_failed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("TERCEL_INTEROP_TOOLS", raising=False)
+    server, client, case = chosen("handshake", "ngtcp2")
+    found = shutil.which("osslhqclient")
+    assert found is None
+    result = run_case(Workshop(tmp_path), server, client, case)
+    assert result.outcome is Outcome.MISSING
+    assert "osslhqclient" in result.reason
+
+
+def test_the_matrix_writes_its_report(tmp_path, capsys):
+    program("tshark")
+    arguments = ["--results", str(tmp_path), "--server", "tercel", "--client", "tercel"]
+    assert main([*arguments, "--case", "handshake"]) == 0
+    assert "passed" in capsys.readouterr().out
+    (cell,) = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert cell["outcome"] == "passed"
+    assert (tmp_path / "index.html").exists()
