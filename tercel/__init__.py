@@ -30,8 +30,9 @@ from tercel.shared.websocket.impl import WebsocketImplProtocol
 from tercel.version import __version__
 
 if TYPE_CHECKING:
+    from tercel.quic.driver import ConnectionProtocol
     from tercel.quic.endpoint import QuicEndpoint
-    from tercel.quic.protocol import ConnectionProtocol, Http3Protocol
+    from tercel.quic.protocol import Http3Protocol
 
 __all__ = [
     "HTTP",
@@ -65,7 +66,7 @@ __all__ = [
 
 # They need aioquic, and version=1 must work without it.
 _LAZY = {
-    "ConnectionProtocol": "tercel.quic.protocol",
+    "ConnectionProtocol": "tercel.quic.driver",
     "Http3Protocol": "tercel.quic.protocol",
     "QuicEndpoint": "tercel.quic.endpoint",
 }

@@ -358,11 +358,12 @@ def _replacements() -> dict[tuple[str, str], Any]:
         (_WORKER, "worker_serve"): worker_serve,
     }
     try:
-        quic = importlib.import_module("tercel.quic.protocol")
+        driver = importlib.import_module("tercel.quic.driver")
+        protocol = importlib.import_module("tercel.quic.protocol")
     except ImportError:
         return replacements  # without aioquic there is no version 3
-    replacements[f"{protocols}.http_protocol", "Http3Protocol"] = quic.Http3Protocol
-    replacements[f"{protocols}.http_protocol", "ConnectionProtocol"] = quic.ConnectionProtocol
+    replacements[f"{protocols}.http_protocol", "Http3Protocol"] = protocol.Http3Protocol
+    replacements[f"{protocols}.http_protocol", "ConnectionProtocol"] = driver.ConnectionProtocol
     return replacements
 
 

@@ -20,7 +20,7 @@ HOMES = {
     "try_use_uvloop": "tercel.shared.loop",
     "try_windows_loop": "tercel.shared.loop",
     "SanicProtocol": "tercel.h1.base",
-    "ConnectionProtocol": "tercel.quic.protocol",
+    "ConnectionProtocol": "tercel.quic.driver",
     "Http3Protocol": "tercel.quic.protocol",
     "HttpProtocol": "tercel.h1.protocol",
     "HttpProtocolMixin": "tercel.shared.connection",

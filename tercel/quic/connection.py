@@ -1,8 +1,7 @@
 """One QUIC connection of a server: aioquic's, with credit by consumption and send accounting.
 
-With `tercel.quic.guard` the only file that touches names of aioquic that start with an underscore;
-each use has a canary in tests/quic/test_connection.py, which fails loudly when aioquic changes
-under it.
+Touches names of aioquic that start with an underscore, each with a canary in
+tests/quic/test_connection.py, which fails loudly when aioquic changes under it.
 
 aioquic doubles a flow-control window when half of it has been received. Here a window moves by
 what was consumed, so a peer can never make the server hold more than the window's size.

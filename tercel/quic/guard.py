@@ -1,8 +1,8 @@
 """What stands between aioquic's QUIC connection and a hostile peer.
 
-Beside `tercel.quic.connection` the only file that touches names of aioquic that start with an
-underscore. aioquic buffers a gap as zeros, takes acknowledgements of packets that were never sent,
-counts neither frames without effect nor the uses of a key, and logs what peers do as warnings.
+Touches names of aioquic that start with an underscore. aioquic buffers a gap as zeros, takes
+acknowledgements of packets that were never sent, counts neither frames without effect nor the uses
+of a key, and logs what peers do as warnings.
 """
 
 import logging

@@ -1,38 +1,32 @@
 """One QUIC connection: QUIC events -> HTTP/3 events -> exchanges, and back.
 
 Owns the table of exchanges and decides what a fault takes down. The receive path never waits for
-an application. Sockets and timers of the operating system are the endpoint's.
+an application. Datagrams and timers are `driver`'s.
 """
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aioquic.quic import events
 
 from tercel.quic import fields
 from tercel.quic.budget import DRIBBLE_BYTES, Flood, TooMuch
 from tercel.quic.connection import QuicServerConnection
+from tercel.quic.driver import ConnectionProtocol
 from tercel.quic.errors import ErrorCode, H3ConnectionError, code_name, stream_error_code
-from tercel.quic.h3 import ContentReceived, H3Connection, H3Event, MessageFailed, SectionReceived
+from tercel.quic.h3 import H3Connection
 from tercel.quic.patience import Patience
-from tercel.quic.stream import H3RequestStream, refusal
-from tercel.shared.connection import ConnectionInfo, HttpProtocolMixin, ServerContext
+from tercel.quic.requests import ContentReceived, H3Event, MessageFailed, SectionReceived
+from tercel.quic.stream import H3RequestStream, check_served, refusal
+from tercel.shared.connection import HttpProtocolMixin
 from tercel.shared.errors import (
     ConnectionClosed,
-    ContentTooLarge,
-    ExpectationFailed,
-    MethodNotAllowed,
-    NotImplementedByServer,
     RemoteProtocolError,
     StreamAborted,
-    TargetTooLong,
     TooEarly,
 )
-from tercel.shared.messages import RequestHead, ResponseHead, field_value
+from tercel.shared.messages import RequestHead, ResponseHead
 from tercel.shared.stream import SendState
-
-if TYPE_CHECKING:
-    from tercel.quic.endpoint import QuicEndpoint
 
 log = logging.getLogger("tercel.quic")
 
@@ -43,120 +37,6 @@ _SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
 
 # RFC 9001 4.2: no version before it.
 _TLS_1_3 = 0x0304
-
-
-class ConnectionProtocol:
-    """Drives one QUIC connection: datagrams and timers in, datagrams out.
-
-    The endpoint calls `receive_datagram` for each datagram of a batch, then `process_events` once,
-    then `transmit` once at the end of the loop's turn.
-    """
-
-    def __init__(
-        self,
-        quic: QuicServerConnection,
-        *,
-        endpoint: "QuicEndpoint",
-        context: ServerContext,
-        info: ConnectionInfo,
-    ) -> None:
-        self.quic = quic
-        self.endpoint = endpoint
-        self.context = context
-        self.info = info
-        self.terminated = False
-        self._timer: Any = None
-        self._timer_at = 0.0
-        self._handshake_deadline = context.clock() + context.settings.handshake_timeout
-
-    def receive_datagram(self, data: bytes, path: Any, now: float, mark: int = 0) -> None:
-        """Take one datagram that arrived on `path`; `mark` is its ECN field."""
-        self.quic.arriving_mark = mark
-        self.quic.receive_datagram(data, path, now)
-
-    def process_events(self) -> None:
-        """Handle what the datagrams, or a timer, brought about."""
-        while (event := self.quic.next_event()) is not None:
-            if isinstance(event, events.ConnectionIdIssued):
-                self.endpoint.add_connection_id(event.connection_id, self)
-            elif isinstance(event, events.ConnectionIdRetired):
-                self.endpoint.remove_connection_id(event.connection_id)
-            else:
-                self.quic_event_received(event)
-                if isinstance(event, events.ConnectionTerminated):
-                    self._terminate()
-        closing = self.quic.close_event
-        if closing is not None and not self.terminated:
-            # Told now, not when the closing period is over: nothing will be delivered any more.
-            self.quic_event_received(closing)
-
-    def quic_event_received(self, event: events.QuicEvent) -> None:
-        """Handle one QUIC event."""
-
-    def transmit(self) -> None:
-        """Send what waits to be sent, and set the timer."""
-        if self.terminated:
-            return
-        now = self.context.clock()
-        datagrams = self.quic.datagrams_to_send(now)
-        if datagrams:
-            self.endpoint.send(datagrams, self.quic.departing_mark)
-            # The peer may use the connection IDs that are issued in them at once.
-            self.process_events()
-        self._set_timer(now)
-
-    def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "") -> None:
-        """Send CONNECTION_CLOSE with an application error code (RFC 9000 19.19)."""
-        self.quic.close(error_code=code, reason_phrase=reason)
-        self.endpoint.flush_soon(self)
-
-    def abandon(self) -> None:
-        """Forget the connection without a word to the peer."""
-        if not self.terminated:
-            self.quic_event_received(
-                events.ConnectionTerminated(ErrorCode.NO_ERROR, None, "abandoned")
-            )
-            self.quic.end_log()
-            self._terminate()
-
-    def _terminate(self) -> None:
-        self.terminated = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.endpoint.connection_terminated(self)
-
-    def _set_timer(self, now: float) -> None:
-        timer_at = self.quic.get_timer()
-        if not self.quic.handshake_completed:
-            timer_at = min(timer_at or self._handshake_deadline, self._handshake_deadline)
-        if timer_at is None:
-            return
-        # A timer that fires early is set again then: cheaper than one cancelled per datagram.
-        if self._timer is not None:
-            if self._timer_at <= timer_at:
-                return
-            self._timer.cancel()
-        self._timer_at = timer_at
-        self._timer = self.context.loop.call_later(max(0.0, timer_at - now), self._timer_fired)
-
-    def _timer_fired(self) -> None:
-        self._timer = None
-        now = self.context.clock()
-        if not self.quic.handshake_completed and now >= self._handshake_deadline:
-            # RFC 9000 10.1 leaves it open how long; no CONNECTION_CLOSE to who may not be there.
-            log.debug("handshake with %s not completed in time", self.info.client_name)
-            self.abandon()
-            return
-        timer_at = self.quic.get_timer()
-        if timer_at is not None and now < timer_at:
-            # What it was set for has been put off since: an acknowledgement came, for instance.
-            self._set_timer(now)
-            return
-        if timer_at is not None:
-            self.quic.handle_timer(now)
-            self.process_events()
-        self.transmit()
 
 
 class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
@@ -289,7 +169,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         try:
             if early and head.method not in _SAFE_METHODS:
                 raise TooEarly("only safe methods are served in 0-RTT")
-            self._check_served(stream, content_length)
+            check_served(head, content_length, self.context.settings)
             if event.ended and content_length:
                 stream.accept_end([])
         except RemoteProtocolError as error:
@@ -312,25 +192,10 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         head, content_length = known.head
         return head.with_target(head.method, head.target), content_length
 
-    def _check_served(self, stream: H3RequestStream, content_length: int | None) -> None:
-        head = stream.head
-        if head.method == b"CONNECT" and head.protocol != b"websocket":
-            raise NotImplementedByServer("CONNECT is not served")
-        if head.method == b"TRACE":
-            raise MethodNotAllowed("TRACE is not served")
-        if len(head.target) > self.context.settings.max_target_bytes:
-            raise TargetTooLong("the request target is over max_target_bytes")
-        limit = self.context.settings.max_content_bytes
-        if limit and (content_length or 0) > limit:
-            raise ContentTooLarge(f"{content_length} bytes of content, {limit} are allowed")
-        expect = field_value(head.fields, b"expect")
-        if expect is not None and expect.lower() != b"100-continue":
-            raise ExpectationFailed("only 100-continue is understood")
-
     def _stream_reset(self, event: events.StreamReset) -> None:
         if self._http is None:
             return
-        if not event.stream_id & 2 and not self._http.is_discarding(event.stream_id):
+        if not event.stream_id & 2 and not self._http.requests.is_discarding(event.stream_id):
             # RFC 9000 3.5: a reset is also the answer to being asked to stop.
             self.quic.budgets.spend(Flood.CANCELLATIONS)
         self._http.receive_reset(event.stream_id)
@@ -397,7 +262,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def awaits_head(self, stream_id: int) -> bool:
         """Whether no request has come on a stream that the client opened for one."""
-        return self._http is not None and self._http.awaits_head(stream_id)
+        return self._http is not None and self._http.requests.awaits_head(stream_id)
 
     def fail(self, stream_id: int, error: RemoteProtocolError) -> None:
         """Answer a request that does not come as it should."""
@@ -406,7 +271,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def _close_receiving(self, stream_id: int, ended: bool, code: ErrorCode) -> None:
         if not ended and self._http is not None:
-            self._http.discard(stream_id)
+            self._http.requests.discard(stream_id)
             self.quic.stop(stream_id, code)
 
     def _fail(self, stream_id: int, error: RemoteProtocolError) -> None:
@@ -433,7 +298,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         stream = self.streams.get(stream_id)
         if self.quic.can_send(stream_id):
             self.quic.send_stream_data(
-                stream_id, self._http.encode_section(stream_id, head), end_stream=True
+                stream_id, self._http.sections.encode(stream_id, head), end_stream=True
             )
         # RFC 9114 4.1: the response is complete, so the rest of the request is not needed.
         self._close_receiving(
@@ -510,7 +375,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         if self.quic.close_event is not None:
             return
         if self._http is not None and self._rejected_from is None:
-            self._rejected_from = self._http.next_request_id
+            self._rejected_from = self._http.requests.next_id
             self._http.send_goaway()
         self.endpoint.flush_soon(self)
 

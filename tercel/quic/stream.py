@@ -10,7 +10,10 @@ from tercel.quic.varint import encode_varint
 from tercel.shared.content import ContentBuffer
 from tercel.shared.errors import (
     ContentTooLarge,
+    ExpectationFailed,
     MalformedMessage,
+    MethodNotAllowed,
+    NotImplementedByServer,
     RemoteProtocolError,
     ResetReason,
     StreamAborted,
@@ -18,6 +21,7 @@ from tercel.shared.errors import (
 )
 from tercel.shared.flow import WriteGate
 from tercel.shared.messages import Fields, RequestHead, ResponseHead, field_value
+from tercel.shared.settings import Settings
 from tercel.shared.stream import RequestStream, SendState
 
 if TYPE_CHECKING:
@@ -196,7 +200,7 @@ class H3RequestStream(RequestStream):
     def _section(self, fields: Fields) -> bytes:
         http = self._protocol.http
         assert isinstance(http, h3.H3Connection)  # noqa: S101  # a stream exists, so h3 does
-        return http.encode_section(self.stream_id, fields)
+        return http.sections.encode(self.stream_id, fields)
 
     def _check_content_size(self, received: int) -> None:
         if self._content_length is not None and received > self._content_length:
@@ -210,3 +214,19 @@ class H3RequestStream(RequestStream):
 def refusal(error: RemoteProtocolError) -> bool:
     """Whether `error` is answered with a response; a malformed message is reset instead."""
     return not isinstance(error, MalformedMessage) or isinstance(error, TargetTooLong)
+
+
+def check_served(head: RequestHead, content_length: int | None, settings: Settings) -> None:
+    """Raise the RemoteProtocolError that answers a request which this server does not serve."""
+    if head.method == b"CONNECT" and head.protocol != b"websocket":
+        raise NotImplementedByServer("CONNECT is not served")
+    if head.method == b"TRACE":
+        raise MethodNotAllowed("TRACE is not served")
+    if len(head.target) > settings.max_target_bytes:
+        raise TargetTooLong("the request target is over max_target_bytes")
+    limit = settings.max_content_bytes
+    if limit and (content_length or 0) > limit:
+        raise ContentTooLarge(f"{content_length} bytes of content, {limit} are allowed")
+    expect = field_value(head.fields, b"expect")
+    if expect is not None and expect.lower() != b"100-continue":
+        raise ExpectationFailed("only 100-continue is understood")

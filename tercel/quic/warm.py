@@ -1,7 +1,7 @@
 """The warm path in: the common packets of a connection, opened and applied without objects between.
 
-Beside `tercel.quic.connection`, `guard` and `warm_send` the only file that touches names of aioquic
-that start with an underscore; each use has a canary in tests/quic/test_warm.py.
+Touches names of aioquic that start with an underscore, each with a canary in
+tests/quic/test_warm_canaries.py.
 
 A packet with a short header, under the keys in use, on the path in use, is opened here, and its
 ACK, STREAM, PADDING, PING, MAX_DATA and MAX_STREAM_DATA frames are applied. A packet that is
@@ -22,47 +22,31 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicStreamFrame
-from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import FinalSizeError, QuicStream, QuicStreamReceiver, QuicStreamSender
 from aioquic.tls import Epoch
-from cryptography.exceptions import InvalidTag
 
 from tercel.quic.budget import Flood
-from tercel.quic.ecn import Counts, EcnState, Mark
+from tercel.quic.ecn import Mark
 from tercel.quic.errors import H3ConnectionError
+from tercel.quic.protection import SPIN_BIT, unseal
 from tercel.quic.receiver import Receiver
 from tercel.quic.varint import decode_varint
-from tercel.quic.warm_send import SentPacket, WarmSender
-
-_TAG_BYTES = 16
-_SAMPLE_BYTES = 16
-_NUMBER_MAX_BYTES = 4
-_FORM_AND_FIXED_BITS = 0xC0
-_FIXED_BIT = 0x40
-_SPIN_BIT = 0x20
-_RESERVED_BITS = 0x18
-_KEY_PHASE_BIT = 0x04
+from tercel.quic.warm_ack import UNCOMMON, AcknowledgedSender
 
 # Frame types (RFC 9000 19).
 _PADDING, _PING, _ACK, _ACK_ECN, _MAX_DATA, _MAX_STREAM_DATA = 0x00, 0x01, 0x02, 0x03, 0x10, 0x11
 _STREAM, _STREAM_LAST = 0x08, 0x0F
 _FIN, _LENGTH, _OFFSET = 0x01, 0x02, 0x04
 
-_LEAST_RTT = 0.001
-_CHACHA20_ZEROS = bytes(5)
-
 # A limit that is raised by less is the guard's business.
 _LEAST_RAISE_BYTES = 256
 
 _new = object.__new__
 
-_UNCOMMON = 0
-"""Returned instead of a position: the frame is not for the warm path, and nothing has changed."""
 
-
-class WarmConnection(WarmSender):
+class WarmConnection(AcknowledgedSender):
     """Receives what is common by itself, and leaves the rest to its base classes."""
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
@@ -85,7 +69,8 @@ class WarmConnection(WarmSender):
         ):
             return False
         space = self._data_space
-        opened = self._open(data)
+        expected = space.expected_packet_number
+        opened = unseal(self._data_keys.recv, self.host_cid, expected, data)
         if opened is None:
             return False
         first, number, plain = opened
@@ -95,7 +80,7 @@ class WarmConnection(WarmSender):
         if number > space.expected_packet_number:
             space.expected_packet_number = number + 1
         if number > self._spin_highest_pn:
-            self._spin_bit = bool(first & _SPIN_BIT)
+            self._spin_bit = bool(first & SPIN_BIT)
             self._spin_highest_pn = number
         try:
             is_ack_eliciting = self._take_payload(plain, path, now)
@@ -121,39 +106,6 @@ class WarmConnection(WarmSender):
                 space.ack_at = now + self._ack_delay
         return True
 
-    def _open(self, data: bytes) -> tuple[int, int, bytes] | None:
-        """The first byte, packet number and payload of a short-header packet (RFC 9001 5.3, 5.4).
-
-        None for every other packet, and for one that cannot be opened with the keys in use.
-        """
-        cid = self.host_cid
-        begin = 1 + len(cid)
-        sample = begin + _NUMBER_MAX_BYTES
-        if (
-            len(data) < sample + _SAMPLE_BYTES
-            or data[0] & _FORM_AND_FIXED_BITS != _FIXED_BIT
-            or data[1:begin] != cid
-        ):
-            return None
-        keys = self._data_keys.recv
-        mask = _mask(keys.hp, data[sample : sample + _SAMPLE_BYTES])
-        first = data[0] ^ mask[0] & 0x1F
-        if first & _RESERVED_BITS or first & _KEY_PHASE_BIT != keys.key_phase << 2:
-            return None
-        end = begin + 1 + (first & 0x03)
-        size = end - begin
-        truncated = int.from_bytes(data[begin:end], "big") ^ int.from_bytes(
-            mask[1 : 1 + size], "big"
-        )
-        number = _whole_number(truncated, 8 * size, self._data_space.expected_packet_number)
-        header = bytes((first,)) + cid + truncated.to_bytes(size, "big")
-        aead: Any = keys.aead
-        try:
-            plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), data[end:], header)
-        except InvalidTag:
-            return None
-        return first, number, plain
-
     # -- frames -----------------------------------------------------------------------------------
 
     def _take_payload(self, plain: bytes, path: QuicNetworkPath, now: float) -> bool:
@@ -176,13 +128,13 @@ class WarmConnection(WarmSender):
         is_ack_eliciting = has_ack = False
         while position < end:
             kind = plain[position]
-            taken = _UNCOMMON
+            taken = UNCOMMON
             try:
                 if _STREAM <= kind <= _STREAM_LAST:
                     taken = self._take_stream(plain, position)
                 elif _ACK <= kind <= _ACK_ECN and not has_ack and self.ecn.is_settled:
                     taken = self._take_ack(plain, position, now)
-                    has_ack = taken != _UNCOMMON
+                    has_ack = taken != UNCOMMON
                 elif kind == _PADDING:
                     taken = end - len(plain[position:].lstrip(b"\0"))
                 elif kind == _MAX_DATA:
@@ -191,7 +143,7 @@ class WarmConnection(WarmSender):
                     taken = self._take_max_stream_data(plain, position)
             except IndexError:
                 pass  # cut off: aioquic says so
-            if taken == _UNCOMMON:
+            if taken == UNCOMMON:
                 rest = self._take_uncommon(plain[position:], path, now, has_ack=has_ack)
                 return rest or is_ack_eliciting
             is_ack_eliciting = is_ack_eliciting or kind > _ACK_ECN
@@ -228,7 +180,7 @@ class WarmConnection(WarmSender):
             length, begin = decode_varint(plain, begin)
             end = begin + length
             if end > len(plain):
-                return _UNCOMMON
+                return UNCOMMON
         stop = offset + end - begin
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -236,11 +188,11 @@ class WarmConnection(WarmSender):
             if stream_id == 4 * limit.used and limit.used < limit.value:
                 stream = self._next_request()
             elif stream_id & 1 or self._stream_is_discarded(stream_id):
-                return _UNCOMMON
+                return UNCOMMON
             else:
                 stream = self._get_or_create_stream(kind, stream_id)
         elif stream_id & 3 == 3:
-            return _UNCOMMON
+            return UNCOMMON
         elif type(stream.receiver) is QuicStreamReceiver:
             stream = self._get_or_create_stream(kind, stream_id)  # the guard's has to replace it
         receiver, limit = stream.receiver, self._local_max_data
@@ -250,7 +202,7 @@ class WarmConnection(WarmSender):
             or limit.used + newly_received > limit.value
             or receiver.is_finished
         ):
-            return _UNCOMMON
+            return UNCOMMON
         data, fin = plain[begin:end], bool(kind & _FIN)
         if (
             newly_received
@@ -268,7 +220,7 @@ class WarmConnection(WarmSender):
             try:
                 event = receiver.handle_frame(QuicStreamFrame(data=data, fin=fin, offset=offset))
             except FinalSizeError:
-                return _UNCOMMON
+                return UNCOMMON
             if event is None and filled == self.budgets.filled:
                 self.budgets.spend(Flood.REPETITIONS)
                 limit.used += newly_received
@@ -303,7 +255,7 @@ class WarmConnection(WarmSender):
         """Apply MAX_DATA (RFC 9000 19.9); returns where it ends."""
         limit, end = decode_varint(plain, position + 1)
         if limit < self._remote_max_data + _LEAST_RAISE_BYTES:
-            return _UNCOMMON
+            return UNCOMMON
         self._remote_max_data = limit
         self._due.update(self._parked)
         self._parked.clear()
@@ -319,174 +271,11 @@ class WarmConnection(WarmSender):
             or stream_id & 3 == 2
             or limit < stream.max_stream_data_remote + _LEAST_RAISE_BYTES
         ):
-            return _UNCOMMON
+            return UNCOMMON
         stream.max_stream_data_remote = limit
         if stream_id in self._parked:
             self._due[stream_id] = self._parked.pop(stream_id)
         return end
-
-    # -- acknowledgements -------------------------------------------------------------------------
-
-    def _take_ack(self, plain: bytes, position: int, now: float) -> int:
-        """Apply an ACK frame (RFC 9000 19.3); returns where it ends."""
-        largest, end = decode_varint(plain, position + 1)
-        delay, end = decode_varint(plain, end)
-        count, end = decode_varint(plain, end)
-        length, end = decode_varint(plain, end)
-        start = largest - length
-        ranges = [range(start, largest + 1)]
-        for _ in range(count):
-            gap, end = decode_varint(plain, end)
-            length, end = decode_varint(plain, end)
-            stop = start - gap - 1
-            start = stop - length - 1
-            ranges.append(range(start, stop))
-        counts = None
-        if plain[position] == _ACK_ECN:
-            ect_0, end = decode_varint(plain, end)
-            ect_1, end = decode_varint(plain, end)
-            ce, end = decode_varint(plain, end)
-            counts = ect_0, ect_1, ce
-        if start < 0:
-            return _UNCOMMON
-        ranges.reverse()
-        skipped = self._skipped
-        if largest >= self._packet_number or (skipped and skipped[-1] >= start):
-            self.check_acknowledged(ranges)
-        seconds = (delay << self._remote_ack_delay_exponent) / 1_000_000
-        if self._acknowledge(ranges, seconds, counts, now):
-            self._idle = False
-        return end
-
-    def _acknowledge(
-        self, ranges: list[range], delay: float, counts: Counts | None, now: float
-    ) -> bool:
-        """As aioquic's recovery on an ACK (RFC 9002 A.7); whether it was of anything new."""
-        space, loss = self._data_space, self._loss
-        sent = space.sent_packets
-        largest = ranges[-1].stop - 1
-        numbers = _still_in_flight(ranges, sent)
-        if largest > space.largest_acked_packet:
-            space.largest_acked_packet = largest
-            if numbers and self.ecn.state is EcnState.CAPABLE:
-                marked = self.ecn.count_marked(numbers)
-                sent_time = sent[numbers[-1]].sent_time
-                self.take_counts(
-                    Epoch.ONE_RTT, marked, len(numbers) - marked, counts, sent_time, now
-                )
-        newest = None
-        is_ack_eliciting = False
-        for number in numbers:
-            newest = sent.pop(number)
-            if newest.is_ack_eliciting:
-                is_ack_eliciting = True
-                space.ack_eliciting_in_flight -= 1
-            if newest.in_flight:
-                loss._cc.on_packet_acked(packet=newest, now=now)
-            self._delivered(newest)
-        if newest is None:
-            return False
-        if newest.packet_number == largest and is_ack_eliciting:
-            self._measure(now - newest.sent_time, delay, now)  # type: ignore[operator]
-        oldest = next(iter(sent), None)
-        if oldest is None or oldest > space.largest_acked_packet:
-            space.loss_time = None
-        else:
-            in_flight = len(sent)
-            loss._detect_loss(now=now, space=space)
-            if len(sent) != in_flight:
-                self._surveyed = False
-        loss._pto_count = 0
-        return True
-
-    def _delivered(self, packet: Any) -> None:
-        """Tell of the delivery of `packet` those who sent something in it."""
-        if type(packet) is not SentPacket:
-            self._surveyed = False
-            for handler, arguments in packet.delivery_handlers:
-                handler(QuicDeliveryState.ACKED, *arguments)
-            return
-        for handler, arguments in packet.handlers:
-            handler(QuicDeliveryState.ACKED, *arguments)
-        for stream, start, stop, fin in packet.pieces:
-            sender = stream.sender
-            sender.on_data_delivery(QuicDeliveryState.ACKED, start, stop, fin)
-            if sender.is_finished and stream.receiver.is_finished:
-                self._ended.append(stream)
-
-    def _measure(self, rtt: float, delay: float, now: float) -> None:
-        """A new sample of the round-trip time, as aioquic takes it (RFC 9002 5)."""
-        loss = self._loss
-        latest = max(rtt, _LEAST_RTT)
-        loss._rtt_min = min(loss._rtt_min, latest)
-        delay = min(delay, loss.max_ack_delay)
-        if latest > loss._rtt_min + delay:
-            latest -= delay
-        loss._rtt_latest = latest
-        if loss._rtt_initialized:
-            deviation = abs(loss._rtt_min - latest)
-            loss._rtt_variance = 3 / 4 * loss._rtt_variance + 1 / 4 * deviation
-            loss._rtt_smoothed = 7 / 8 * loss._rtt_smoothed + 1 / 8 * latest
-        else:
-            loss._rtt_first_sample_time = now
-            loss._rtt_initialized = True
-            loss._rtt_variance = rtt / 2
-            loss._rtt_smoothed = rtt
-        loss._cc.on_rtt_measurement(now=now, rtt=rtt)
-        loss._pacer.update_rate(
-            congestion_window=loss._cc.congestion_window, smoothed_rtt=loss._rtt_smoothed
-        )
-
-    # -- timers -----------------------------------------------------------------------------------
-
-    def get_timer(self) -> float | None:
-        """When `handle_timer` is to be called; None for never."""
-        if not self._surveyed:
-            return super().get_timer()
-        # As aioquic's, for a connection whose handshake is over, on a validated path.
-        space, loss = self._data_space, self._loss
-        timer: float = self._close_at  # type: ignore[assignment]  # set with the first datagram
-        if space.ack_at is not None and space.ack_at < timer:
-            timer = space.ack_at
-        if space.loss_time is not None:
-            self._loss_at = space.loss_time
-        elif space.ack_eliciting_in_flight:
-            timeout = loss.get_probe_timeout() * (1 << loss._pto_count)
-            self._loss_at = loss._time_of_last_sent_ack_eliciting_packet + timeout
-        else:
-            self._loss_at = None
-        if self._loss_at is not None and self._loss_at < timer:
-            timer = self._loss_at
-        if self._pacing_at is not None and self._pacing_at < timer:
-            timer = self._pacing_at
-        return timer
-
-
-def _whole_number(truncated: int, bits: int, expected: int) -> int:
-    """The packet number that `truncated` are the low bits of (RFC 9000 A.3)."""
-    window = 1 << bits
-    candidate = expected & -window | truncated
-    if candidate <= expected - window // 2 and candidate < (1 << 62) - window:
-        return candidate + window
-    if candidate > expected + window // 2 and candidate >= window:
-        return candidate - window
-    return candidate
-
-
-def _still_in_flight(ranges: list[range], sent: dict[int, Any]) -> list[int]:
-    """The numbers in `ranges` that are keys of `sent`, both in ascending order."""
-    if not sent:
-        return []
-    oldest = next(iter(sent))
-    numbers: list[int] = []
-    for part in ranges:
-        start = max(part.start, oldest)
-        if part.stop - start > 2 * len(sent):
-            # Clients may acknowledge any number of packets that were never sent.
-            numbers.extend(number for number in sent if start <= number < part.stop)
-        else:
-            numbers.extend(number for number in range(start, part.stop) if number in sent)
-    return numbers
 
 
 def _add_number(received: RangeSet, number: int) -> None:
@@ -499,12 +288,3 @@ def _add_number(received: RangeSet, number: int) -> None:
     if len(received) > MAX_ACK_RANGES:
         # As aioquic: the oldest ones would be taken for duplicates from now on.
         received.shift()
-
-
-def _mask(protection: Any, sample: bytes) -> bytes:
-    """The header protection mask for `sample` (RFC 9001 5.4.3, 5.4.4)."""
-    encryptor = protection._encryptor
-    if protection._is_chacha20:
-        encryptor.reset_nonce(sample)
-        return bytes(encryptor.update(_CHACHA20_ZEROS))
-    return bytes(encryptor.update(sample))

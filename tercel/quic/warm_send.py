@@ -1,19 +1,16 @@
 """The warm path out: the common packets of a connection, built straight into bytes.
 
-Beside `tercel.quic.connection`, `guard` and `warm` the only file that touches names of aioquic that
-start with an underscore; each use has a canary in tests/quic/test_warm.py.
+Touches names of aioquic that start with an underscore, each with a canary in
+tests/quic/test_warm_canaries.py.
 
-aioquic walks every open stream for every packet, and writes each frame through several objects.
-Here a survey finds out once what there is to send; from then on it is known which streams have
-something, until anything uncommon happens. A packet holds what aioquic's would: ACK, MAX_DATA,
-MAX_STREAMS, MAX_STREAM_DATA and STREAM frames. Whenever there is anything else to send, aioquic's
-own code does it. Recovery, pacing and congestion control are aioquic's throughout.
+aioquic writes each frame through several objects. A packet made here holds what aioquic's would:
+ACK, MAX_DATA, MAX_STREAMS, MAX_STREAM_DATA and STREAM frames. Whenever there is anything else to
+send, aioquic's own code does it. Recovery, pacing and congestion control are aioquic's throughout.
 """
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aioquic.quic.connection import Limit, QuicConnectionState
+from aioquic.quic.connection import Limit
 from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryHandler, QuicDeliveryState
 from aioquic.quic.rangeset import RangeSet
@@ -22,20 +19,16 @@ from aioquic.quic.stream import QuicStream, QuicStreamSender
 from aioquic.tls import Epoch
 
 from tercel.quic.ecn import COUNTS_MAX_BYTES, encode_counts, has_marks
-from tercel.quic.guard import GuardedConnection
 from tercel.quic.pacing import Pacer
+from tercel.quic.protection import (
+    LEAST_PAYLOAD_BYTES,
+    NUMBER_BYTES,
+    TAG_BYTES,
+    first_byte,
+    seal,
+)
+from tercel.quic.survey import SurveyedConnection
 from tercel.quic.varint import encode_varint, varint_size
-
-if TYPE_CHECKING:
-    from aioquic.quic.crypto import CryptoPair
-
-_TAG_BYTES = 16
-_SAMPLE_BYTES = 16
-# As aioquic: two bytes of packet number, so the sample begins two bytes into what is sealed, and
-# at least two bytes have to be there (RFC 9001 5.4.2).
-_NUMBER_BYTES = 2
-_LEAST_PAYLOAD_BYTES = 2
-_SHORT_HEADER = 0x40 | (_NUMBER_BYTES - 1)
 
 _VARINT_MAX_BYTES = 8
 _LIMIT_FRAME_BYTES = 1 + _VARINT_MAX_BYTES
@@ -51,11 +44,6 @@ _ACK_OF_ACK_PERIOD = 8
 _LEAST_STREAM_FRAME_BYTES = 5
 _STREAM_TYPES = tuple(bytes((0x08 | bits,)) for bits in range(8))
 _FIN, _LENGTH, _OFFSET = 0x01, 0x02, 0x04
-
-# Streams that are gone stay in aioquic's queue until so many are.
-_MOST_STALE = 16
-
-_CHACHA20_ZEROS = bytes(5)
 
 
 class SentPacket:
@@ -95,163 +83,13 @@ class SentPacket:
         ]
 
 
-class WarmSender(GuardedConnection):
+class WarmSender(SurveyedConnection):
     """Sends what is common by itself, and leaves the rest to its base class."""
 
-    def __init__(self, *, fast_path: bool, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._fast_path = fast_path
-        self._armed = False
-        """Whether the handshake is over, so that there may be packets for the warm path."""
-        self._surveyed = False
-        """Whether the four collections below are complete, and nothing uncommon waits."""
-        self._due: OrderedDict[int, QuicStream] = OrderedDict()
-        """Streams with data to send, in the order of service."""
-        self._parked: dict[int, QuicStream] = {}
-        """Streams whose data the peer gives no credit for."""
-        self._limits_due: dict[int, QuicStream] = {}
-        """Streams whose MAX_STREAM_DATA has to be sent."""
-        self._ended: list[QuicStream] = []
-        """Streams that have ended in both directions, to be forgotten."""
-        self._stale = 0
-        """How many of the streams in aioquic's queue have been forgotten."""
         self._pacer = Pacer(max_datagram_size=self._max_datagram_size)
         self._loss._pacer = self._pacer
-        self._data_space: QuicPacketSpace
-        self._data_keys: CryptoPair
-        self._data_marks: list[int]
-
-    # -- what a subclass decides --------------------------------------------------------------
-
-    def _connection_limits_due(self) -> list[Limit]:
-        """The limits of the connection that are to be announced now."""
-        raise NotImplementedError
-
-    def _is_stream_limit_due(self, stream: QuicStream) -> bool:
-        """Whether the peer is to be told how much it may send on `stream`."""
-        raise NotImplementedError
-
-    # -- what makes a survey necessary ----------------------------------------------------------
-
-    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
-        """Queue `data` on a stream."""
-        stream = self._streams.get(stream_id)
-        if stream is None or stream_id & 3 == 2:
-            super().send_stream_data(stream_id, data, end_stream)
-            self._surveyed = False
-            return
-        stream.sender.write(data, end_stream)
-        self._due[stream_id] = stream
-
-    def reset_stream(self, stream_id: int, error_code: int) -> None:
-        """Give up the sending part of a stream."""
-        self._surveyed = False
-        super().reset_stream(stream_id, error_code)
-
-    def stop_stream(self, stream_id: int, error_code: int) -> None:
-        """Ask the peer to give up its part of a stream."""
-        self._surveyed = False
-        super().stop_stream(stream_id, error_code)
-
-    def close(self, *args: Any, **kwargs: Any) -> None:
-        """Close the connection."""
-        self._surveyed = False
-        super().close(*args, **kwargs)
-
-    def request_key_update(self) -> None:
-        """Use new keys from the next packet on."""
-        self._surveyed = False
-        super().request_key_update()
-
-    def change_connection_id(self) -> None:
-        """Address the peer by another of its connection IDs."""
-        self._surveyed = False
-        super().change_connection_id()
-
-    def send_ping(self, uid: int) -> None:
-        """Send a PING."""
-        self._surveyed = False
-        super().send_ping(uid)
-
-    def send_datagram_frame(self, data: bytes) -> None:
-        """Send a DATAGRAM frame."""
-        self._surveyed = False
-        super().send_datagram_frame(data)
-
-    def handle_timer(self, now: float) -> None:
-        """Do what is due by now."""
-        if (
-            self._surveyed
-            and self._close_at is not None
-            and now < self._close_at
-            and (self._loss_at is None or now < self._loss_at)
-        ):
-            return  # an acknowledgement or a pause between packets, which sending is for
-        self._surveyed = False
-        super().handle_timer(now)
-
-    def _send_probe(self) -> None:
-        self._surveyed = False
-        super()._send_probe()
-
-    def _arm(self) -> None:
-        """Begin to use the warm path, once the handshake is confirmed (RFC 9001 4.1.2)."""
-        if (
-            self._fast_path
-            and self._handshake_confirmed
-            and self._quic_logger is None
-            and not self._cryptos[Epoch.ZERO_RTT].recv.is_valid()
-        ):
-            # Looked up once, because the hash of an enumeration's member is slow.
-            self._data_space = self._spaces[Epoch.ONE_RTT]
-            self._data_keys = self._cryptos[Epoch.ONE_RTT]
-            self._data_marks = self._marks[Epoch.ONE_RTT]
-            self._armed = True
-
-    def _survey(self) -> bool:
-        """Find out what there is to send; False when some of it is not for the warm path."""
-        if not self._armed or not self._is_common():
-            return False
-        self._due.clear()
-        self._parked.clear()
-        self._limits_due.clear()
-        self._ended.clear()
-        for stream_id, stream in self._streams.items():
-            sender, receiver = stream.sender, stream.receiver
-            if receiver.stop_pending or sender.reset_pending:
-                return False
-            if sender.is_finished and receiver.is_finished:
-                self._ended.append(stream)
-            elif not sender.buffer_is_empty and not stream.is_blocked:
-                self._due[stream_id] = stream
-            if self._is_stream_limit_due(stream):
-                self._limits_due[stream_id] = stream
-        self._surveyed = True
-        return True
-
-    def _is_common(self) -> bool:
-        """Whether nothing waits to be sent but what the warm path can send."""
-        return (
-            self._state is QuicConnectionState.CONNECTED
-            and not (
-                self._close_pending
-                or self._handshake_done_pending
-                or self._probe_pending
-                or self._ping_pending
-                or self._datagrams_pending
-                or self._retire_connection_ids
-                or self._streams_blocked_pending
-                or self._data_keys._update_key_requested
-            )
-            and self.ecn.is_settled
-            and self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
-            and self._network_paths[0].is_validated
-            and not any(
-                path.remote_challenges or not (path.is_validated or path.local_challenge_sent)
-                for path in self._network_paths
-            )
-            and all(connection_id.was_sent for connection_id in self._host_cids)
-        )
 
     # -- datagrams --------------------------------------------------------------------------------
 
@@ -273,7 +111,9 @@ class WarmSender(GuardedConnection):
         payloads = self._build(now, limits)
         if not payloads:
             return []
-        datagrams = self._seal(first_number, payloads)
+        keys = self._data_keys.send
+        first = first_byte(keys, self._spin_bit)
+        datagrams = seal(keys, first, self._peer_cid.cid, first_number, payloads)
         path = self._network_paths[0]
         path.bytes_sent += sum(map(len, datagrams))
         self._count_sealed()
@@ -283,7 +123,7 @@ class WarmSender(GuardedConnection):
         """The payloads of the packets that may be sent now, each registered with recovery."""
         space, loss, pacer = self._data_space, self._loss, self._pacer
         control, due = loss._cc, self._due
-        overhead = 1 + len(self._peer_cid.cid) + _NUMBER_BYTES + _TAG_BYTES
+        overhead = 1 + len(self._peer_cid.cid) + NUMBER_BYTES + TAG_BYTES
         room = self._max_datagram_size - overhead
         flight = control.congestion_window - control.bytes_in_flight
         pace = pacer.packet_time
@@ -308,8 +148,8 @@ class WarmSender(GuardedConnection):
             payload = b"".join(parts)
             if not payload:
                 break
-            if len(payload) < _LEAST_PAYLOAD_BYTES:
-                payload += bytes(_LEAST_PAYLOAD_BYTES - len(payload))
+            if len(payload) < LEAST_PAYLOAD_BYTES:
+                payload += bytes(LEAST_PAYLOAD_BYTES - len(payload))
                 packet.in_flight = True
             packet.sent_bytes = overhead + len(payload)
             payloads.append(payload)
@@ -480,55 +320,6 @@ class WarmSender(GuardedConnection):
             # would fail to write an ACK of nothing. RFC 9000 13.2.4 allows to leave it out.
             space.ack_at = None
 
-    # -- streams that have ended ------------------------------------------------------------------
-
-    def _forget_ended(self) -> None:
-        """Drop the state of streams that have ended, and let the client open as many others."""
-        for stream in self._ended:
-            stream_id: int = stream.stream_id  # type: ignore[assignment]  # None only for CRYPTO
-            if self._streams.pop(stream_id, None) is None:
-                continue
-            self._due.pop(stream_id, None)
-            self._limits_due.pop(stream_id, None)
-            if not stream_id & 1:
-                # RFC 9000 4.6
-                self._stream_limit(stream_id).value += 1
-            self._stale += 1
-        self._ended.clear()
-        if self._stale > _MOST_STALE + len(self._streams):
-            self._forget_stale()
-
-    def _forget_stale(self) -> None:
-        """Take the streams that are gone out of aioquic's queue."""
-        if self._stale:
-            self._stale = 0
-            streams = self._streams
-            self._streams_queue = [
-                stream for stream in self._streams_queue if stream.stream_id in streams
-            ]
-
-    # -- protection -------------------------------------------------------------------------------
-
-    def _seal(self, number: int, payloads: list[bytes]) -> list[bytes]:
-        """Protect packets that are numbered from `number` on (RFC 9001 5.3, 5.4)."""
-        keys = self._data_keys.send
-        aead: Any = keys.aead
-        encrypt, iv = aead._aead.encrypt, aead._iv
-        first = _SHORT_HEADER | self._spin_bit << 5 | keys.key_phase << 2
-        cid = self._peer_cid.cid
-        start = bytes((first,)) + cid
-        sealed = []
-        for offset, payload in enumerate(payloads):
-            nonce = (iv ^ number + offset).to_bytes(12, "big")
-            header = start + (number + offset & 0xFFFF).to_bytes(2, "big")
-            sealed.append(encrypt(nonce, payload, header))
-        datagrams = []
-        for offset, mask in enumerate(_masks(keys.hp, sealed)):
-            hidden = number + offset & 0xFFFF ^ (mask[1] << 8 | mask[2])
-            head = bytes((first ^ mask[0] & 0x1F,))
-            datagrams.append(head + cid + hidden.to_bytes(2, "big") + sealed[offset])
-        return datagrams
-
 
 def encode_ack(ranges: RangeSet, delay: int, room: int) -> tuple[bytes, int]:
     """An ACK frame (RFC 9000 19.3), and how many of the ranges, the newest, are in it.
@@ -555,23 +346,3 @@ def encode_ack(ranges: RangeSet, delay: int, room: int) -> tuple[bytes, int]:
         parts.append(encode_varint(older.stop - older.start - 1))
         start = older.start
     return b"".join(parts), count
-
-
-def _masks(protection: Any, sealed: list[bytes]) -> list[bytes]:
-    """The header protection masks of sealed payloads (RFC 9001 5.4.3, 5.4.4)."""
-    encryptor = protection._encryptor
-    begin = 4 - _NUMBER_BYTES
-    samples = [packet[begin : begin + _SAMPLE_BYTES] for packet in sealed]
-    if not protection._is_chacha20 and len(samples) == 1:
-        return [encryptor.update(samples[0])]
-    if not protection._is_chacha20:
-        # In ECB mode the samples of all packets are masked by one call.
-        masks = encryptor.update(b"".join(samples))
-        return [
-            masks[start : start + _SAMPLE_BYTES] for start in range(0, len(masks), _SAMPLE_BYTES)
-        ]
-    masks = []
-    for sample in samples:
-        encryptor.reset_nonce(sample)
-        masks.append(encryptor.update(_CHACHA20_ZEROS))
-    return masks

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tercel.quic.budget import MAX_FRAGMENTS, Budgets
 from tercel.quic.errors import H3ConnectionError
 from tercel.quic.fields import request_head, trailers
-from tercel.quic.h3 import ContentReceived, MessageFailed, SectionReceived
 from tercel.quic.qpack import TableSizes
 from tercel.quic.receiver import Receiver
+from tercel.quic.requests import ContentReceived, MessageFailed, SectionReceived
 from tercel.shared.errors import MalformedMessage
 from tests.quic.test_h3 import GREASE, Peer, insert, merged, told
 from tests.support.h3_client import frame, headers, section
@@ -65,7 +65,9 @@ def test_streams_of_any_bytes_end_in_events_or_an_error_of_the_connection(steps)
                 ended.add(stream_id)
     except H3ConnectionError:
         return
-    waiting = sum(len(frames.buffer) for frames in peer.http._requests.values() if frames.blocked)
+    waiting = sum(
+        len(frames.buffer) for frames in peer.http.requests._open.values() if frames.blocked
+    )
     if all(data is not None for _, data, _ in steps):
         # What a reset cuts off is the caller's to release.
         peer.check_credit(waiting=waiting)

@@ -9,7 +9,8 @@ from aioquic.buffer import encode_uint_var
 
 from tercel.quic.budget import LIMITS, Flood
 from tercel.quic.errors import ErrorCode
-from tercel.quic.h3 import H3Connection, MessageFailed
+from tercel.quic.h3 import H3Connection
+from tercel.quic.requests import MessageFailed
 from tercel.shared.messages import ResponseHead
 from tercel.shared.settings import Settings
 from tests.quic.served import echo, serving

@@ -1,20 +1,15 @@
 """HTTP/3 framing without I/O: bytes of streams in, events out, credit accounted to the byte."""
 
 import contextlib
+from operator import attrgetter
 
 import pylsqpack
 import pytest
 
 from tercel.quic.errors import ErrorCode, H3ConnectionError
-from tercel.quic.h3 import (
-    ContentReceived,
-    H3Connection,
-    KnownRequest,
-    MessageFailed,
-    SectionReceived,
-    parse_settings,
-    read_varint,
-)
+from tercel.quic.frames import parse_settings, read_varint
+from tercel.quic.h3 import H3Connection
+from tercel.quic.requests import ContentReceived, KnownRequest, MessageFailed, SectionReceived
 from tercel.shared.errors import FieldsTooLarge, IncompleteMessage
 from tercel.shared.settings import Settings
 from tests.support.h3_client import frame, section
@@ -153,7 +148,7 @@ def test_the_qpack_streams_are_opened_with_their_types():
 
 
 def test_a_sent_section_needs_no_dynamic_table():
-    frame_bytes = Peer().http.encode_section(0, [(b":status", b"200"), (b"x", b"y")])
+    frame_bytes = Peer().http.sections.encode(0, [(b":status", b"200"), (b"x", b"y")])
     _, fields = pylsqpack.Decoder(0, 0).feed_header(0, frame_bytes[2:])
     assert frame_bytes[:2] == bytes((HEADERS, len(frame_bytes) - 2))
     assert fields == [(b":status", b"200"), (b"x", b"y")]
@@ -354,8 +349,8 @@ def test_a_qpack_bomb_is_not_decoded():
     """64 KB of references to one line of 4,000 bytes would be 260 MB."""
     peer = Peer()
     peer.receive(ENCODER_STREAM, b"\x02" + insert(b"a", b"x" * 4000))
-    decoder = CountingDecoder(peer.http._decoder)
-    peer.http._decoder = decoder
+    decoder = CountingDecoder(peer.http.sections._decoder)
+    peer.http.sections._decoder = decoder
     bomb = frame(HEADERS, b"\x02\x00" + b"\x80" * 65_000)
     assert peer.receive(0, bomb, ended=True) == [("failed", 0, FieldsTooLarge)]
     assert decoder.sections == 0
@@ -548,21 +543,21 @@ def test_streams_of_unknown_types_are_ignored(kind):
     assert peer.receive(GREASE_STREAM, b"\x00" * 5000) == []
     assert peer.receive(GREASE_STREAM, b"x", ended=True) == []
     peer.check_credit()
-    assert peer.http._uni == {}
+    assert peer.http._unidirectional._open == {}
 
 
 def test_a_stream_of_an_unknown_type_may_be_reset():
     peer = Peer()
     peer.receive(GREASE_STREAM, b"\x21abc")
     peer.http.receive_reset(GREASE_STREAM)
-    assert peer.http._uni == {}
+    assert peer.http._unidirectional._open == {}
 
 
 @pytest.mark.parametrize("data", [b"", b"\x40"])
 def test_a_stream_that_ends_before_its_type_leaves_nothing_behind(data):
     peer = Peer()
     assert peer.receive(GREASE_STREAM, data, ended=True) == []
-    assert peer.http._uni == {}
+    assert peer.http._unidirectional._open == {}
     peer.check_credit()
 
 
@@ -597,7 +592,7 @@ def blocked():
     head, fields = encoder.head(0)
     peer = Peer()
     assert peer.receive(0, head) == []
-    assert peer.http._requests[0].blocked
+    assert peer.http.requests._open[0].blocked
     return peer, encoder, fields
 
 
@@ -622,7 +617,7 @@ def test_what_follows_a_blocked_section_waits_without_credit():
         ("trailers", 0, tuple(TRAILERS), True),
     ]
     peer.check_credit()
-    assert peer.http._requests == {}
+    assert peer.http.requests._open == {}
 
 
 def test_what_follows_in_the_same_packet_waits_without_credit():
@@ -678,12 +673,12 @@ def test_a_section_that_need_not_wait_is_acknowledged_too():
     peer.check_credit()
 
 
-@pytest.mark.parametrize("how", ["receive_reset", "forget", "discard"])
+@pytest.mark.parametrize("how", ["receive_reset", "requests.forget", "requests.discard"])
 def test_a_blocked_section_that_is_given_up_is_cancelled_and_gives_its_credit_back(how):
     peer, encoder, _ = blocked()
     peer.receive(ENCODER_STREAM, b"\x02")
     peer.receive(0, frame(DATA, b"abc"))
-    getattr(peer.http, how)(0)
+    attrgetter(how)(peer.http)(0)
     assert peer.decoder_stream == b"\x40"  # RFC 9204 4.4.2, stream 0
     peer.check_credit()
     assert peer.receive(ENCODER_STREAM, encoder.flush()[1:]) == []
@@ -693,8 +688,8 @@ def test_a_blocked_section_that_is_given_up_is_cancelled_and_gives_its_credit_ba
 def test_a_blocked_request_that_has_ended_is_forgotten_when_it_is_discarded():
     peer, _, _ = blocked()
     peer.receive(0, ended=True)
-    peer.http.discard(0)
-    assert peer.http._requests == {}
+    peer.http.requests.discard(0)
+    assert peer.http.requests._open == {}
 
 
 def test_a_blocked_section_over_its_limit_fails_when_it_is_decoded():
@@ -705,21 +700,21 @@ def test_a_blocked_section_over_its_limit_fails_when_it_is_decoded():
     data = frame(HEADERS, encoder.section(0, lines * 4)) + frame(DATA, b"abc")
     peer = Peer(max_field_section_bytes=1024)
     assert peer.receive(0, data, ended=True) == []
-    assert peer.http._requests[0].blocked
+    assert peer.http.requests._open[0].blocked
     assert peer.receive(ENCODER_STREAM, encoder.flush()) == [("failed", 0, FieldsTooLarge)]
     peer.check_credit()
-    assert peer.http._requests == {}
+    assert peer.http.requests._open == {}
 
 
 def test_giving_up_a_request_is_told_to_an_encoder_that_uses_its_table():
     peer = Peer()
     peer.receive(0, HEAD)
-    peer.http.discard(0)
+    peer.http.requests.discard(0)
     assert peer.decoder_stream == b""
     peer.receive(ENCODER_STREAM, b"\x02" + insert(b"a", b"x" * 200))
     peer.receive(4, HEAD)
-    peer.http.discard(4)
-    peer.http.discard(4)
+    peer.http.requests.discard(4)
+    peer.http.requests.discard(4)
     assert peer.decoder_stream == b"\x44"
 
 
@@ -727,7 +722,7 @@ def test_a_decoder_stream_that_was_stopped_is_not_written_to():
     peer, encoder, fields = blocked()
     peer.quic.stopped.add(11)
     assert peer.receive(ENCODER_STREAM, encoder.flush())[0][2] == tuple(fields)
-    peer.http.discard(0)
+    peer.http.requests.discard(0)
     assert peer.decoder_stream == b""
 
 
@@ -758,7 +753,7 @@ def test_a_section_that_is_undecodable_after_its_wait_ends_the_connection():
     peer = Peer()
     # Required Insert Count 1, but a reference to an entry that does not exist.
     peer.receive(0, frame(HEADERS, b"\x02\x00\xbf\x20"))
-    assert peer.http._requests[0].blocked
+    assert peer.http.requests._open[0].blocked
     with expect(ErrorCode.QPACK_DECOMPRESSION_FAILED):
         peer.receive(ENCODER_STREAM, b"\x02" + insert(b"a", b"x" * 200))
 
@@ -787,26 +782,26 @@ def test_a_cancelled_stream_is_no_error():
 def test_discarded_content_gets_its_credit_and_no_event():
     peer = Peer()
     peer.receive(0, HEAD + b"\x00\x44\x00" + b"x" * 100)
-    peer.http.discard(0)
+    peer.http.requests.discard(0)
     assert peer.receive(0, b"x" * 500) == []
     assert peer.receive(0, b"not even frames", ended=True) == []
     peer.check_credit()
-    assert peer.http._requests == {}
+    assert peer.http.requests._open == {}
 
 
 def test_a_discarded_request_does_not_hold_what_was_incomplete():
     peer = Peer()
     peer.receive(0, HEAD[:-1])
-    peer.http.discard(0)
-    assert peer.http._requests[0].buffer == b""
+    peer.http.requests.discard(0)
+    assert peer.http.requests._open[0].buffer == b""
     peer.check_credit()
 
 
 def test_discarding_what_has_ended_does_nothing():
     peer = Peer()
     peer.receive(0, HEAD, ended=True)
-    peer.http.discard(0)
-    peer.http.forget(0)
+    peer.http.requests.discard(0)
+    peer.http.requests.forget(0)
     peer.check_credit()
 
 
@@ -814,14 +809,14 @@ def test_a_reset_forgets_the_request():
     peer = Peer()
     peer.receive(0, HEAD[:5])
     peer.http.receive_reset(0)
-    assert peer.http._requests == {}
+    assert peer.http.requests._open == {}
     peer.check_credit()
 
 
 def test_a_finished_request_leaves_nothing_behind():
     peer = Peer()
     peer.receive(0, HEAD + frame(DATA, b"abc") + TAIL, ended=True)
-    assert peer.http._requests == {}
+    assert peer.http.requests._open == {}
 
 
 # -- requests that come again -------------------------------------------------------------------
@@ -833,8 +828,8 @@ def test_a_request_that_comes_again_is_the_same_event():
         assert peer.receive(stream_id, HEAD, ended=True) == [head_event(stream_id, ended=True)]
     assert [event.known is None for event in peer.events] == [True, False, False]
     assert peer.events[1].known is peer.events[2].known
-    assert peer.http.next_request_id == 12
-    assert peer.http._requests == {}
+    assert peer.http.requests.next_id == 12
+    assert peer.http.requests._open == {}
     peer.check_credit()
 
 
@@ -883,7 +878,7 @@ def test_only_a_head_alone_is_remembered(data):
     peer = Peer()
     first = merged(peer.receive(0, data, ended=True))
     assert merged(peer.receive(4, data, ended=True)) == first
-    assert peer.http._known == {}
+    assert peer.http.requests._known == {}
     peer.check_credit()
 
 
@@ -891,7 +886,7 @@ def test_a_request_that_has_not_ended_is_not_remembered():
     peer = Peer()
     peer.receive(0, HEAD)
     peer.receive(4, HEAD)
-    assert peer.http._known == {}
+    assert peer.http.requests._known == {}
     peer.receive(8, HEAD, ended=True)
     assert peer.receive(12, HEAD) == [head_event(12)]
     assert peer.events[-1].known is None
@@ -900,7 +895,7 @@ def test_a_request_that_has_not_ended_is_not_remembered():
 def test_the_bytes_of_a_known_request_are_something_else_later_in_a_stream():
     peer = Peer()
     data = frame(HEADERS, section(TRAILERS))
-    peer.http._known[data] = KnownRequest([], False)
+    peer.http.requests._known[data] = KnownRequest([], False)
     peer.receive(0, HEAD)
     assert peer.receive(0, data, ended=True) == [("trailers", 0, tuple(TRAILERS), True)]
 
@@ -912,8 +907,8 @@ def test_a_bounded_number_of_short_requests_is_remembered():
         peer.receive(4 * number, frame(HEADERS, section(lines)), ended=True)
     long = frame(HEADERS, section([*REQUEST, (b"cookie", b"~" * 1000)]))
     peer.receive(400, long, ended=True)
-    assert long not in peer.http._known
-    assert 0 < len(peer.http._known) <= 16
+    assert long not in peer.http.requests._known
+    assert 0 < len(peer.http.requests._known) <= 16
 
 
 def test_a_section_that_is_too_large_is_refused_again():

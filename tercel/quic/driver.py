@@ -1,0 +1,132 @@
+"""Drives one QUIC connection: datagrams and timers in, events to a subclass, datagrams out.
+
+Knows no HTTP. Sockets and timers of the operating system are the endpoint's.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aioquic.quic import events
+
+from tercel.quic.connection import QuicServerConnection
+from tercel.quic.errors import ErrorCode
+from tercel.shared.connection import ConnectionInfo, ServerContext
+
+if TYPE_CHECKING:
+    from tercel.quic.endpoint import QuicEndpoint
+
+log = logging.getLogger("tercel.quic")
+
+
+class ConnectionProtocol:
+    """Drives one QUIC connection: datagrams and timers in, datagrams out.
+
+    The endpoint calls `receive_datagram` for each datagram of a batch, then `process_events` once,
+    then `transmit` once at the end of the loop's turn.
+    """
+
+    def __init__(
+        self,
+        quic: QuicServerConnection,
+        *,
+        endpoint: "QuicEndpoint",
+        context: ServerContext,
+        info: ConnectionInfo,
+    ) -> None:
+        self.quic = quic
+        self.endpoint = endpoint
+        self.context = context
+        self.info = info
+        self.terminated = False
+        self._timer: Any = None
+        self._timer_at = 0.0
+        self._handshake_deadline = context.clock() + context.settings.handshake_timeout
+
+    def receive_datagram(self, data: bytes, path: Any, now: float, mark: int = 0) -> None:
+        """Take one datagram that arrived on `path`; `mark` is its ECN field."""
+        self.quic.arriving_mark = mark
+        self.quic.receive_datagram(data, path, now)
+
+    def process_events(self) -> None:
+        """Handle what the datagrams, or a timer, brought about."""
+        while (event := self.quic.next_event()) is not None:
+            if isinstance(event, events.ConnectionIdIssued):
+                self.endpoint.add_connection_id(event.connection_id, self)
+            elif isinstance(event, events.ConnectionIdRetired):
+                self.endpoint.remove_connection_id(event.connection_id)
+            else:
+                self.quic_event_received(event)
+                if isinstance(event, events.ConnectionTerminated):
+                    self._terminate()
+        closing = self.quic.close_event
+        if closing is not None and not self.terminated:
+            # Told now, not when the closing period is over: nothing will be delivered any more.
+            self.quic_event_received(closing)
+
+    def quic_event_received(self, event: events.QuicEvent) -> None:
+        """Handle one QUIC event."""
+
+    def transmit(self) -> None:
+        """Send what waits to be sent, and set the timer."""
+        if self.terminated:
+            return
+        now = self.context.clock()
+        datagrams = self.quic.datagrams_to_send(now)
+        if datagrams:
+            self.endpoint.send(datagrams, self.quic.departing_mark)
+            # The peer may use the connection IDs that are issued in them at once.
+            self.process_events()
+        self._set_timer(now)
+
+    def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "") -> None:
+        """Send CONNECTION_CLOSE with an application error code (RFC 9000 19.19)."""
+        self.quic.close(error_code=code, reason_phrase=reason)
+        self.endpoint.flush_soon(self)
+
+    def abandon(self) -> None:
+        """Forget the connection without a word to the peer."""
+        if not self.terminated:
+            self.quic_event_received(
+                events.ConnectionTerminated(ErrorCode.NO_ERROR, None, "abandoned")
+            )
+            self.quic.end_log()
+            self._terminate()
+
+    def _terminate(self) -> None:
+        self.terminated = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.endpoint.connection_terminated(self)
+
+    def _set_timer(self, now: float) -> None:
+        timer_at = self.quic.get_timer()
+        if not self.quic.handshake_completed:
+            timer_at = min(timer_at or self._handshake_deadline, self._handshake_deadline)
+        if timer_at is None:
+            return
+        # A timer that fires early is set again then: cheaper than one cancelled per datagram.
+        if self._timer is not None:
+            if self._timer_at <= timer_at:
+                return
+            self._timer.cancel()
+        self._timer_at = timer_at
+        self._timer = self.context.loop.call_later(max(0.0, timer_at - now), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        now = self.context.clock()
+        if not self.quic.handshake_completed and now >= self._handshake_deadline:
+            # RFC 9000 10.1 leaves it open how long; no CONNECTION_CLOSE to who may not be there.
+            log.debug("handshake with %s not completed in time", self.info.client_name)
+            self.abandon()
+            return
+        timer_at = self.quic.get_timer()
+        if timer_at is not None and now < timer_at:
+            # What it was set for has been put off since: an acknowledgement came, for instance.
+            self._set_timer(now)
+            return
+        if timer_at is not None:
+            self.quic.handle_timer(now)
+            self.process_events()
+        self.transmit()

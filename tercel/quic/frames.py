@@ -1,0 +1,80 @@
+"""Frames and settings of HTTP/3 as bytes (RFC 9114 7, 11.2). No state, no I/O."""
+
+from tercel.quic.errors import ErrorCode, H3ConnectionError
+from tercel.quic.varint import encode_varint
+
+# Frame types (RFC 9114 11.2.1).
+DATA = 0x00
+HEADERS = 0x01
+CANCEL_PUSH = 0x03
+SETTINGS = 0x04
+PUSH_PROMISE = 0x05
+GOAWAY = 0x07
+MAX_PUSH_ID = 0x0D
+CONTROL_ONLY = frozenset((CANCEL_PUSH, SETTINGS, GOAWAY, MAX_PUSH_ID))
+# RFC 9114 7.2.8: HTTP/2 frames without a counterpart here.
+RESERVED_FRAMES = frozenset((0x02, 0x06, 0x08, 0x09))
+
+# Settings (RFC 9114 7.2.4.1, RFC 9204 5).
+QPACK_MAX_TABLE_CAPACITY = 0x01
+MAX_FIELD_SECTION_SIZE = 0x06
+QPACK_BLOCKED_STREAMS = 0x07
+ENABLE_CONNECT_PROTOCOL = 0x08  # RFC 9220 3
+_RESERVED_SETTINGS = frozenset((0x00, 0x02, 0x03, 0x04, 0x05))
+
+
+def encode_frame(frame_type: int, payload: bytes) -> bytes:
+    """A whole frame (RFC 9114 7.1)."""
+    return encode_varint(frame_type) + encode_varint(len(payload)) + payload
+
+
+def frame_header(data: bytes, position: int) -> tuple[int, int, int] | None:
+    """Type, length and payload position of the frame at `position`; None if that is cut off."""
+    frame_type = read_varint(data, position)
+    if frame_type is None:
+        return None
+    length = read_varint(data, frame_type[1])
+    if length is None:
+        return None
+    return frame_type[0], length[0], length[1]
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int] | None:
+    """The variable-length integer at `position` and the position after it (RFC 9000 16)."""
+    if position >= len(data):
+        return None
+    first = data[position]
+    if first < 0x40:
+        return first, position + 1
+    size = 1 << (first >> 6)
+    end = position + size
+    if end > len(data):
+        return None
+    return int.from_bytes(data[position:end], "big") & ((1 << (8 * size - 2)) - 1), end
+
+
+def parse_settings(payload: bytes) -> dict[int, int]:
+    """The settings in a SETTINGS frame (RFC 9114 7.2.4)."""
+    settings: dict[int, int] = {}
+    position = 0
+    while position < len(payload):
+        identifier = read_varint(payload, position)
+        value = None if identifier is None else read_varint(payload, identifier[1])
+        if identifier is None or value is None:
+            raise H3ConnectionError(ErrorCode.FRAME_ERROR, "SETTINGS cut off")
+        if identifier[0] in _RESERVED_SETTINGS:
+            raise H3ConnectionError(
+                ErrorCode.SETTINGS_ERROR, f"reserved setting 0x{identifier[0]:x}"
+            )
+        if identifier[0] in settings:
+            raise H3ConnectionError(ErrorCode.SETTINGS_ERROR, f"setting 0x{identifier[0]:x} twice")
+        settings[identifier[0]] = value[0]
+        position = value[1]
+    return settings
+
+
+def encode_settings(settings: dict[int, int]) -> bytes:
+    """A SETTINGS frame."""
+    return encode_frame(
+        SETTINGS, b"".join(encode_varint(item) for pair in settings.items() for item in pair)
+    )

@@ -1,0 +1,123 @@
+"""Protection of packets with a short header (RFC 9001 5.3, 5.4), without objects between.
+
+Part of the warm path. `keys` are a CryptoContext of aioquic's, whose private names are used here;
+each use has a canary in tests/quic/test_warm_canaries.py.
+"""
+
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+
+TAG_BYTES = 16
+_SAMPLE_BYTES = 16
+# As aioquic: two bytes of packet number, so the sample begins two bytes into what is sealed, and
+# at least two bytes have to be there (RFC 9001 5.4.2).
+NUMBER_BYTES = 2
+LEAST_PAYLOAD_BYTES = 2
+_NUMBER_MAX_BYTES = 4
+
+_FORM_AND_FIXED_BITS = 0xC0
+_FIXED_BIT = 0x40
+_RESERVED_BITS = 0x18
+_KEY_PHASE_BIT = 0x04
+SPIN_BIT = 0x20
+
+_CHACHA20_ZEROS = bytes(5)
+
+
+def first_byte(keys: Any, spin_bit: bool) -> int:
+    """The first byte of packets under `keys` (RFC 9000 17.3.1)."""
+    key_phase: int = keys.key_phase
+    return _FIXED_BIT | (NUMBER_BYTES - 1) | spin_bit << 5 | key_phase << 2
+
+
+def seal(keys: Any, first: int, cid: bytes, number: int, payloads: list[bytes]) -> list[bytes]:
+    """Protect packets that are numbered from `number` on (RFC 9001 5.3, 5.4).
+
+    `first` is their first byte, `cid` the connection ID that they are sent to.
+    """
+    aead: Any = keys.aead
+    encrypt, iv = aead._aead.encrypt, aead._iv
+    start = bytes((first,)) + cid
+    sealed = []
+    for offset, payload in enumerate(payloads):
+        nonce = (iv ^ number + offset).to_bytes(12, "big")
+        header = start + (number + offset & 0xFFFF).to_bytes(2, "big")
+        sealed.append(encrypt(nonce, payload, header))
+    datagrams = []
+    for offset, mask in enumerate(_masks(keys.hp, sealed)):
+        hidden = number + offset & 0xFFFF ^ (mask[1] << 8 | mask[2])
+        head = bytes((first ^ mask[0] & 0x1F,))
+        datagrams.append(head + cid + hidden.to_bytes(2, "big") + sealed[offset])
+    return datagrams
+
+
+def unseal(keys: Any, cid: bytes, expected: int, data: bytes) -> tuple[int, int, bytes] | None:
+    """The first byte, packet number and payload of a short-header packet (RFC 9001 5.3, 5.4).
+
+    `cid` is the connection ID that it was sent to, `expected` the next packet number. None for
+    every other packet, and for one that cannot be opened with these keys.
+    """
+    begin = 1 + len(cid)
+    sample = begin + _NUMBER_MAX_BYTES
+    if (
+        len(data) < sample + _SAMPLE_BYTES
+        or data[0] & _FORM_AND_FIXED_BITS != _FIXED_BIT
+        or data[1:begin] != cid
+    ):
+        return None
+    mask = _mask(keys.hp, data[sample : sample + _SAMPLE_BYTES])
+    first = data[0] ^ mask[0] & 0x1F
+    if first & _RESERVED_BITS or first & _KEY_PHASE_BIT != keys.key_phase << 2:
+        return None
+    end = begin + 1 + (first & 0x03)
+    size = end - begin
+    truncated = int.from_bytes(data[begin:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
+    number = _whole_number(truncated, 8 * size, expected)
+    header = bytes((first,)) + cid + truncated.to_bytes(size, "big")
+    aead: Any = keys.aead
+    try:
+        plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), data[end:], header)
+    except InvalidTag:
+        return None
+    return first, number, plain
+
+
+def _whole_number(truncated: int, bits: int, expected: int) -> int:
+    """The packet number that `truncated` are the low bits of (RFC 9000 A.3)."""
+    window = 1 << bits
+    candidate = expected & -window | truncated
+    if candidate <= expected - window // 2 and candidate < (1 << 62) - window:
+        return candidate + window
+    if candidate > expected + window // 2 and candidate >= window:
+        return candidate - window
+    return candidate
+
+
+def _masks(protection: Any, sealed: list[bytes]) -> list[bytes]:
+    """The header protection masks of sealed payloads (RFC 9001 5.4.3, 5.4.4)."""
+    encryptor = protection._encryptor
+    begin = 4 - NUMBER_BYTES
+    samples = [packet[begin : begin + _SAMPLE_BYTES] for packet in sealed]
+    if not protection._is_chacha20 and len(samples) == 1:
+        return [encryptor.update(samples[0])]
+    if not protection._is_chacha20:
+        # In ECB mode the samples of all packets are masked by one call.
+        masks = encryptor.update(b"".join(samples))
+        return [
+            masks[start : start + _SAMPLE_BYTES] for start in range(0, len(masks), _SAMPLE_BYTES)
+        ]
+    masks = []
+    for sample in samples:
+        encryptor.reset_nonce(sample)
+        masks.append(encryptor.update(_CHACHA20_ZEROS))
+    return masks
+
+
+def _mask(protection: Any, sample: bytes) -> bytes:
+    """The header protection mask for `sample` (RFC 9001 5.4.3, 5.4.4)."""
+    encryptor = protection._encryptor
+    if protection._is_chacha20:
+        encryptor.reset_nonce(sample)
+        return bytes(encryptor.update(_CHACHA20_ZEROS))
+    return bytes(encryptor.update(sample))

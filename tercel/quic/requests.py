@@ -1,0 +1,368 @@
+"""The frames of request streams (RFC 9114 4.1, 7): stream bytes in, messages out.
+
+Sans-I/O and unaware of applications. A fault of one message is a MessageFailed event, so the other
+requests go on; a fault of the whole connection raises H3ConnectionError.
+"""
+
+from collections.abc import Callable
+
+from tercel.quic.budget import DRIBBLE_BYTES, Budgets, Flood
+from tercel.quic.errors import ErrorCode, H3ConnectionError
+from tercel.quic.frames import (
+    CONTROL_ONLY,
+    DATA,
+    HEADERS,
+    PUSH_PROMISE,
+    RESERVED_FRAMES,
+    frame_header,
+)
+from tercel.quic.sections import FieldSections
+from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, RemoteProtocolError
+from tercel.shared.messages import Fields, RequestHead
+
+# Requests that are recognised by their bytes, and how many bytes those may be.
+_MOST_KNOWN = 16
+_MOST_KNOWN_BYTES = 512
+
+# Frames to be ignored that a request may bring before they cost its connection's budget: clients
+# send one now and then to keep servers from choking on them (RFC 9114 7.2.8).
+_FREE_FRAMES = 8
+
+
+class KnownRequest:
+    """A request of one HEADERS frame and nothing else, which came on this connection before."""
+
+    __slots__ = ("fields", "head", "refers")
+
+    def __init__(self, fields: Fields, refers: bool) -> None:
+        self.fields = fields
+        """Not to be changed: whoever sends the same bytes again gets the same list."""
+        self.refers = refers
+        """Whether it needs the dynamic table, and so has to be acknowledged."""
+        self.head: tuple[RequestHead, int | None] | None = None
+        """What the receiver of the event made of it, for the next time."""
+
+
+class SectionReceived:
+    """A decoded header section, or the trailer section when `trailing`."""
+
+    __slots__ = ("ended", "fields", "known", "stream_id", "trailing")
+
+    def __init__(self, stream_id: int, fields: Fields, trailing: bool, ended: bool) -> None:
+        self.stream_id = stream_id
+        self.fields = fields
+        self.trailing = trailing
+        self.ended = ended
+        self.known: KnownRequest | None = None
+
+
+class ContentReceived:
+    """Content of a message; `ended` says that its stream has ended, and `data` may be empty."""
+
+    __slots__ = ("data", "ended", "stream_id")
+
+    def __init__(self, stream_id: int, data: bytes, ended: bool) -> None:
+        self.stream_id = stream_id
+        self.data = data
+        self.ended = ended
+
+
+class MessageFailed:
+    """The message on this stream is malformed or too large; nothing more comes of it."""
+
+    __slots__ = ("error", "stream_id")
+
+    def __init__(self, stream_id: int, error: RemoteProtocolError) -> None:
+        self.stream_id = stream_id
+        self.error = error
+
+
+H3Event = SectionReceived | ContentReceived | MessageFailed
+
+
+class _RequestFrames:
+    """Where the parser stands on one request stream."""
+
+    __slots__ = (
+        "blocked",
+        "buffer",
+        "discarding",
+        "ended",
+        "frame_left",
+        "frame_type",
+        "ignored",
+        "section",
+        "sections",
+    )
+
+    def __init__(self) -> None:
+        self.buffer = b""
+        """The beginning of a frame header, or of a HEADERS frame, that is not complete."""
+        self.frame_type: int | None = None
+        """The frame inside which parsing stopped: DATA or one to ignore; None between frames."""
+        self.frame_left = 0
+        """Bytes of that frame still to come."""
+        self.sections = 0
+        """Field sections so far: 1 after the header section, 2 after the trailers."""
+        self.ended = False
+        self.blocked = False
+        """A section waits for the QPACK encoder stream; `buffer` holds what came after it."""
+        self.section = b""
+        """That section, still encoded."""
+        self.discarding = False
+        self.ignored = 0
+        """Frames that were empty or unknown."""
+
+
+class RequestStreams:
+    """The request streams of one connection, as far as something still comes on them."""
+
+    def __init__(
+        self, sections: FieldSections, grant: Callable[[int, int], None], budgets: Budgets
+    ) -> None:
+        """`grant` gives credit for bytes of a stream that were consumed."""
+        self._sections = sections
+        self._grant = grant
+        self._budgets = budgets
+        self._open: dict[int, _RequestFrames] = {}
+        # Valid until the dynamic table changes.
+        self._known: dict[bytes, KnownRequest] = {}
+        self.next_id = 0
+        """One above the highest request stream seen: what GOAWAY names (RFC 9114 5.2)."""
+
+    def receive(self, stream_id: int, data: bytes, ended: bool) -> list[H3Event]:
+        """Take the next `data` of a stream.
+
+        Everything but content is consumed here, and its credit granted; the credit for content is
+        the caller's to grant when the application has read it.
+        """
+        frames = self._open.get(stream_id)
+        is_whole = ended and frames is None
+        if is_whole and data in self._known:
+            return [self._repeated(stream_id, data)]
+        if frames is None:
+            frames = self._open[stream_id] = _RequestFrames()
+            self.next_id = max(self.next_id, stream_id + 4)
+        events: list[H3Event] = []
+        self._receive(stream_id, frames, data, ended, events)
+        if is_whole and len(data) <= _MOST_KNOWN_BYTES:
+            self._remember(data, events)
+        return events
+
+    def unblock(self, stream_ids: list[int]) -> list[H3Event]:
+        """The table has changed; go on with streams whose sections had to wait for that."""
+        self._known.clear()
+        events: list[H3Event] = []
+        for stream_id in stream_ids:
+            events.extend(self._resume(stream_id, self._open[stream_id]))
+        return events
+
+    def is_discarding(self, stream_id: int) -> bool:
+        """Whether a request stream was given up by this side while it was still coming."""
+        frames = self._open.get(stream_id)
+        return frames is not None and frames.discarding
+
+    def awaits_head(self, stream_id: int) -> bool:
+        """Whether the header section of a request stream has still to come."""
+        frames = self._open.get(stream_id)
+        return frames is None or not (frames.sections or frames.discarding)
+
+    def discard(self, stream_id: int) -> None:
+        """Drop, and give credit for, all that still comes on a request stream."""
+        frames = self._open.get(stream_id)
+        if frames is not None:
+            self._abandon(stream_id, frames)
+            if frames.ended:
+                del self._open[stream_id]
+
+    def forget(self, stream_id: int) -> None:
+        """Nothing comes on a request stream any more."""
+        frames = self._open.pop(stream_id, None)
+        if frames is not None:
+            self._abandon(stream_id, frames)
+
+    def _remember(self, data: bytes, events: list[H3Event]) -> None:
+        """Keep what became of a whole request, if that is one HEADERS frame and was served."""
+        header = frame_header(data, 0)
+        if header is None or header[0] != HEADERS or header[1] + header[2] != len(data):
+            return
+        if len(events) == 1 and isinstance(event := events[0], SectionReceived):
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            # RFC 9204 4.5.1.1: the Required Insert Count comes first, and 0 is a zero byte.
+            self._known[data] = KnownRequest(event.fields, refers=data[header[2]] != 0)
+
+    def _repeated(self, stream_id: int, data: bytes) -> SectionReceived:
+        """The event for bytes that are known. Saves 8 of 50 us of a small request."""
+        self.next_id = max(self.next_id, stream_id + 4)
+        self._grant(stream_id, len(data))
+        known = self._known[data]
+        if known.refers:
+            self._sections.acknowledge(stream_id)
+        event = SectionReceived(stream_id, known.fields, False, True)
+        event.known = known
+        return event
+
+    def _receive(
+        self,
+        stream_id: int,
+        frames: _RequestFrames,
+        data: bytes,
+        ended: bool,
+        events: list[H3Event],
+    ) -> None:
+        if ended:
+            frames.ended = True
+        if frames.blocked:
+            # Not parsed yet, so no credit either: the stream's window bounds this.
+            frames.buffer += data
+            return
+        content_size = 0
+        if not frames.discarding:
+            try:
+                content_size = self._parse(stream_id, frames, data, events)
+            except RemoteProtocolError as error:
+                if isinstance(error, H3ConnectionError):
+                    raise
+                self._abandon(stream_id, frames)
+                content_size = 0
+                events[:] = [MessageFailed(stream_id, error)]
+        uncredited = content_size + (len(frames.buffer) if frames.blocked else 0)
+        if len(data) > uncredited:
+            self._grant(stream_id, len(data) - uncredited)
+        if frames.ended and not frames.blocked:
+            self._end(stream_id, frames, events)
+
+    def _end(self, stream_id: int, frames: _RequestFrames, events: list[H3Event]) -> None:
+        self._open.pop(stream_id, None)
+        if frames.discarding:
+            return
+        if frames.buffer or (frames.frame_type is not None and frames.frame_left):
+            # RFC 9114 7.1: a frame that the end of the stream cuts off.
+            raise H3ConnectionError(ErrorCode.FRAME_ERROR, "stream ended inside a frame")
+        if frames.sections == 0:
+            events.append(MessageFailed(stream_id, IncompleteMessage("no header section")))
+        elif events and not isinstance(events[-1], MessageFailed):
+            events[-1].ended = True
+        else:
+            events.append(ContentReceived(stream_id, b"", True))
+
+    def _parse(
+        self, stream_id: int, frames: _RequestFrames, data: bytes, events: list[H3Event]
+    ) -> int:
+        """Parse as far as `data` reaches; returns how many content bytes went into `events`."""
+        content_size = 0
+        if frames.buffer:
+            data = frames.buffer + data
+            frames.buffer = b""
+        position, end = 0, len(data)
+        while position < end:
+            if frames.frame_type is not None:
+                size = min(frames.frame_left, end - position)
+                if frames.frame_type == DATA:
+                    content = data[position : position + size]
+                    events.append(ContentReceived(stream_id, content, False))
+                    content_size += size
+                position += size
+                frames.frame_left -= size
+                if not frames.frame_left:
+                    frames.frame_type = None
+                continue
+            header = frame_header(data, position)
+            if header is None:
+                frames.buffer = data[position:]
+                break
+            frame_type, length, payload = header
+            if frame_type == HEADERS:
+                self._check_headers_allowed(frames, length)
+                if payload + length > end:
+                    frames.buffer = data[position:]
+                    break
+                position = payload + length
+                fields = self._sections.decode(stream_id, data[payload:position])
+                if fields is None:
+                    frames.blocked, frames.section = True, data[payload:position]
+                    frames.buffer = data[position:]
+                    break
+                events.append(self._section_event(stream_id, frames, fields))
+                continue
+            self._check_frame_allowed(frames, frame_type)
+            self._count_frame(frames, frame_type, length)
+            if length:
+                frames.frame_type, frames.frame_left = frame_type, length
+            position = payload
+        return content_size
+
+    def _count_frame(self, frames: _RequestFrames, frame_type: int, length: int) -> None:
+        """Bound what costs a client two bytes and this side a turn of a loop."""
+        if frame_type == DATA and length:
+            if length < DRIBBLE_BYTES:
+                self._budgets.spend(Flood.DRIBBLE)
+            return
+        frames.ignored += 1
+        if frames.ignored > _FREE_FRAMES:
+            self._budgets.spend(Flood.FRAMES)
+
+    def _check_headers_allowed(self, frames: _RequestFrames, length: int) -> None:
+        if frames.sections == 2:
+            raise H3ConnectionError(ErrorCode.FRAME_UNEXPECTED, "HEADERS after the trailers")
+        # Checked before the section is buffered. Encoded, it is smaller than decoded.
+        if length > self._sections.max_bytes:
+            raise FieldsTooLarge(f"encoded field section of {length} bytes")
+
+    def _check_frame_allowed(self, frames: _RequestFrames, frame_type: int) -> None:
+        if frame_type == DATA:
+            if frames.sections != 1:
+                raise H3ConnectionError(
+                    ErrorCode.FRAME_UNEXPECTED, "DATA before the header section or after trailers"
+                )
+        elif (
+            frame_type in CONTROL_ONLY
+            or frame_type in RESERVED_FRAMES
+            or frame_type == PUSH_PROMISE
+        ):
+            raise H3ConnectionError(
+                ErrorCode.FRAME_UNEXPECTED, f"frame 0x{frame_type:x} on a request stream"
+            )
+        # RFC 9114 9: every other frame is unknown here, and ignored.
+
+    def _section_event(
+        self, stream_id: int, frames: _RequestFrames, fields: Fields
+    ) -> SectionReceived:
+        self._sections.check_size(fields)
+        frames.sections += 1
+        return SectionReceived(stream_id, fields, frames.sections == 2, False)
+
+    def _resume(self, stream_id: int, frames: _RequestFrames) -> list[H3Event]:
+        try:
+            # Only now it is known what its references stand for.
+            self._sections.check_decoded_size(frames.section)
+        except FieldsTooLarge as error:
+            self._abandon(stream_id, frames)
+            if frames.ended:
+                self._open.pop(stream_id, None)
+            return [MessageFailed(stream_id, error)]
+        frames.section = b""
+        fields = self._sections.resume(stream_id)
+        frames.blocked = False
+        waiting, frames.buffer = frames.buffer, b""
+        events: list[H3Event] = []
+        try:
+            events.append(self._section_event(stream_id, frames, fields))
+        except FieldsTooLarge as error:
+            self._abandon(stream_id, frames)
+            events.append(MessageFailed(stream_id, error))
+        rest: list[H3Event] = []
+        self._receive(stream_id, frames, waiting, frames.ended, rest)
+        return events + rest
+
+    def _abandon(self, stream_id: int, frames: _RequestFrames) -> None:
+        """Read no more of a request stream, and give credit for what waits to be parsed."""
+        if frames.discarding:
+            return
+        frames.discarding = True
+        if frames.blocked:
+            frames.blocked = False
+            self._grant(stream_id, len(frames.buffer))
+        frames.buffer = frames.section = b""
+        self._sections.cancel(stream_id)

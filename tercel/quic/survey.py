@@ -1,0 +1,207 @@
+"""What there is to send: found out once, and known from then on until anything uncommon happens.
+
+Part of the warm path; touches names of aioquic that start with an underscore, each with a canary in
+tests/quic/test_warm_canaries.py. aioquic walks every open stream for every packet; here a survey
+does so once. Whatever makes it untrue ends it: what a subclass does not expect, aioquic's own code
+does, and the next survey looks again.
+"""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from aioquic.quic.connection import Limit, QuicConnectionState
+from aioquic.quic.stream import QuicStream
+from aioquic.tls import Epoch
+
+from tercel.quic.guard import GuardedConnection
+
+if TYPE_CHECKING:
+    from aioquic.quic.crypto import CryptoPair
+    from aioquic.quic.recovery import QuicPacketSpace
+
+# Streams that are gone stay in aioquic's queue until so many are.
+_MOST_STALE = 16
+
+
+class SurveyedConnection(GuardedConnection):
+    """Knows which of its streams have something to send."""
+
+    def __init__(self, *, fast_path: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._fast_path = fast_path
+        self._armed = False
+        """Whether the handshake is over, so that there may be packets for the warm path."""
+        self._surveyed = False
+        """Whether the four collections below are complete, and nothing uncommon waits."""
+        self._due: OrderedDict[int, QuicStream] = OrderedDict()
+        """Streams with data to send, in the order of service."""
+        self._parked: dict[int, QuicStream] = {}
+        """Streams whose data the peer gives no credit for."""
+        self._limits_due: dict[int, QuicStream] = {}
+        """Streams whose MAX_STREAM_DATA has to be sent."""
+        self._ended: list[QuicStream] = []
+        """Streams that have ended in both directions, to be forgotten."""
+        self._stale = 0
+        """How many of the streams in aioquic's queue have been forgotten."""
+        self._data_space: QuicPacketSpace
+        self._data_keys: CryptoPair
+        self._data_marks: list[int]
+
+    # -- what a subclass decides --------------------------------------------------------------
+
+    def _connection_limits_due(self) -> list[Limit]:
+        """The limits of the connection that are to be announced now."""
+        raise NotImplementedError
+
+    def _is_stream_limit_due(self, stream: QuicStream) -> bool:
+        """Whether the peer is to be told how much it may send on `stream`."""
+        raise NotImplementedError
+
+    # -- what makes a survey necessary ----------------------------------------------------------
+
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        """Queue `data` on a stream."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream_id & 3 == 2:
+            super().send_stream_data(stream_id, data, end_stream)
+            self._surveyed = False
+            return
+        stream.sender.write(data, end_stream)
+        self._due[stream_id] = stream
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """Give up the sending part of a stream."""
+        self._surveyed = False
+        super().reset_stream(stream_id, error_code)
+
+    def stop_stream(self, stream_id: int, error_code: int) -> None:
+        """Ask the peer to give up its part of a stream."""
+        self._surveyed = False
+        super().stop_stream(stream_id, error_code)
+
+    def close(self, *args: Any, **kwargs: Any) -> None:
+        """Close the connection."""
+        self._surveyed = False
+        super().close(*args, **kwargs)
+
+    def request_key_update(self) -> None:
+        """Use new keys from the next packet on."""
+        self._surveyed = False
+        super().request_key_update()
+
+    def change_connection_id(self) -> None:
+        """Address the peer by another of its connection IDs."""
+        self._surveyed = False
+        super().change_connection_id()
+
+    def send_ping(self, uid: int) -> None:
+        """Send a PING."""
+        self._surveyed = False
+        super().send_ping(uid)
+
+    def send_datagram_frame(self, data: bytes) -> None:
+        """Send a DATAGRAM frame."""
+        self._surveyed = False
+        super().send_datagram_frame(data)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due by now."""
+        if (
+            self._surveyed
+            and self._close_at is not None
+            and now < self._close_at
+            and (self._loss_at is None or now < self._loss_at)
+        ):
+            return  # an acknowledgement or a pause between packets, which sending is for
+        self._surveyed = False
+        super().handle_timer(now)
+
+    def _send_probe(self) -> None:
+        self._surveyed = False
+        super()._send_probe()
+
+    def _arm(self) -> None:
+        """Begin to use the warm path, once the handshake is confirmed (RFC 9001 4.1.2)."""
+        if (
+            self._fast_path
+            and self._handshake_confirmed
+            and self._quic_logger is None
+            and not self._cryptos[Epoch.ZERO_RTT].recv.is_valid()
+        ):
+            # Looked up once, because the hash of an enumeration's member is slow.
+            self._data_space = self._spaces[Epoch.ONE_RTT]
+            self._data_keys = self._cryptos[Epoch.ONE_RTT]
+            self._data_marks = self._marks[Epoch.ONE_RTT]
+            self._armed = True
+
+    def _survey(self) -> bool:
+        """Find out what there is to send; False when some of it is not for the warm path."""
+        if not self._armed or not self._is_common():
+            return False
+        self._due.clear()
+        self._parked.clear()
+        self._limits_due.clear()
+        self._ended.clear()
+        for stream_id, stream in self._streams.items():
+            sender, receiver = stream.sender, stream.receiver
+            if receiver.stop_pending or sender.reset_pending:
+                return False
+            if sender.is_finished and receiver.is_finished:
+                self._ended.append(stream)
+            elif not sender.buffer_is_empty and not stream.is_blocked:
+                self._due[stream_id] = stream
+            if self._is_stream_limit_due(stream):
+                self._limits_due[stream_id] = stream
+        self._surveyed = True
+        return True
+
+    def _is_common(self) -> bool:
+        """Whether nothing waits to be sent but what the warm path can send."""
+        return (
+            self._state is QuicConnectionState.CONNECTED
+            and not (
+                self._close_pending
+                or self._handshake_done_pending
+                or self._probe_pending
+                or self._ping_pending
+                or self._datagrams_pending
+                or self._retire_connection_ids
+                or self._streams_blocked_pending
+                or self._data_keys._update_key_requested
+            )
+            and self.ecn.is_settled
+            and self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
+            and self._network_paths[0].is_validated
+            and not any(
+                path.remote_challenges or not (path.is_validated or path.local_challenge_sent)
+                for path in self._network_paths
+            )
+            and all(connection_id.was_sent for connection_id in self._host_cids)
+        )
+
+    # -- streams that have ended ------------------------------------------------------------------
+
+    def _forget_ended(self) -> None:
+        """Drop the state of streams that have ended, and let the client open as many others."""
+        for stream in self._ended:
+            stream_id: int = stream.stream_id  # type: ignore[assignment]  # None only for CRYPTO
+            if self._streams.pop(stream_id, None) is None:
+                continue
+            self._due.pop(stream_id, None)
+            self._limits_due.pop(stream_id, None)
+            if not stream_id & 1:
+                # RFC 9000 4.6
+                self._stream_limit(stream_id).value += 1
+            self._stale += 1
+        self._ended.clear()
+        if self._stale > _MOST_STALE + len(self._streams):
+            self._forget_stale()
+
+    def _forget_stale(self) -> None:
+        """Take the streams that are gone out of aioquic's queue."""
+        if self._stale:
+            self._stale = 0
+            streams = self._streams
+            self._streams_queue = [
+                stream for stream in self._streams_queue if stream.stream_id in streams
+            ]

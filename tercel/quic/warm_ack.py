@@ -1,0 +1,177 @@
+"""What an acknowledgement does (RFC 9002), and the timers that wait for one, on the warm path.
+
+Touches names of aioquic that start with an underscore, each with a canary in
+tests/quic/test_warm_canaries.py. Loss detection and congestion control are aioquic's.
+"""
+
+from typing import Any
+
+from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.tls import Epoch
+
+from tercel.quic.ecn import Counts, EcnState
+from tercel.quic.varint import decode_varint
+from tercel.quic.warm_send import SentPacket, WarmSender
+
+_ACK_ECN = 0x03
+
+_LEAST_RTT = 0.001
+
+UNCOMMON = 0
+"""Returned instead of a position: the frame is not for the warm path, and nothing has changed."""
+
+
+class AcknowledgedSender(WarmSender):
+    """Takes the acknowledgements of what it sent."""
+
+    # -- acknowledgements -------------------------------------------------------------------------
+
+    def _take_ack(self, plain: bytes, position: int, now: float) -> int:
+        """Apply an ACK frame (RFC 9000 19.3); returns where it ends."""
+        largest, end = decode_varint(plain, position + 1)
+        delay, end = decode_varint(plain, end)
+        count, end = decode_varint(plain, end)
+        length, end = decode_varint(plain, end)
+        start = largest - length
+        ranges = [range(start, largest + 1)]
+        for _ in range(count):
+            gap, end = decode_varint(plain, end)
+            length, end = decode_varint(plain, end)
+            stop = start - gap - 1
+            start = stop - length - 1
+            ranges.append(range(start, stop))
+        counts = None
+        if plain[position] == _ACK_ECN:
+            ect_0, end = decode_varint(plain, end)
+            ect_1, end = decode_varint(plain, end)
+            ce, end = decode_varint(plain, end)
+            counts = ect_0, ect_1, ce
+        if start < 0:
+            return UNCOMMON
+        ranges.reverse()
+        skipped = self._skipped
+        if largest >= self._packet_number or (skipped and skipped[-1] >= start):
+            self.check_acknowledged(ranges)
+        seconds = (delay << self._remote_ack_delay_exponent) / 1_000_000
+        if self._acknowledge(ranges, seconds, counts, now):
+            self._idle = False
+        return end
+
+    def _acknowledge(
+        self, ranges: list[range], delay: float, counts: Counts | None, now: float
+    ) -> bool:
+        """As aioquic's recovery on an ACK (RFC 9002 A.7); whether it was of anything new."""
+        space, loss = self._data_space, self._loss
+        sent = space.sent_packets
+        largest = ranges[-1].stop - 1
+        numbers = _still_in_flight(ranges, sent)
+        if largest > space.largest_acked_packet:
+            space.largest_acked_packet = largest
+            if numbers and self.ecn.state is EcnState.CAPABLE:
+                marked = self.ecn.count_marked(numbers)
+                sent_time = sent[numbers[-1]].sent_time
+                self.take_counts(
+                    Epoch.ONE_RTT, marked, len(numbers) - marked, counts, sent_time, now
+                )
+        newest = None
+        is_ack_eliciting = False
+        for number in numbers:
+            newest = sent.pop(number)
+            if newest.is_ack_eliciting:
+                is_ack_eliciting = True
+                space.ack_eliciting_in_flight -= 1
+            if newest.in_flight:
+                loss._cc.on_packet_acked(packet=newest, now=now)
+            self._delivered(newest)
+        if newest is None:
+            return False
+        if newest.packet_number == largest and is_ack_eliciting:
+            self._measure(now - newest.sent_time, delay, now)  # type: ignore[operator]
+        oldest = next(iter(sent), None)
+        if oldest is None or oldest > space.largest_acked_packet:
+            space.loss_time = None
+        else:
+            in_flight = len(sent)
+            loss._detect_loss(now=now, space=space)
+            if len(sent) != in_flight:
+                self._surveyed = False
+        loss._pto_count = 0
+        return True
+
+    def _delivered(self, packet: Any) -> None:
+        """Tell of the delivery of `packet` those who sent something in it."""
+        if type(packet) is not SentPacket:
+            self._surveyed = False
+            for handler, arguments in packet.delivery_handlers:
+                handler(QuicDeliveryState.ACKED, *arguments)
+            return
+        for handler, arguments in packet.handlers:
+            handler(QuicDeliveryState.ACKED, *arguments)
+        for stream, start, stop, fin in packet.pieces:
+            sender = stream.sender
+            sender.on_data_delivery(QuicDeliveryState.ACKED, start, stop, fin)
+            if sender.is_finished and stream.receiver.is_finished:
+                self._ended.append(stream)
+
+    def _measure(self, rtt: float, delay: float, now: float) -> None:
+        """A new sample of the round-trip time, as aioquic takes it (RFC 9002 5)."""
+        loss = self._loss
+        latest = max(rtt, _LEAST_RTT)
+        loss._rtt_min = min(loss._rtt_min, latest)
+        delay = min(delay, loss.max_ack_delay)
+        if latest > loss._rtt_min + delay:
+            latest -= delay
+        loss._rtt_latest = latest
+        if loss._rtt_initialized:
+            deviation = abs(loss._rtt_min - latest)
+            loss._rtt_variance = 3 / 4 * loss._rtt_variance + 1 / 4 * deviation
+            loss._rtt_smoothed = 7 / 8 * loss._rtt_smoothed + 1 / 8 * latest
+        else:
+            loss._rtt_first_sample_time = now
+            loss._rtt_initialized = True
+            loss._rtt_variance = rtt / 2
+            loss._rtt_smoothed = rtt
+        loss._cc.on_rtt_measurement(now=now, rtt=rtt)
+        loss._pacer.update_rate(
+            congestion_window=loss._cc.congestion_window, smoothed_rtt=loss._rtt_smoothed
+        )
+
+    # -- timers -----------------------------------------------------------------------------------
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` is to be called; None for never."""
+        if not self._surveyed:
+            return super().get_timer()
+        # As aioquic's, for a connection whose handshake is over, on a validated path.
+        space, loss = self._data_space, self._loss
+        timer: float = self._close_at  # type: ignore[assignment]  # set with the first datagram
+        if space.ack_at is not None and space.ack_at < timer:
+            timer = space.ack_at
+        if space.loss_time is not None:
+            self._loss_at = space.loss_time
+        elif space.ack_eliciting_in_flight:
+            timeout = loss.get_probe_timeout() * (1 << loss._pto_count)
+            self._loss_at = loss._time_of_last_sent_ack_eliciting_packet + timeout
+        else:
+            self._loss_at = None
+        if self._loss_at is not None and self._loss_at < timer:
+            timer = self._loss_at
+        if self._pacing_at is not None and self._pacing_at < timer:
+            timer = self._pacing_at
+        return timer
+
+
+def _still_in_flight(ranges: list[range], sent: dict[int, Any]) -> list[int]:
+    """The numbers in `ranges` that are keys of `sent`, both in ascending order."""
+    if not sent:
+        return []
+    oldest = next(iter(sent))
+    numbers: list[int] = []
+    for part in ranges:
+        start = max(part.start, oldest)
+        if part.stop - start > 2 * len(sent):
+            # Clients may acknowledge any number of packets that were never sent.
+            numbers.extend(number for number in sent if start <= number < part.stop)
+        else:
+            numbers.extend(number for number in range(start, part.stop) if number in sent)
+    return numbers
