@@ -54,7 +54,7 @@ THIRD_PARTIES = {
     "pylsqpack": ("tercel.quic",),
     "click": ("tercel.cli", "tercel.options"),
     "cryptography": ("tercel.certs", "tercel.quic.tickets", "tercel.quic.protection"),
-    "httptools": ("tercel.h1.parser",),
+    "httptools": ("tercel.h1.llhttp",),
     "sanic": ("tercel.shared.apps.sanic",),
     "uvloop": ("tercel.shared.loop",),
     "websockets": (
@@ -68,6 +68,8 @@ THIRD_PARTIES = {
 SANS_IO = (
     "tercel.h1.chunked",
     "tercel.h1.events",
+    "tercel.h1.heads",
+    "tercel.h1.llhttp",
     "tercel.h1.parser",
     "tercel.h1.syntax",
     "tercel.h1.writer",

@@ -1,64 +1,24 @@
 """HttpProtocol: one HTTP/1.1 connection, from bytes to exchanges and back.
 
-Owns the order of exchanges, persistence, time limits and what a fault brings about. The receive
-path never waits for an application. Grammar is the parser's, framing of responses the writer's.
+Owns the order of exchanges and what passes between them and the bytes. The receive path never
+waits for an application. Grammar is the parser's, framing of responses the writer's; time limits
+and ends are `lifetime`'s.
 """
 
 import asyncio
-import logging
-import socket
-import struct
-from enum import Enum, auto
 from typing import Any, Final, assert_never
 
-from tercel.h1.base import SanicProtocol
-from tercel.h1.deadline import Deadline
 from tercel.h1.events import ContentReceived, Event, HeadReceived, MessageComplete, MessageFailed
+from tercel.h1.lifetime import ConnectionLifetime, Phase
 from tercel.h1.parser import RequestParser
-from tercel.h1.refusal import refusal_of, refusal_response
+from tercel.h1.refusal import refusal_of
 from tercel.h1.stream import H1RequestStream
-from tercel.h1.writer import JOIN_BYTES, Framing
 from tercel.shared.bytestream import ByteStream
-from tercel.shared.connection import HttpProtocolMixin
-from tercel.shared.errors import (
-    ConnectionClosed,
-    RemoteProtocolError,
-    RequestTimeout,
-    ResetReason,
-    ServerError,
-    StreamAborted,
-)
-from tercel.shared.messages import ResponseHead
+from tercel.shared.errors import ConnectionClosed, ResetReason, ServerError, StreamAborted
 from tercel.shared.stream import SendState
-
-log = logging.getLogger("tercel.h1")
 
 # Pipelined requests that are begun in one turn of the loop; others get theirs in between.
 _PIPELINE_BATCH = 16
-
-# How much longer than the last answer a connection is read, and how many bytes are read and
-# dropped then: closing with unread data resets the connection, and the client might lose the
-# answer (RFC 9112 9.6).
-_LINGER_SECONDS = 2.0
-_LINGER_BYTES = 1_048_576
-
-
-class Phase(Enum):
-    """What the connection is doing."""
-
-    NEW = auto()
-    """Nothing was received yet."""
-    HEAD = auto()
-    """A request's head is arriving."""
-    EXCHANGE = auto()
-    IDLE = auto()
-    """Between exchanges."""
-    UPGRADED = auto()
-    """The bytes are another protocol's (RFC 9110 7.8), and the exchange is the last."""
-    LINGERING = auto()
-    """Everything was written; what arrives is dropped until the client closes."""
-    CLOSED = auto()
-
 
 # See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
 _EXCHANGE: Final = Phase.EXCHANGE
@@ -69,7 +29,7 @@ _CLOSED: Final = Phase.CLOSED
 _ENDED: Final = SendState.ENDED
 
 
-class HttpProtocol(HttpProtocolMixin, SanicProtocol):
+class HttpProtocol(ConnectionLifetime):
     """HTTP/1.1 on one connection. The parameters are SanicProtocol's.
 
     `state` is a dict for whoever passes it; the protocol does nothing with it.
@@ -90,22 +50,12 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
             loop=loop, app=app, signal=signal, connections=connections, unix=unix, **kwargs
         )
         self.state = {} if state is None else state
-        self.streams = {}
-        self._settings = self.context.settings
-        self._parser: RequestParser | None = None
-        self._stream: H1RequestStream | None = None
         self._opening: H1RequestStream | None = None
         self._requests = 0
-        self._phase = Phase.NEW
         self._receiving = False
-        self._stopping = False
-        self._half_closed = False
-        self._unsent_before = 0
-        self._lingered = 0
         self._waiting_since: float | None = None
         self._waited = 0.0
         self._discarded_from = 0
-        self._deadline = Deadline(loop, clock=self.context.clock, check=self.check_timeouts)
 
     # -- what it is -------------------------------------------------------------------------------
 
@@ -147,9 +97,7 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         if self._received is not None:
             self._received.set()
         if self._phase is _LINGERING:
-            self._lingered += len(data)
-            if self._lingered > _LINGER_BYTES:
-                self.close()
+            self._drop(data)
             return
         if self._phase is _UPGRADED and self._stream is not None:
             upgraded = self._stream.upgraded
@@ -300,26 +248,7 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
         if stream.send_state is _ENDED and stream is self._stream:
             self._end_exchange(stream)
 
-    def _fail(self, error: RemoteProtocolError) -> None:
-        """Answer a fault of the client where that is still possible, and close."""
-        if self._phase in (_LINGERING, _CLOSED):
-            return
-        log.debug("%s: %s", self.info.client_name, error)
-        self._refuse(error, error.status)
-
     # -- the stream's calls ---------------------------------------------------------------------
-
-    def write(self, buffers: list[bytes]) -> None:
-        """Send `buffers` in order; nothing happens when the connection is closing."""
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            return
-        if len(buffers) == 1:
-            transport.write(buffers[0])
-        elif sum(map(len, buffers)) <= JOIN_BYTES:
-            transport.write(b"".join(buffers))
-        else:
-            transport.writelines(buffers)
 
     @property
     def writable(self) -> bool:
@@ -330,15 +259,6 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
     def unsent(self) -> int:
         """Bytes that wait to be sent."""
         return self._unsent()
-
-    def may_persist(self) -> bool:
-        """Whether another request may follow on this connection (RFC 9112 9.3)."""
-        return not (
-            self._stopping
-            or not self._settings.keep_alive_timeout
-            or (self._half_closed and not self._buffered())
-            or (self.signal is not None and self.signal.stopped)
-        )
 
     def response_ended(self, stream: H1RequestStream) -> None:
         """Go on to the next request, once the rest of this one is out of the way."""
@@ -433,125 +353,3 @@ class HttpProtocol(HttpProtocolMixin, SanicProtocol):
             self.close()
         elif not transport.is_closing():
             transport.write_eof()
-
-    def _abandon(self, error: ServerError) -> None:
-        """End the exchange, if there is one, and tell the application why."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.receive_abort(error)
-            self._finish(stream.stream_id)
-
-    def _refuse(self, error: ServerError, status: int | None) -> None:
-        """End the exchange by an answer of `status` if nothing was written, and the connection."""
-        stream = self._stream
-        if stream is not None and stream.writer.framing is not None:
-            ended, framing = stream.send_state is _ENDED, stream.writer.framing
-            self._abandon(error)
-            if ended:
-                self._linger()
-            else:
-                self._truncate(framing)
-            return
-        if stream is not None and status is not None:
-            stream.response = ResponseHead(status, [])
-        self._abandon(error)
-        if status is None:
-            self.close()
-            return
-        self.write(
-            refusal_response(
-                status,
-                request=None if stream is None else stream.head,
-                response_fields=self.context.response_fields,
-                advertise=self.info.secure,
-            )
-        )
-        self._linger()
-
-    def _truncate(self, framing: Framing) -> None:
-        """Close so that the client sees that the response is not whole."""
-        if framing in (Framing.CLOSE, Framing.UPGRADED) and self.transport is not None:
-            # The end of the connection is what ends this content: only a reset is none.
-            sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.abort()
-        else:
-            self.close()
-
-    # -- the end of the connection --------------------------------------------------------------
-
-    def stop_accepting(self) -> None:
-        """Begin no further exchange: the response under way says `connection: close`."""
-        self._stopping = True
-        self._tell_going_away()
-        if self.transport is not None:
-            self.close_if_idle()
-
-    def close_if_idle(self) -> bool:
-        """Close the connection unless a request or its response is under way; True if closed."""
-        if self._phase in (Phase.NEW, _IDLE) and not self._buffered():
-            self.close()
-        return self._phase is _CLOSED
-
-    def close(self, timeout: float | None = None) -> None:
-        """Close when what was written has been sent, or after `timeout` seconds."""
-        self._phase = _CLOSED
-        self._deadline.cancel()
-        super().close(timeout)
-
-    def _linger(self) -> None:
-        """Close, but go on reading for a while so that the client can read the answer."""
-        transport = self.transport
-        if transport is None or self._phase in (_LINGERING, _CLOSED):
-            return
-        if self._half_closed or transport.is_closing():
-            self.close()
-            return
-        self._phase = _LINGERING
-        self._deadline.set(_LINGER_SECONDS)
-        self._resume_reading()
-        if transport.can_write_eof():
-            transport.write_eof()
-
-    # -- time and memory ------------------------------------------------------------------------
-
-    def check_timeouts(self) -> None:
-        """Enforce the time limit of what is going on. Runs by itself when one may be over."""
-        if self._deadline.expired():
-            self._deadline.clear()
-            self._time_out()
-        self._deadline.rearm()
-
-    def _time_out(self) -> None:
-        match self._phase:
-            case Phase.HEAD:
-                self._fail(RequestTimeout("the head did not arrive within header_timeout"))
-            case Phase.EXCHANGE:
-                self._fail(RequestTimeout("the content did not arrive within content_timeout"))
-            case Phase.IDLE if 0 < self._unsent() != self._unsent_before:
-                # The last response is still on its way to a slow client.
-                self._unsent_before = self._unsent()
-                self._deadline.set(self._settings.send_timeout)
-            case Phase.NEW | Phase.IDLE | Phase.LINGERING:
-                self.close()
-            case Phase.UPGRADED | Phase.CLOSED:
-                pass
-            case _:
-                assert_never(self._phase)
-
-    def _limit_reading(self) -> None:
-        """Pause reading while too much waits to be parsed or to be read by the application."""
-        waiting = self._buffered()
-        if self._stream is not None:
-            waiting += self._stream.content.size
-        limit = self._settings.max_receive_buffer_bytes
-        if waiting > limit:
-            self._pause_reading()
-        elif self._reading_paused and waiting <= limit // 2:
-            self._resume_reading()
-
-    def _buffered(self) -> int:
-        return 0 if self._parser is None else len(self._parser.unparsed)
-
-    def _is_stopping(self) -> bool:
-        return self._stopping or (self.signal is not None and self.signal.stopped)
