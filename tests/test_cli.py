@@ -155,9 +155,9 @@ class Running:
         assert match, self.banner
         port = int(match[1])
         if scheme == "http":
-            return HTTPConnection("127.0.0.1", port, timeout=20)
+            return HTTPConnection("127.0.0.1", port, timeout=60)
         trusting = ssl.create_default_context(cafile=f"{self._data_directory}/ca.pem")
-        return HTTPSConnection("localhost", port, timeout=20, context=trusting)
+        return HTTPSConnection("localhost", port, timeout=60, context=trusting)
 
     def get(self, path: str = "/", scheme: str = "http") -> HTTPResponse:
         with closing(self.connect(scheme)) as connection:

@@ -23,6 +23,7 @@ from tercel.shared.errors import ConfigurationError, ServerError
 from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal
 from tercel.shared.sockets import AddressInUse, bind_datagram_socket, bind_socket
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 Headers = dict[str, str]
 
@@ -82,7 +83,7 @@ def open_sockets() -> int:
 
 def within_seconds(test: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await test
 
     asyncio.run(bounded())

@@ -15,6 +15,7 @@ from tercel.shared.loop import run
 from tercel.shared.signals import Signal
 from tercel.shared.stream import Application, RequestHandler, RequestStream
 from tercel.shared.tasks import TaskSet
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 
 class FakeListener(Listener):
@@ -142,7 +143,7 @@ STOPPED = [
 
 
 async def bounded(test: Coroutine[Any, Any, None]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await test
 
 

@@ -39,7 +39,7 @@ def handshake(server: ssl.SSLContext, root, server_name="localhost", alpn=("http
     with ThreadPoolExecutor(1) as executor, socket.create_server(("127.0.0.1", 0)) as listener:
         served = executor.submit(serve_one, listener)
         with (
-            socket.create_connection(listener.getsockname(), timeout=10) as connection,
+            socket.create_connection(listener.getsockname(), timeout=60) as connection,
             client.wrap_socket(connection, server_hostname=server_name) as secured,
         ):
             secured.send(b".")

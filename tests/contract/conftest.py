@@ -14,6 +14,7 @@ from tercel.shared.settings import Settings
 from tests.contract.client import Client
 from tests.contract.h1 import H1Client
 from tests.contract.h3 import H3ContractClient
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 CLIENTS: dict[str, type[Client]] = {"h1": H1Client, "h3": H3ContractClient}
 
@@ -57,6 +58,6 @@ def pair(request: pytest.FixtureRequest, credential_path: Path) -> Pair:
             yield client
         finally:
             await client.close()
-            await asyncio.wait_for(server.close(), 10)
+            await asyncio.wait_for(server.close(), PATIENCE_SECONDS)
 
     return connect

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.support.process import ServerProcess
+
+# Five seconds by default: a browser's first page on a loaded machine may take longer.
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session")

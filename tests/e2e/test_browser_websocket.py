@@ -60,6 +60,8 @@ def new_page(demo: ServerProcess, data_directory: Path, tmp_path: Path) -> Itera
             viewport={"width": 1280, "height": 900},
         )
 
+        context.set_default_timeout(60_000)
+
         def make() -> Page:
             page = context.new_page()
             page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -37,7 +37,6 @@ def firefox(demo: ServerProcess, tmp_path: Path) -> Iterator[Firefox]:
         yield browser
 
 
-@pytest.mark.timeout(120)
 def test_firefox_comes_over_http_1_and_goes_on_over_http_3(
     firefox: Firefox, demo: ServerProcess
 ) -> None:

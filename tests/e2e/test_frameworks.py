@@ -47,7 +47,7 @@ class Client:
         self.version = version
         self._asked, self._expected = VERSIONS[version]
         self.session = curl_cffi.Session(
-            verify=str(server.ca_path), http_version=self._asked, timeout=30
+            verify=str(server.ca_path), http_version=self._asked, timeout=60
         )
 
     def request(self, method: Any, path: str, **options: Any) -> curl_cffi.Response:

@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.process import ServerProcess
 
-# Well below the grace period, which is there for requests that still run.
-SOON = 5
+# Well below the grace period, which is there for requests that still run; seconds.
+SOON = 60
+GRACE = ("--graceful-timeout", "3600")
 EVENTS = 8
 
 Version = Literal["v1", "v3only"]
@@ -21,7 +22,7 @@ def test_a_running_request_is_finished_before_the_process_ends(
 ) -> None:
     received = bytearray()
     with (
-        ServerProcess(data_directory=data_directory) as server,
+        ServerProcess(*GRACE, data_directory=data_directory) as server,
         curl_cffi.Session(verify=str(server.ca_path), http_version=version) as session,
     ):
 
@@ -42,7 +43,7 @@ def test_an_idle_connection_does_not_hold_up_the_end(
     data_directory: Path, version: Version
 ) -> None:
     with (
-        ServerProcess(data_directory=data_directory) as server,
+        ServerProcess(*GRACE, data_directory=data_directory) as server,
         curl_cffi.Session(verify=str(server.ca_path), http_version=version) as session,
     ):
         # libcurl is idle between two calls: over QUIC it has not even acknowledged all of this.

@@ -15,7 +15,7 @@ from tercel.shared.messages import ResponseHead
 from tests.h1.serving import echo as echo_h1
 from tests.h1.serving import serving as serving_h1
 from tests.quic.served import serving
-from tests.support.asynchronous import asynctest
+from tests.support.asynchronous import PATIENCE_SECONDS, asynctest
 from tests.support.h3_client import DATA, H3Client, frame, headers
 
 PHASES = {
@@ -64,12 +64,12 @@ async def app(exchange):
 
 async def is_at_its_base_line(server):
     """Nothing of a client is left."""
-    await server.until(lambda: server.connections == [], 15)
+    await server.until(lambda: server.connections == [])
     endpoint = server.endpoint
     assert (endpoint._by_cid, endpoint._half_open) == ({}, set())
     limits = endpoint.context.limits
     assert (limits.connections, limits.exchanges) == (0, set())
-    assert await endpoint.context.tasks.wait(5)
+    assert await endpoint.context.tasks.wait(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize(("phase", "act"), PHASES.items(), ids=PHASES.keys())
@@ -78,7 +78,7 @@ async def test_nothing_is_left_of_a_client_that_is_killed(phase, act):
     early = "connect(" in act
     code = textwrap.dedent(CLIENT).format(early=early, act="pass" if early else act or "pass")
     async with serving(
-        app, idle_timeout=1, handshake_timeout=1, send_timeout=1, header_timeout=1
+        app, idle_timeout=3, handshake_timeout=3, send_timeout=3, header_timeout=3
     ) as server:
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(server.port)], stdout=subprocess.PIPE

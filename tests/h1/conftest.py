@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.asynchronous import TEST_SECONDS
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if inspect.iscoroutinefunction(metafunc.function):
@@ -33,7 +35,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
 
     async def bounded() -> None:
-        await asyncio.wait_for(pyfuncitem.obj(**arguments), 30)
+        await asyncio.wait_for(pyfuncitem.obj(**arguments), TEST_SECONDS)
 
     with asyncio.Runner(loop_factory=pyfuncitem.callspec.params["loop_factory"]) as runner:
         runner.run(bounded())

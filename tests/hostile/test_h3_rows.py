@@ -468,7 +468,7 @@ async def test_a_client_that_gives_no_credit_is_given_up_and_its_memory_freed():
         exchange.respond(200, b"x" * 200_000)
 
     async with (
-        serving(app, send_timeout=0.4, header_timeout=0.4) as server,
+        serving(app, send_timeout=3) as server,
         H3Client(server.port, max_data=10_000) as client,
         H3Client(server.port) as other,
     ):

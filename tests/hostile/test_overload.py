@@ -7,7 +7,7 @@ import socket
 import struct
 
 from tercel.h1 import accepting
-from tests.h1.serving import echo
+from tests.h1.serving import Clock, echo
 from tests.h1.serving import serving as serving_h1
 from tests.quic.served import serving as serving_h3
 from tests.quic.test_endpoint import RawClient, first_flight
@@ -71,7 +71,7 @@ async def test_a_handshake_that_does_not_come_counts_as_a_connection_until_it_is
     from tests.h1.conftest import Tls
 
     tls = Tls(tmp_path)
-    async with serving_h1(echo, tls=tls.server, max_connections=1, header_timeout=0.3) as server:
+    async with serving_h1(echo, tls=tls.server, max_connections=1, header_timeout=3) as server:
         _, silent = await asyncio.open_connection(
             "127.0.0.1", int(server.acceptor.addresses[0].rpartition(":")[2])
         )
@@ -120,7 +120,7 @@ async def test_requests_over_the_concurrency_get_503_on_http_3():
 
 @asynctest
 async def test_requests_over_the_rate_of_a_connection_get_429_on_http_1():
-    async with serving_h1(echo, max_request_rate=2) as server:
+    async with serving_h1(echo, clock=Clock(), max_request_rate=2) as server:
         client = await server.connect()
         for _ in range(3):
             client.get("/x")
@@ -134,6 +134,9 @@ async def test_requests_over_the_rate_of_a_connection_get_429_on_http_1():
 @asynctest
 async def test_requests_over_the_rate_of_a_connection_get_429_on_http_3():
     async with serving_h3(max_request_rate=2) as server, H3Client(server.port) as client:
+        await client.settled()
+        now = server.endpoint.context.clock()
+        server.endpoint.context.clock = lambda: now
         assert [(await client.request()).status for _ in range(3)] == [200, 200, 429]
         async with H3Client(server.port) as other:
             assert (await other.request()).status == 200

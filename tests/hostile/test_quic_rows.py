@@ -430,6 +430,8 @@ async def test_a_flood_of_initials_is_shed_but_for_those_with_a_token():
                 with contextlib.suppress(BlockingIOError):
                     while raw.sock.recv(65_535):
                         answers += 1
+            server.endpoint.context.clock = lambda: now + 10  # else the probes were shed, too
+            answers += len(await raw.answers())
             assert answers == 2000
         assert server.endpoint.context.limits.met["initials"] == 1000
         async with H3Client(server.port, token=tokens[0]) as again:

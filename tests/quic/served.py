@@ -15,6 +15,7 @@ from tercel.shared.messages import ResponseHead
 from tercel.shared.settings import Settings
 from tercel.shared.stream import Application, RequestHandler, RequestStream
 from tests.quic.pair import DEFAULTS
+from tests.support.asynchronous import PATIENCE_SECONDS
 from tests.support.credentials import credential
 
 Script = Callable[["Exchange"], Any]
@@ -152,12 +153,19 @@ class Served:
         """All requests so far."""
         return self.app.exchanges
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 10) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until `condition` holds; it is looked at whenever the server did something."""
         async with asyncio.timeout(timeout):
             while not condition():
                 self.endpoint.changed.clear()
                 await self.endpoint.changed.wait()
+
+    def expire_handshakes(self) -> None:
+        """Let the time pass that a handshake may take, for all that are under way."""
+        for connection in self.connections:
+            if not connection.quic.handshake_completed:
+                connection._handshake_deadline = 0.0
+                connection._timer_fired()
 
     def check(self) -> None:
         """What holds after every test, whatever it did."""

@@ -12,7 +12,7 @@ from aioquic.quic.packet import QuicPacketType, QuicProtocolVersion, pull_quic_h
 
 from tercel.quic.udp import Path
 from tests.quic.served import echo, serving
-from tests.support.asynchronous import asynctest, on_both_loops
+from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, on_both_loops
 from tests.support.h3_client import ClientConnection, H3Client, client_configuration
 
 pytestmark = pytest.mark.usefixtures("either_path")
@@ -44,7 +44,7 @@ class RawClient:
         arrived = loop.create_future()
         loop.add_reader(self.sock.fileno(), lambda: arrived.done() or arrived.set_result(None))
         try:
-            await asyncio.wait_for(arrived, 5)
+            await asyncio.wait_for(arrived, PATIENCE_SECONDS)
         finally:
             loop.remove_reader(self.sock.fileno())
         return self.sock.recv(65_535)
@@ -298,7 +298,7 @@ async def test_a_handshake_that_does_not_complete_in_time_is_forgotten():
 
 @asynctest
 async def test_a_completed_handshake_is_not_timed():
-    async with serving(handshake_timeout=0.2) as server, H3Client(server.port) as client:
+    async with serving() as server, H3Client(server.port) as client:
         assert (await client.request()).status == 200
         (connection,) = server.connections
         connection._handshake_deadline = 0.0

@@ -17,7 +17,7 @@ CONTENT = bytes(range(256)) * 2000
 async def with_curl(method, url, content, authority):
     async with curl_cffi.AsyncSession(verify=authority) as session:
         response = await session.request(
-            method, url, data=content, http_version=curl_cffi.CurlHttpVersion.V3ONLY, timeout=10
+            method, url, data=content, http_version=curl_cffi.CurlHttpVersion.V3ONLY, timeout=60
         )
     assert response.http_version == curl_cffi.CurlHttpVersion.V3
     return response.status_code, response.content
@@ -28,7 +28,7 @@ async def with_niquests(method, url, content, authority):
         with niquests.Session(disable_http1=True, disable_http2=True) as session:
             host, port = url.split("/")[2].split(":")
             session.quic_cache_layer.add_domain(host, int(port))
-            response = session.request(method, url, data=content, verify=authority, timeout=10)
+            response = session.request(method, url, data=content, verify=authority, timeout=60)
             return response.http_version, response.status_code, response.content
 
     version, status, body = await asyncio.to_thread(run)

@@ -497,7 +497,7 @@ async def test_a_close_by_the_client_aborts_its_exchanges_at_once():
 
 @asynctest
 async def test_a_client_that_vanishes_is_given_up_when_it_has_been_idle_for_too_long():
-    async with serving(echo, idle_timeout=1) as server, H3Client(server.port) as client:
+    async with serving(echo, idle_timeout=3) as server, H3Client(server.port) as client:
         client.begin("POST", end=False)
         await server.until(lambda: len(server.exchanges) == 1)
         client.vanish()

@@ -10,7 +10,7 @@ import pytest
 
 from tercel.quic import udp
 from tercel.quic.udp import Path, UdpSocket
-from tests.support.asynchronous import asynctest, on_both_loops
+from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, on_both_loops
 
 KIB = 1024
 DATAGRAMS = [bytes([number]) * 1200 for number in range(20)]
@@ -39,7 +39,7 @@ def udp_socket(host="127.0.0.1", family=socket.AF_INET, *, batches=True, buffer_
 @contextlib.contextmanager
 def plain_socket(host="127.0.0.1", family=socket.AF_INET):
     with bound(host, family) as sock:
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE_SECONDS)
         yield sock
 
 
@@ -54,7 +54,7 @@ async def received(sock, count):
             done.set()
 
     sock.start(readable)
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), PATIENCE_SECONDS)
     return taken
 
 
@@ -234,7 +234,7 @@ async def test_what_a_full_buffer_does_not_take_goes_later_in_order():
         sender.send(DATAGRAMS[:2], path)
         sender.send(DATAGRAMS[2:4], path)
         assert sender.sock.calls == [2], "what comes later must not overtake"
-        await asyncio.wait_for(emptied(sender), 5)
+        await asyncio.wait_for(emptied(sender), PATIENCE_SECONDS)
         # The first was refused once more, then lost to an error.
         assert [receiver.recv(2000) for _ in range(3)] == DATAGRAMS[1:4]
         sender.send(DATAGRAMS[4:5], path)
@@ -274,7 +274,7 @@ async def test_an_answer_leaves_from_the_address_that_was_asked(wildcard, family
     except OSError:
         pytest.skip("this machine has no IPv6 loopback address")
     with client, udp_socket(wildcard, family) as server:
-        client.settimeout(5)
+        client.settimeout(PATIENCE_SECONDS)
         port = server.sock.getsockname()[1]
         client.sendto(b"ask", (asked, port))
         ((data, path, _),) = await received(server, 1)

@@ -24,7 +24,7 @@ from tests.contract.websocket.h1 import H1WebSocketClient
 from tests.contract.websocket.h3 import H3WebSocketClient
 
 _ROOT = Path(__file__).parent.parent.parent
-_SECONDS = 30
+_SECONDS = 60
 
 
 class Server:

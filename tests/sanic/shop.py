@@ -277,7 +277,7 @@ async def hang(request: Request) -> None:
 @faults.get("/notes")
 async def notes(request: Request) -> HTTPResponse:
     with suppress(TimeoutError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(50):
             await request.app.ctx.noted.wait()
     return json(request.app.ctx.notes)
 

@@ -8,6 +8,7 @@ import pytest
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.loop import run
 from tercel.shared.signals import STOP_SIGNALS, Signal, StopSignals
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 LOOPS = ("asyncio", "uvloop")
 
@@ -20,7 +21,7 @@ def test_each_stop_signal_calls_stop_inside_the_loop(kind: str, number: signal.S
         received: asyncio.Future[signal.Signals] = loop.create_future()
         with StopSignals(loop, received.set_result):
             os.kill(os.getpid(), number)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 return await received
 
     assert run(main(), kind) is number
@@ -52,7 +53,7 @@ def test_a_worker_leaves_sigint_to_its_parent() -> None:
         with StopSignals(loop, stop, ignore_interrupt=True):
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await terminated.wait()
         return received
 

@@ -99,12 +99,12 @@ def test_an_address_prints_as_it_is_written(text: str) -> None:
 
 def test_bind_socket_listens() -> None:
     with closing(bind_socket("127.0.0.1", 0)) as server:
-        socket.create_connection(server.getsockname(), timeout=5).close()
+        socket.create_connection(server.getsockname(), timeout=50).close()
 
 
 def test_a_stream_socket_that_is_only_bound_refuses_connections() -> None:
     with closing(bind_stream_socket(LOOPBACK)) as server, pytest.raises(ConnectionRefusedError):
-        socket.create_connection(server.getsockname(), timeout=5)
+        socket.create_connection(server.getsockname(), timeout=50)
 
 
 def test_a_datagram_socket_receives() -> None:
@@ -113,7 +113,7 @@ def test_a_datagram_socket_receives() -> None:
         closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client,
     ):
         client.sendto(b"hello", server.getsockname())
-        server.settimeout(5)
+        server.settimeout(50)
         assert server.recv(100) == b"hello"
 
 

@@ -10,13 +10,19 @@ import pytest
 
 from tercel.shared.loop import run as run_loop
 
+PATIENCE_SECONDS = 50.0
+"""How long a test waits for one thing that is certain to come. It ends what hangs; how fast or how
+loaded a machine is must not decide over a test. Less than the server's own limits of a minute."""
+TEST_SECONDS = 200.0
+"""How long a whole test may take, for the same reason."""
+
 
 def asynctest(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run `test` on a new event loop, for 30 seconds at most."""
+    """Run `test` on a new event loop, for TEST_SECONDS at most."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 30))
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), TEST_SECONDS))
 
     return run
 
@@ -28,11 +34,11 @@ async def turns(count: int = 5) -> None:
 
 
 def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run `test` on asyncio's own loop and on uvloop, for 30 seconds at most each."""
+    """Run `test` on asyncio's own loop and on uvloop, for TEST_SECONDS at most each."""
 
     @pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
     def run(*args: Any, loop_kind: str, **kwargs: Any) -> None:
-        run_loop(asyncio.wait_for(test(*args, **kwargs), 30), loop_kind)
+        run_loop(asyncio.wait_for(test(*args, **kwargs), TEST_SECONDS), loop_kind)
 
     signature = inspect.signature(test)
     kind = inspect.Parameter("loop_kind", inspect.Parameter.KEYWORD_ONLY)

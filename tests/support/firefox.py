@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from tests.support.programs import program
 
-_START_SECONDS = 30
+_START_SECONDS = 90
 _POLL_SECONDS = 0.05
 
 

@@ -21,6 +21,8 @@ from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
+from tests.support.asynchronous import PATIENCE_SECONDS
+
 DATA, HEADERS, SETTINGS, GOAWAY = 0x00, 0x01, 0x04, 0x07
 CONTROL, ENCODER, DECODER = 0x00, 0x02, 0x03
 
@@ -218,7 +220,11 @@ class H3Client:
 
     async def __aenter__(self) -> "H3Client":
         self.start()
-        await self.until(lambda: self.connected or self.close_code is not None)
+        try:
+            await self.until(lambda: self.connected or self.close_code is not None)
+        except BaseException:
+            self.vanish()
+            raise
         if self._setup and self.connected:
             self.control = self.open_uni(CONTROL, frame(SETTINGS))
             self.encoder = self.open_uni(ENCODER)
@@ -340,7 +346,7 @@ class H3Client:
 
     # -- waiting --------------------------------------------------------------------------------
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 10) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until `condition` holds; it is looked at whenever something came in."""
         async with asyncio.timeout(timeout):
             while not condition():

@@ -95,7 +95,7 @@ class ServerProcess:
     ) -> None:
         self.terminate()
         try:
-            code = self.wait(30)
+            code = self.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()

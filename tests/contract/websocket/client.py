@@ -14,6 +14,9 @@ from tests.contract.client import Client, Exchange, Fields
 
 Data = str | bytes
 
+BROKEN_FRAME = b"\x83\x80" + bytes(4)
+"""A whole frame with an opcode that has no meaning (RFC 6455 5.2)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:

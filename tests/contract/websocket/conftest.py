@@ -16,6 +16,7 @@ from tests.contract.h3 import H3ContractClient
 from tests.contract.websocket.client import WebSocketClient
 from tests.contract.websocket.h1 import H1PlainWebSocketClient, H1WebSocketClient
 from tests.contract.websocket.h3 import H3WebSocketClient
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 CLIENTS: dict[str, tuple[type[WebSocketClient], type[Client]]] = {
     "h1": (H1WebSocketClient, H1Client),
@@ -47,7 +48,7 @@ async def _serve(
         yield client
     finally:
         await client.close()
-        await asyncio.wait_for(server.close(), 10)
+        await asyncio.wait_for(server.close(), PATIENCE_SECONDS)
 
 
 @pytest.fixture(params=CLIENTS)

@@ -122,7 +122,7 @@ class H3Conversation(Conversation):
             return bool(stream.content) or stream.done or self._connection.close_code is not None
 
         while True:
-            await self._connection.until(something, 30)
+            await self._connection.until(something)
             data = bytes(stream.content)
             stream.content.clear()
             if self._deaf:
@@ -177,7 +177,6 @@ class H3Conversation(Conversation):
                 or self.stream.stop_code is not None
                 or self._connection.close_code is not None
             ),
-            30,
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.apps import Message, Receive, Send
 from tests.contract.websocket.apps import Record, accepted, bye, echo, hear, say
-from tests.contract.websocket.client import End
+from tests.contract.websocket.client import BROKEN_FRAME, End
 from tests.contract.websocket.conftest import Served
 from tests.support.asynchronous import asynctest
 
@@ -330,6 +330,6 @@ async def test_other_websockets_go_on_when_one_ends(served: Served) -> None:
             if number % 3 == 0:
                 conversation.vanish()
             elif number % 3 == 1:
-                await conversation.raw(b"\xff\xff")
+                await conversation.raw(BROKEN_FRAME)
         for conversation in conversations[2::3]:
             assert await conversation.echo("still here") == "still here"

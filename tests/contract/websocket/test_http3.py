@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.apps import Receive, Send
 from tests.contract.websocket.apps import Record, accepted, bye, echo
-from tests.contract.websocket.client import End
+from tests.contract.websocket.client import BROKEN_FRAME, End
 from tests.contract.websocket.conftest import Served
 from tests.contract.websocket.h3 import H3Conversation, H3WebSocketClient, extended_connect
 from tests.support.asynchronous import asynctest
@@ -122,7 +122,7 @@ async def test_an_unanswered_close_is_reset_with_request_cancelled(served_h3: Se
 async def test_a_broken_frame_costs_its_stream_alone(served_h3: Served) -> None:
     async with served_h3(echo) as client:
         broken, other = await opened(client), await opened(client)
-        await broken.raw(b"\xff\xff")
+        await broken.raw(BROKEN_FRAME)
         assert (await broken.end()).code == 1002
         assert await other.echo("lives") == "lives"
         assert client.http.connections == 1

@@ -22,7 +22,7 @@ def talk(port: int, authority: Path, *, h3: bool, messages: list[Any]) -> tuple[
         scheme = "wss+rfc8441" if h3 else "wss"
         if h3:
             session.quic_cache_layer.add_domain("localhost", port)
-        response = session.get(f"{scheme}://localhost:{port}/", verify=str(authority), timeout=10)
+        response = session.get(f"{scheme}://localhost:{port}/", verify=str(authority), timeout=60)
         assert response.status_code == (200 if h3 else 101)
         extension: Any = response.extension
         answers = []

@@ -10,7 +10,7 @@ from tercel.shared.apps import lifespan
 from tercel.shared.apps.lifespan import Lifespan
 from tercel.shared.errors import LocalProtocolError, ServerError
 from tercel.shared.settings import Settings
-from tests.support.asynchronous import asynctest, turns
+from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, turns
 
 STARTED = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}
@@ -184,7 +184,7 @@ async def test_cancelled_start_cancels_the_application() -> None:
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    await asyncio.wait_for(app_cancelled.wait(), 10)
+    await asyncio.wait_for(app_cancelled.wait(), PATIENCE_SECONDS)
 
 
 @asynctest
