@@ -7,7 +7,8 @@ memory and the CPU time of the server alone.
 import asyncio
 import ssl
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -94,29 +95,36 @@ async def open_client(
     return client
 
 
-async def open_clients(stack: AsyncExitStack, port: int, count: int) -> list[Http3Client]:
+@asynccontextmanager
+async def open_clients(port: int, count: int) -> AsyncIterator[list[Http3Client]]:
     """`count` connections that have been used once and are idle now."""
     clients: list[Http3Client] = []
+    stacks: list[AsyncExitStack] = []
 
     async def one() -> None:
+        stack = AsyncExitStack()
+        stacks.append(stack)
         client = await open_client(stack, port)
         await client.get(b"/plaintext")
         clients.append(client)
 
-    while len(clients) < count:
-        batch = min(_OPENING_AT_ONCE, count - len(clients))
-        await asyncio.gather(*(one() for _ in range(batch)))
-    return clients
+    try:
+        while len(clients) < count:
+            batch = min(_OPENING_AT_ONCE, count - len(clients))
+            await asyncio.gather(*(one() for _ in range(batch)))
+        yield clients
+    finally:
+        # Each waits for the end of its closing period: one after another, a thousand take minutes.
+        await asyncio.gather(*(stack.aclose() for stack in stacks))
 
 
 async def idle_connections(server: Server, count: int) -> float:
     """KiB of memory that each of `count` idle HTTP/3 connections takes."""
-    async with AsyncExitStack() as stack:
-        await open_clients(stack, server.port, 20)  # what is loaded or grown once
+    async with open_clients(server.port, 20):  # what is loaded or grown once
         before = server.resident_bytes()
-        await open_clients(stack, server.port, count)
-        await asyncio.sleep(1)  # acknowledgements, and what is freed late
-        return (server.resident_bytes() - before) / count / 1024
+        async with open_clients(server.port, count):
+            await asyncio.sleep(1)  # acknowledgements, and what is freed late
+            return (server.resident_bytes() - before) / count / 1024
 
 
 async def idle_h1_connections(server: Server, count: int) -> float:
@@ -150,8 +158,7 @@ async def beside_idle_streams(
     server: Server, seconds: float, *, connections: int, streams: int
 ) -> Work:
     """GETs, one at a time on each connection, beside `streams` requests there that wait."""
-    async with AsyncExitStack() as stack:
-        clients = await open_clients(stack, server.port, connections)
+    async with open_clients(server.port, connections) as clients:
         for client in clients:
             await asyncio.gather(*(client.get(b"/wait") for _ in range(streams)))
         before = server.cpu_seconds()

@@ -9,6 +9,7 @@ from aioquic.quic.events import ConnectionIdIssued
 
 from tercel.binding import bind, plan_for, preferred_addresses
 from tercel.quic.connection import QuicServerConnection
+from tercel.quic.lean import MOST_CONNECTION_IDS
 from tercel.quic.preferred import encode_preferred_address
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.settings import Settings
@@ -74,8 +75,10 @@ def test_its_connection_id_is_issued_with_the_first_flight_and_only_there():
     pair = PreferredPair()
     issued = [e.connection_id for e in pair.server_events if isinstance(e, ConnectionIdIssued)]
     assert issued[0] == pair.client._remote_preferred_address.connection_id
-    assert len(set(issued)) == len(issued) == 7
-    assert [item.sequence_number for item in pair.server._host_cids] == list(range(8))
+    assert len(set(issued)) == len(issued) == MOST_CONNECTION_IDS - 1
+    assert [item.sequence_number for item in pair.server._host_cids] == list(
+        range(MOST_CONNECTION_IDS)
+    )
 
 
 # -- on the network -----------------------------------------------------------------------------
@@ -143,4 +146,4 @@ def test_canary_what_a_connection_id_is():
         cid=b"c", sequence_number=1, stateless_reset_token=b"t", was_sent=True
     )
     assert issued.was_sent
-    assert Pair().server._host_cid_seq == 8
+    assert Pair().server._host_cid_seq == MOST_CONNECTION_IDS

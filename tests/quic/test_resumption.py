@@ -297,8 +297,10 @@ def test_canary_aioquic_has_what_is_overridden(name):
 
 
 def test_canary_what_a_ticket_is_made_of():
-    pair = ResumedPair(sessions())
+    pair = ResumedPair(sessions(), handshake=False)
+    pair.client_sends()
     tls = pair.server.tls
+    pair.run()
     assert isinstance(tls, Context)
     assert tls._psk_key_exchange_mode is not None
     assert tls.early_data_accepted is False

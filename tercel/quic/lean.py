@@ -1,0 +1,122 @@
+"""What a connection needs for its handshake only, dropped when that is over.
+
+An idle connection took 95 KiB of memory, of which 48 were buffers for TLS messages that never come
+again. Touches names of aioquic that start with an underscore, with canaries in
+tests/quic/test_lean.py.
+"""
+
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, ClassVar, Never
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.connection import QuicReceiveContext
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.tls import AlertUnexpectedMessage, CipherSuite, Context, Epoch, State
+
+from tercel.quic.resumption import ResumableConnection
+
+# Connection IDs that the peer is given, those in use included, and that it may give. aioquic's
+# eight are two moves to another network more than anyone makes before new ones have come.
+MOST_CONNECTION_IDS = 4
+
+_FRAME_HANDLERS = "_QuicConnection__frame_handlers"
+
+_Handlers = dict[int, tuple[Callable[..., None], frozenset[Epoch]]]
+
+
+# Shared by all connections: aioquic changes neither.
+_NO_KEYS = CryptoPair()
+_NO_SPACE = QuicPacketSpace()
+_NO_SPACE.discarded = True
+
+
+class LeanConnection(ResumableConnection):
+    """A server's QUIC connection that keeps nothing of its handshake."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        setattr(self, _FRAME_HANDLERS, _BoundHandlers(self, getattr(self, _FRAME_HANDLERS)))
+        self._local_active_connection_id_limit = MOST_CONNECTION_IDS
+
+    def _handle_crypto_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        was_complete = self._handshake_complete
+        super()._handle_crypto_frame(context, frame_type, buf)
+        if self._handshake_complete and not was_complete:
+            self._drop_handshake()
+
+    def _replenish_connection_ids(self) -> None:
+        self._remote_active_connection_id_limit = min(
+            self._remote_active_connection_id_limit, MOST_CONNECTION_IDS
+        )
+        super()._replenish_connection_ids()
+
+    def _drop_handshake(self) -> None:
+        # A server's handshake is confirmed when it is complete (RFC 9001 4.1.2), and Initial and
+        # Handshake keys are discarded (4.9). Late packets of theirs are dropped for want of keys.
+        self.tls = _EndedHandshake(self.tls)  # type: ignore[assignment]
+        self._crypto_buffers = {}
+        self._crypto_streams = {Epoch.ONE_RTT: self._crypto_streams[Epoch.ONE_RTT]}
+        self._cryptos_initial = dict.fromkeys(self._cryptos_initial, _NO_KEYS)
+        self._cryptos[Epoch.INITIAL] = self._cryptos[Epoch.HANDSHAKE] = _NO_KEYS
+        if not self._cryptos[Epoch.ZERO_RTT].recv.is_valid():
+            self._cryptos[Epoch.ZERO_RTT] = _NO_KEYS
+        self._spaces[Epoch.INITIAL] = self._spaces[Epoch.HANDSHAKE] = _NO_SPACE
+        self._loss.spaces = [self._spaces[Epoch.ONE_RTT]]
+
+
+class _EndedHandshake:
+    """What is still asked of TLS after the handshake: aioquic's Context has three times 16 KiB."""
+
+    __slots__ = (
+        "alpn_negotiated",
+        "cipher_suite",
+        "early_data_accepted",
+        "key_schedule",
+        "session_resumed",
+    )
+
+    state = State.SERVER_POST_HANDSHAKE
+
+    def __init__(self, context: Context) -> None:
+        schedule = context.key_schedule
+        assert schedule is not None  # noqa: S101  # the handshake is complete
+        self.alpn_negotiated = context.alpn_negotiated
+        self.early_data_accepted = context.early_data_accepted
+        self.session_resumed = context.session_resumed
+        self.cipher_suite: CipherSuite = schedule.cipher_suite
+        self.key_schedule = self
+        """Itself, of which only the cipher suite is asked."""
+
+    def handle_message(self, data: bytes, buffers: dict[Epoch, Buffer]) -> Never:
+        # RFC 9001 6: not even a KeyUpdate.
+        raise AlertUnexpectedMessage
+
+
+class _BoundHandlers:
+    """aioquic's handlers of frames, by type, bound when one is called.
+
+    aioquic binds 33 methods and makes as many tuples and sets for each connection: 12 KiB.
+    """
+
+    __slots__ = ("_connection", "_handlers")
+
+    _of_class: ClassVar[dict[type, _Handlers]] = {}
+
+    def __init__(self, connection: LeanConnection, handlers: Any) -> None:
+        kind = type(connection)
+        self._connection = connection
+        if kind not in self._of_class:
+            self._of_class[kind] = {
+                frame_type: (handler.__func__, epochs)
+                for frame_type, (handler, epochs) in handlers.items()
+            }
+        self._handlers = self._of_class[kind]
+
+    def __getitem__(self, frame_type: int) -> tuple[Callable[..., None], frozenset[Epoch]]:
+        """The handler and where the frame may be. Raises KeyError if no frame has that type."""
+        function, epochs = self._handlers[frame_type]
+        return MethodType(function, self._connection), epochs

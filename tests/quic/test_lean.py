@@ -1,0 +1,159 @@
+"""What is left of a handshake: nothing that costs memory, and all that is still asked for."""
+
+import gc
+import inspect
+import re
+import tracemalloc
+
+import pytest
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
+from aioquic.tls import AlertDescription, Context, Epoch
+
+from tercel.quic import lean
+from tercel.quic.lean import MOST_CONNECTION_IDS
+from tests.quic.pair import CLIENT, Pair
+from tests.quic.test_warm_canaries import bare
+
+EARLIER = (Epoch.INITIAL, Epoch.HANDSHAKE)
+# It is 21 KiB, without HTTP/3; with one buffer for TLS messages left it would be 37.
+MOST_BYTES_OF_A_CONNECTION = 32 * 1024
+CRYPTO_ERROR = 0x100
+KEY_UPDATE = b"\x18\0\0\1\0"
+
+
+class RecordedPair(Pair):
+    """Keeps what the client sent."""
+
+    def __init__(self, **options):
+        self.from_client = []
+        super().__init__(handshake=False, **options)
+        self.drop_from_client = lambda data: bool(self.from_client.append(data))
+        self.run()
+
+
+def test_a_connection_takes_little_memory_once_its_handshake_is_over():
+    Pair()  # what is loaded or made once
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        servers = [Pair().server for _ in range(10)]
+        gc.collect()  # the clients
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all(server.handshake_completed for server in servers)
+    assert (after - before) / len(servers) < MOST_BYTES_OF_A_CONNECTION
+
+
+def test_late_packets_of_the_handshake_are_dropped():
+    pair = RecordedPair()
+    assert any(data[0] & 0x80 for data in pair.from_client)
+    numbers = list(pair.server._spaces[Epoch.ONE_RTT].ack_queue)
+    for data in pair.from_client:
+        if data[0] & 0x80:
+            pair.server.receive_datagram(data, CLIENT, pair.now)
+    assert pair.server.close_event is None
+    assert list(pair.server._spaces[Epoch.ONE_RTT].ack_queue) == numbers
+    pair.client.send_stream_data(0, b"still there", end_stream=True)
+    pair.run()
+    assert pair.received() == len(b"still there")
+
+
+def test_tls_messages_after_the_handshake_close_the_connection():
+    pair = Pair()
+    pair.client._crypto_streams[Epoch.ONE_RTT].sender.write(KEY_UPDATE)
+    pair.run(0.1)
+    assert pair.server.close_event is not None
+    expected = CRYPTO_ERROR + AlertDescription.unexpected_message
+    assert pair.server.close_event.error_code == expected
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_connection_without_its_handshake_comes_to_its_end(side):
+    pair = Pair()
+    getattr(pair, side).close()
+    pair.run(60.0)
+    assert any(isinstance(event, ConnectionTerminated) for event in pair.server_events)
+
+
+def test_connection_ids_are_few_and_replaced_when_one_is_retired():
+    pair = Pair()
+    assert len(pair.server._host_cids) == MOST_CONNECTION_IDS
+    assert 1 + len(pair.server._peer_cid_available) == MOST_CONNECTION_IDS
+    before = {known.cid for known in pair.server._host_cids}
+    pair.client.change_connection_id()
+    pair.run()
+    after = {known.cid for known in pair.server._host_cids}
+    assert len(after) == MOST_CONNECTION_IDS
+    assert len(after & before) == MOST_CONNECTION_IDS - 1
+
+
+def test_what_connections_share_has_not_changed():
+    pair = RecordedPair()
+    for data in pair.from_client:
+        pair.server.receive_datagram(data, CLIENT, pair.now)
+    pair.server.close()
+    pair.run(60.0)
+    fresh = QuicPacketSpace()
+    fresh.discarded = True
+    for shared, alike in ((lean._NO_SPACE, fresh), (lean._NO_KEYS.recv, CryptoPair().recv)):
+        state = {name: value for name, value in vars(alike).items() if _is_plain(value)}
+        assert {name: vars(shared)[name] for name in state} == state
+    assert not len(lean._NO_SPACE.ack_queue)
+    assert not lean._NO_SPACE.sent_packets
+
+
+def _is_plain(value):
+    return value is None or isinstance(value, (bool, int, float, bytes, dict))
+
+
+# -- canaries -----------------------------------------------------------------------------------
+
+
+def test_canary_all_of_the_handshake_is_where_it_is_dropped():
+    known = Pair(handshake=False)
+    known.client_sends()
+    context = known.server.tls
+    assert isinstance(context, Context)
+    assert set(known.server._crypto_buffers) == {*EARLIER, Epoch.ONE_RTT}
+    assert known.server._loss.spaces == list(known.server._spaces.values())
+    known.run()
+    server = known.server
+    assert set(server._crypto_streams) == {Epoch.ONE_RTT}
+    assert set(server._spaces) == {*EARLIER, Epoch.ONE_RTT}
+    assert set(server._cryptos) == set(Epoch)
+    assert set(server._cryptos_initial) == set(server.configuration.supported_versions)
+    assert not any(server._cryptos[epoch].recv.is_valid() for epoch in EARLIER)
+
+
+def test_canary_of_tls_nothing_else_is_asked_after_the_handshake():
+    asked = set()
+    for name, member in vars(QuicConnection).items():
+        # These run before its end, or for a client.
+        if inspect.isfunction(member) and name not in {"_initialize", "_connect", "_alpn_handler"}:
+            asked |= set(re.findall(r"self\.tls\.(\w+)", inspect.getsource(member)))
+    kept = set(lean._EndedHandshake.__slots__) | {"state", "handle_message"}
+    assert asked - kept == {"client_random"}  # for the log of keys
+    assert "handshake" not in inspect.getsource(lean._EndedHandshake.handle_message)
+
+
+def test_canary_spaces_are_known_to_recovery_by_nothing_but_the_list():
+    source = inspect.getsource(QuicPacketRecovery)
+    assert set(re.findall(r"self\.spaces\b(.?)", source)) == {":", ""}  # no subscript, no call
+
+
+def test_canary_handlers_of_frames_are_those_of_aioquic():
+    theirs = bare()._QuicConnection__frame_handlers
+    server = Pair(handshake=False).server
+    mine = server._QuicConnection__frame_handlers
+    for kind, (handler, epochs) in theirs.items():
+        bound, where = mine[kind]
+        assert where == epochs
+        assert bound.__self__ is server
+        if handler.__name__ not in {"_handle_ack_frame", "_handle_crypto_frame"}:
+            assert bound.__name__ in {handler.__name__, "handle"}
+    with pytest.raises(KeyError):
+        mine[max(theirs) + 1]
