@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 import struct
+import sys
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -31,6 +32,11 @@ log = logging.getLogger("tercel.h1")
 # answer (RFC 9112 9.6).
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 1_048_576
+
+# There `writelines` of asyncio's transports never pauses who writes (CVE-2024-12254).
+_HAS_ENDLESS_WRITELINES = (3, 12) <= sys.version_info < (3, 12, 9) or (
+    (3, 13) <= sys.version_info < (3, 13, 2)
+)
 
 
 class Phase(Enum):
@@ -80,7 +86,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
             return
         if len(buffers) == 1:
             transport.write(buffers[0])
-        elif sum(map(len, buffers)) <= JOIN_BYTES:
+        elif _HAS_ENDLESS_WRITELINES or sum(map(len, buffers)) <= JOIN_BYTES:
             transport.write(b"".join(buffers))
         else:
             transport.writelines(buffers)
