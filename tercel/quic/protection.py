@@ -4,6 +4,8 @@ Part of the warm path. `keys` are a CryptoContext of aioquic's, whose private na
 each use has a canary in tests/quic/test_warm_canaries.py.
 """
 
+from collections.abc import Iterable
+from struct import Struct
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -23,6 +25,10 @@ _KEY_PHASE_BIT = 0x04
 SPIN_BIT = 0x20
 
 _CHACHA20_ZEROS = bytes(5)
+_CHACHA20_MASK = Struct("!BH2x")
+_AES_MASK = Struct("!BH13x")
+
+_OCTETS = tuple(bytes((octet,)) for octet in range(0x100))
 
 
 def first_byte(keys: Any, spin_bit: bool) -> int:
@@ -38,17 +44,18 @@ def seal(keys: Any, first: int, cid: bytes, number: int, payloads: list[bytes]) 
     """
     aead: Any = keys.aead
     encrypt, iv = aead._aead.encrypt, aead._iv
-    start = bytes((first,)) + cid
+    start = _OCTETS[first] + cid
     sealed = []
-    for offset, payload in enumerate(payloads):
-        nonce = (iv ^ number + offset).to_bytes(12, "big")
-        header = start + (number + offset & 0xFFFF).to_bytes(2, "big")
-        sealed.append(encrypt(nonce, payload, header))
+    numbers = range(number, number + len(payloads))
+    for number, payload in zip(numbers, payloads, strict=True):
+        header = start + (number & 0xFFFF).to_bytes(2, "big")
+        sealed.append(encrypt((iv ^ number).to_bytes(12, "big"), payload, header))
     datagrams = []
-    for offset, mask in enumerate(_masks(keys.hp, sealed)):
-        hidden = number + offset & 0xFFFF ^ (mask[1] << 8 | mask[2])
-        head = bytes((first ^ mask[0] & 0x1F,))
-        datagrams.append(head + cid + hidden.to_bytes(2, "big") + sealed[offset])
+    masks = _masks(keys.hp, sealed)
+    for number, data, (bits, low) in zip(numbers, sealed, masks, strict=True):
+        hidden = number & 0xFFFF ^ low
+        head = _OCTETS[first ^ bits & 0x1F]
+        datagrams.append(b"".join((head, cid, hidden.to_bytes(2, "big"), data)))
     return datagrams
 
 
@@ -94,24 +101,21 @@ def _whole_number(truncated: int, bits: int, expected: int) -> int:
     return candidate
 
 
-def _masks(protection: Any, sealed: list[bytes]) -> list[bytes]:
-    """The header protection masks of sealed payloads (RFC 9001 5.4.3, 5.4.4)."""
+def _masks(protection: Any, sealed: list[bytes]) -> Iterable[tuple[int, int]]:
+    """The header protection masks of sealed payloads (RFC 9001 5.4.3, 5.4.4).
+
+    Each as its first byte, and the next two as one number.
+    """
     encryptor = protection._encryptor
     begin = 4 - NUMBER_BYTES
-    samples = [packet[begin : begin + _SAMPLE_BYTES] for packet in sealed]
-    if not protection._is_chacha20 and len(samples) == 1:
-        return [encryptor.update(samples[0])]
-    if not protection._is_chacha20:
-        # In ECB mode the samples of all packets are masked by one call.
-        masks = encryptor.update(b"".join(samples))
-        return [
-            masks[start : start + _SAMPLE_BYTES] for start in range(0, len(masks), _SAMPLE_BYTES)
-        ]
-    masks = []
-    for sample in samples:
-        encryptor.reset_nonce(sample)
-        masks.append(encryptor.update(_CHACHA20_ZEROS))
-    return masks
+    end = begin + _SAMPLE_BYTES
+    if protection._is_chacha20:
+        masks = b"".join([_mask(protection, packet[begin:end]) for packet in sealed])
+        return _CHACHA20_MASK.iter_unpack(masks)
+    # In ECB mode the samples of all packets are masked by one call.
+    return _AES_MASK.iter_unpack(
+        encryptor.update(b"".join([packet[begin:end] for packet in sealed]))
+    )
 
 
 def _mask(protection: Any, sample: bytes) -> bytes:

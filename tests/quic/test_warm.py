@@ -8,6 +8,7 @@ from aioquic.quic import events
 from aioquic.tls import Epoch
 
 from tercel.quic.varint import encode_varint as varint
+from tercel.quic.warm_send import SentPacket, SentPiece
 from tests.quic import twin as twins
 from tests.quic.pair import CLIENT, SERVER, Pair
 
@@ -345,6 +346,29 @@ def test_any_traffic_has_the_same_effects(seed):
         for stream_id, data in written.items():
             if data is not None:
                 assert arrived.get(stream_id, b"") == data, f"{name} on stream {stream_id}"
+
+
+@pytest.mark.parametrize("loss", [0, 0.05], ids=["without loss", "with loss"])
+def test_a_long_response_is_sent_and_acknowledged_as_by_aioquic(loss):
+    traffic = Traffic(seed=3)
+    pair, client, server = traffic.pair, traffic.client, traffic.server
+    client.send_stream_data(0, b"request", True)
+    pair.run(0.1)
+    traffic.loss, traffic.disorder = loss, 0
+    response = random.Random(3).randbytes(200_000)
+    traffic.downloads[0] = b""
+    traffic.server_open.add(0)
+    traffic.write(server, traffic.downloads, traffic.server_open, 0, response, end=True)
+    kinds = Counter()
+    for _ in range(2000):
+        traffic.pass_datagrams()
+        kinds.update(map(type, twins.space(server).sent_packets.values()))
+        traffic.wait(until_timer=not traffic.to_client)
+        if 0 not in server._streams:
+            break
+    assert traffic.downloaded[0] == response
+    assert kinds[SentPiece] > kinds[SentPacket]
+    assert traffic.compared.taken["sent warm"] > 100
 
 
 # -- one packet with anything in it ---------------------------------------------------------------

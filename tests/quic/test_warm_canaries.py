@@ -114,10 +114,14 @@ def test_a_range_set_is_a_list_of_ranges_in_order():
     assert ranges._RangeSet__ranges == [range(1, 2), range(5, 9)]
 
 
-def test_recovery_knows_a_packet_by_these_names():
-    """A SentPacket has all of QuicSentPacket's but what is only for qlog."""
+@pytest.mark.parametrize(
+    "packet",
+    [warm_send.SentPacket(1, 2.0), warm_send.SentPiece(1, 2.0, 1200, QuicStream(0), 0, 1100)],
+    ids=["packet", "piece"],
+)
+def test_recovery_knows_a_packet_by_these_names(packet):
+    """What is sent has all of QuicSentPacket's but what is only for qlog."""
     names = set(QuicSentPacket.__dataclass_fields__) - {"quic_logger_frames"}
-    packet = warm_send.SentPacket(1, 2.0)
     assert [name for name in sorted(names) if not hasattr(packet, name)] == []
 
 
