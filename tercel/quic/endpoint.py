@@ -204,15 +204,18 @@ class QuicEndpoint(Listener):
     # -- datagrams ------------------------------------------------------------------------------
 
     def _readable(self, sock: UdpSocket) -> None:
-        # Applications that become ready now run before this flush, so that each response leaves
-        # together with the acknowledgement of its request: 1.0 datagrams instead of 2.1.
         self._to_flush, self._reading = {}, True
         try:
             self._take(sock.receive(_BATCH))
         finally:
             self._reading = False
-            if self._to_flush:
+            if any(connection.streams for connection in self._to_flush):
+                # Applications that become ready now run before this flush, so that each response
+                # leaves together with the acknowledgement of its request: 1.0 datagrams, not 2.1.
                 self.context.loop.call_soon(self._flush, self._to_flush)
+            elif self._to_flush:
+                # Everything is answered already; a turn of the loop is a system call.
+                self._flush(self._to_flush)
 
     def _take(self, datagrams: list[Datagram]) -> None:
         now = self.context.clock()

@@ -116,6 +116,7 @@ class FailingSocket:
         self._sock = sock
         self._errors = list(errors)
         self.calls = []
+        self.reads = 0
 
     def __getattr__(self, name):
         return getattr(self._sock, name)
@@ -126,6 +127,7 @@ class FailingSocket:
             raise error
 
     def recvmsg_into(self, *args):
+        self.reads += 1
         self._fail()
         return self._sock.recvmsg_into(*args)
 
@@ -133,6 +135,22 @@ class FailingSocket:
         self.calls.append(len(buffers))
         self._fail()
         return self._sock.sendmsg(buffers, *args)
+
+
+@asynctest
+async def test_where_datagrams_come_singly_few_reads_are_in_vain_and_nothing_is_left():
+    with udp_socket() as receiver, plain_socket() as sender:
+        receiver.sock = FailingSocket(receiver.sock, [])
+        for number in range(100):
+            sender.sendto(b"%d" % number, receiver.sock.getsockname())
+            assert [data for data, _, _ in receiver.receive(64)] == [b"%d" % number]
+        assert receiver.sock.reads < 125
+        for number in range(100):
+            sender.sendto(b"%d" % number, receiver.sock.getsockname())
+        taken = receiver.receive(64)
+        while more := receiver.receive(64):
+            taken += more
+        assert [data for data, _, _ in taken] == [b"%d" % number for number in range(100)]
 
 
 @asynctest
