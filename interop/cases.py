@@ -42,6 +42,8 @@ class Case:
     cross_traffic: bool = False
     waits: bool = False
     """Whether it takes long, because the scenario does."""
+    downloads: bool = True
+    """Whether the files have to come; else the client may end as it likes."""
     quic_only: bool = True
     """Whether it needs hq-interop, and can tell nothing about an HTTP/3 client."""
 
@@ -53,7 +55,7 @@ class Case:
     @property
     def all_checks(self) -> tuple[Check, ...]:
         """Those of every test case, and its own."""
-        every: list[Check] = [checks.files_are_identical]
+        every: list[Check] = [checks.files_are_identical] if self.downloads else []
         if self.version_1:
             every.append(checks.version_1_only)
         if self.connections is not None:
@@ -77,6 +79,16 @@ def _many_handshakes(name: str, letter: str, scenario: Scenario) -> Case:
 
 CASES = (
     Case(name="handshake", letter="H", server="handshake", files=(KIB,), checks=(checks.no_retry,)),
+    Case(
+        name="versionnegotiation",
+        letter="V",
+        server="versionnegotiation",
+        files=(KIB,),
+        downloads=False,
+        version_1=False,
+        connections=None,
+        checks=(checks.versions_were_offered,),
+    ),
     Case(name="transfer", letter="DC", server="transfer", files=(2 * MIB, 3 * MIB, 5 * MIB)),
     Case(
         name="longrtt",

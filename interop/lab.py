@@ -10,11 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from interop.simulator.scenario import Scenario
+from interop.simulator.tun import TunDevice
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -30,7 +32,7 @@ _HOSTS = f"""\
 fd00:cafe:cafe:0::100 client6
 """
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 30.0
 _MOUNTS = ("www", "downloads", "certs", "logs")
 
 
@@ -174,16 +176,46 @@ class Lab:
 
 def why_not() -> str | None:
     """Why no lab can be made here; None if one can."""
+    return refusal() or programs_missing()
+
+
+def programs_missing() -> str | None:
+    """What would have to be installed; None if everything is here."""
+    missing = [name for name in ("ip", "unshare", "mount", "chroot") if shutil.which(name) is None]
+    if missing:
+        return f"missing: {', '.join(missing)} (Debian: iproute2, util-linux, coreutils)"
+    return None
+
+
+@lru_cache
+def refusal() -> str | None:
+    """What the system does not let us do; None if it lets us."""
     if not sys.platform.startswith("linux"):
         return "network namespaces need Linux"
     if os.geteuid() != 0:
         return "network namespaces and TUN devices need root"
-    missing = [name for name in ("ip", "unshare", "mount", "chroot") if shutil.which(name) is None]
-    if missing:
-        return f"missing: {', '.join(missing)} (Debian: iproute2, util-linux, coreutils)"
     if not Path("/dev/net/tun").exists():
         return "there is no /dev/net/tun"
+    if programs_missing() is None:
+        # Containers have the name of root, but not all of its rights: only a trial tells.
+        try:
+            _try_everything()
+        except (LabError, OSError, subprocess.CalledProcessError) as error:
+            return f"this system does not let us: {getattr(error, 'stderr', '') or error}".strip()
     return None
+
+
+def _try_everything() -> None:
+    """Make a network namespace with a device, and a mount. Raises LabError, OSError, ..."""
+    name = f"tercel-t-{os.getpid()}"
+    _run("ip", "netns", "add", name)
+    try:
+        mount = ("mount", "-t", "tmpfs", "tmpfs", "/mnt")
+        unshare = ("unshare", "--mount", "--propagation", "private")
+        _run("ip", "netns", "exec", name, *unshare, *mount)
+        TunDevice(f"t{os.getpid()}", name, ("192.0.2.1/32", "2001:db8::1/128")).close()
+    finally:
+        _run("ip", "netns", "del", name)
 
 
 def _run(*command: str) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from interop.cases import Case
+from interop.endpoint.contract import UNSUPPORTED
 from interop.lab import REPOSITORY
-from interop.trace import find_tool, tool
+from interop.tools import about, find_tool, tool
 
 Command = Sequence[str]
 # Takes a test case and its URLs.
 Commands = Callable[[Case, Sequence[str]], Sequence[Command]]
 
 _PYTHON = sys.executable
-_ENDPOINT = ("sh", str(REPOSITORY / "interop" / "endpoint" / "run_endpoint.sh"))
+_ENDPOINT = ("sh", str(REPOSITORY / "interop" / "run_endpoint.sh"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +31,8 @@ class Client:
     """What to run, one after the other."""
     tool: str = ""
     """The external program it needs."""
+    tool_has: str = ""
+    """What that program has to say of itself, if not all of its builds can do this."""
     module: str = ""
     """The Python module it needs."""
     lacks: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +42,9 @@ class Client:
 
     def missing(self) -> str | None:
         """What is not here; None if it can run."""
-        return _missing(self.tool, self.module)
+        if self.module and importlib.util.find_spec(self.module) is None:
+            return f"the Python package {self.module} is not installed"
+        return _missing(self.tool, self.tool_has)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,16 +59,19 @@ class Server:
 
     def missing(self) -> str | None:
         """What is not here; None if it can run."""
-        return _missing(self.tool, "")
+        return _missing(self.tool)
 
 
-def _missing(program: str, module: str) -> str | None:
+def _missing(program: str, has: str = "") -> str | None:
     if program and find_tool(program) is None:
         return f"{program} is not installed"
-    if module and importlib.util.find_spec(module) is None:
-        return f"the Python package {module} is not installed"
+    if has and has not in about(program):
+        return f"{program} is installed, but without {has}"
     return None
 
+
+# Answers for a program that would not know that it cannot do something.
+_REFUSES = ("sh", "-c", f"exit {UNSUPPORTED}")
 
 # -- ngtcp2 ---------------------------------------------------------------------------------------
 
@@ -74,6 +82,7 @@ _NGTCP2_OPTIONS = (
 _NGTCP2_CASE_OPTIONS = {
     "chacha20": ("--ciphers=TLS_CHACHA20_POLY1305_SHA256",),
     "keyupdate": ("--key-update=100ms",),
+    "versionnegotiation": ("--version=0x1a2a3a4a",),
     "v2": ("--available-versions=v2,v1", "--preferred-versions=v2,v1"),
 }
 _NGTCP2_SESSION = ("--session-file=/logs/session.pem", "--tp-file=/logs/parameters.txt")
@@ -102,6 +111,39 @@ def _ngtcp2(case: Case, urls: Sequence[str]) -> Sequence[Command]:
             return [command([url]) for url in urls]
         case _:
             return (command(urls),)
+
+
+# Its ciphers are GnuTLS's priorities.
+_GTLS_CHACHA20 = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+CHACHA20-POLY1305"
+
+
+def _ngtcp2_http3(case: Case, urls: Sequence[str]) -> Sequence[Command]:
+    """ngtcp2 with GnuTLS as distributions have it: it speaks HTTP/3 whatever the test case."""
+    options = ["--download=/downloads", "--quiet", "--exit-on-all-streams-close"]
+    options += ["--qlog-dir=/logs/qlog"]
+    match case.client_testcase:
+        case "chacha20":
+            options.append(f"--ciphers={_GTLS_CHACHA20}")
+        case "keyupdate":
+            options.append("--key-update=100ms")
+        case "versionnegotiation":
+            options.append("--version=0x1a2a3a4a")
+        case "v2":
+            if "--available-versions" not in about("gtlsclient", "--help"):
+                return (_REFUSES,)  # it has a draft of version 2
+            options += ["--available-versions=v2,v1", "--preferred-versions=v2,v1"]
+        case "resumption":
+            options += [*_NGTCP2_SESSION, "--disable-early-data"]
+        case "zerortt":
+            options += _NGTCP2_SESSION
+    flights: Sequence[Sequence[str]] = (urls,)
+    if case.client_testcase in ("resumption", "zerortt"):
+        flights = (urls[:1], urls[1:])
+    elif case.client_testcase == "multiconnect":
+        flights = [[url] for url in urls]
+    parts = urlsplit(urls[0])
+    program = (*tool("gtlsclient"), *options, parts.hostname or "", str(parts.port))
+    return [(*program, *flight) for flight in flights]
 
 
 # -- others ---------------------------------------------------------------------------------------
@@ -151,15 +193,27 @@ CLIENTS = (
         tool="quicgo-client",
         lacks={"connectionmigration": "quic-go's client does not use a preferred address"},
     ),
+    Client(
+        name="ngtcp2-http3",
+        title="ngtcp2 (GnuTLS), all by HTTP/3",
+        commands=_ngtcp2_http3,
+        tool="gtlsclient",
+    ),
     Client(name="tercel", title="tercel's client (aioquic)", commands=_endpoint),
     Client(
-        name="curl", title="curl (ngtcp2)", commands=_curl("curl"), tool="curl", http3_only=True
+        name="curl",
+        title="curl (ngtcp2)",
+        commands=_curl("curl"),
+        tool="curl",
+        tool_has="HTTP3",
+        http3_only=True,
     ),
     Client(
         name="curl-openssl",
         title="curl (OpenSSL)",
         commands=_curl("curl-openssl"),
         tool="curl-openssl",
+        tool_has="HTTP3",
         http3_only=True,
     ),
     Client(

@@ -28,5 +28,7 @@ class Result:
     """From the client's start to its end."""
     kilobits: float = 0.0
     """Kilobits of content per second, if that was measured."""
+    attempts: int = 1
+    """How often it was tried until it passed, or was given up."""
     logs: str = ""
     """The directory with what is left of it, relative to the results."""

@@ -7,21 +7,23 @@ import string
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from interop.cases import Case
 from interop.certificates import write_certificates
-from interop.checks import CheckFailed, Evidence
+from interop.checks import CheckFailed, Evidence, NotCheckable
 from interop.endpoint.contract import UNSUPPORTED
 from interop.lab import REPOSITORY, SERVER_ADDRESS, Host, Lab, Process
 from interop.peers import Client, Command, Server
 from interop.result import Outcome, Result
+from interop.tools import find_tool
 from interop.trace import Trace
 
-_READY_SECONDS = 10.0
+_READY_SECONDS = 30.0
 _PORT = 443
 
 
@@ -42,6 +44,10 @@ class Workshop:
     seed: int = 0
     keep: bool = False
     """Whether to keep captures and files of what has passed, too."""
+    patience: float = 1.0
+    """What the runner's time limits are multiplied by."""
+    attempts: int = 1
+    """How often a test case that fails is run."""
 
     def certificates(self, chain: int) -> Path:
         """A directory with a chain of that length; made once."""
@@ -53,7 +59,15 @@ class Workshop:
 
 
 def run_case(workshop: Workshop, server: Server, client: Client, case: Case) -> Result:
-    """Run `case`, and tidy up behind it."""
+    """Run `case` until it does not fail, as often as that is wanted, and tidy up behind it."""
+    result = _attempt(workshop, server, client, case)
+    while result.outcome is Outcome.FAILED and result.attempts < workshop.attempts:
+        again = _attempt(workshop, server, client, case)
+        result = replace(again, attempts=result.attempts + 1)
+    return result
+
+
+def _attempt(workshop: Workshop, server: Server, client: Client, case: Case) -> Result:
     place = Path("logs") / f"{server.name}_{client.name}" / case.name
     directory = workshop.results / place
     shutil.rmtree(directory, ignore_errors=True)
@@ -65,6 +79,8 @@ def run_case(workshop: Workshop, server: Server, client: Client, case: Case) -> 
             missing = peer.missing()
             if missing is not None:
                 raise _Ended(Outcome.MISSING, missing)
+        if find_tool("tshark") is None:
+            raise _Ended(Outcome.MISSING, "tshark is not installed")
         if case.name in client.lacks:
             raise _Ended(Outcome.UNSUPPORTED, client.lacks[case.name])
         seconds = _run(workshop, server, client, case, directory)
@@ -73,6 +89,12 @@ def run_case(workshop: Workshop, server: Server, client: Client, case: Case) -> 
         outcome, reason = end.outcome, end.reason
     except CheckFailed as failure:
         outcome, reason = Outcome.FAILED, str(failure)
+    except NotCheckable as limit:
+        outcome, reason = Outcome.UNSUPPORTED, str(limit)
+    except Exception as error:
+        # One cell's trouble must not cost the report of the others.
+        outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
+        (directory / "trouble.txt").write_text(traceback.format_exc())
     _tidy(directory, keep=workshop.keep or outcome is Outcome.FAILED)
     return Result(
         server=server.name,
@@ -102,7 +124,8 @@ def _run(workshop: Workshop, server: Server, client: Client, case: Case, directo
         _await_ready(lab.server, serving, server)
         began = time.monotonic()
         with _cross_traffic(lab) if case.cross_traffic else nullcontext():
-            _run_client(lab, client, case, commands, urls)
+            limit = case.timeout * workshop.patience
+            _run_client(lab, client, case, commands, urls, limit=limit)
         seconds = time.monotonic() - began
         status = serving.stop()
         if status not in (0, -15, 143):
@@ -111,18 +134,24 @@ def _run(workshop: Workshop, server: Server, client: Client, case: Case, directo
 
 
 def _run_client(
-    lab: Lab, client: Client, case: Case, commands: Sequence[Command], urls: Sequence[str]
+    lab: Lab,
+    client: Client,
+    case: Case,
+    commands: Sequence[Command],
+    urls: Sequence[str],
+    *,
+    limit: float,
 ) -> None:
     environment = _environment("client", case.client_testcase) | {"REQUESTS": " ".join(urls)}
-    deadline = time.monotonic() + case.timeout
+    deadline = time.monotonic() + limit
     for command in commands:
         process = lab.start(lab.client, command, environment, "output.txt")
         status = process.wait(max(0.0, deadline - time.monotonic()))
         if status == UNSUPPORTED:
             raise _Ended(Outcome.UNSUPPORTED, f"{client.title} does not have it")
         if status is None:
-            raise _Ended(Outcome.FAILED, f"not done after {case.timeout:g} s")
-        if status:
+            raise _Ended(Outcome.FAILED, f"not done after {limit:g} s")
+        if status and case.downloads:
             raise _Ended(Outcome.FAILED, f"the client ended with status {status}")
 
 

@@ -1,13 +1,11 @@
 """A capture as tshark sees it: one row per QUIC datagram, decrypted with the key log."""
 
-import os
-import shlex
-import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
+
+from interop.tools import tool
 
 V1, V2 = 0x00000001, 0x6B3343CF
 
@@ -33,6 +31,7 @@ _FIELDS = (
     "quic.header_form",
     "quic.packet_length",
     "quic.version",
+    "quic.supported_version",
     "quic.long.packet_type",
     "quic.long.packet_type_v2",
     "quic.scid",
@@ -104,6 +103,16 @@ class Datagram:
         return {int(value, 0) for value in self.columns["quic.version"]}
 
     @property
+    def is_version_negotiation(self) -> bool:
+        """Whether it is a Version Negotiation packet (RFC 9000 17.2.1)."""
+        return self.versions == {0}
+
+    @property
+    def offered_versions(self) -> set[int]:
+        """Versions that a Version Negotiation packet lists."""
+        return {int(value, 0) for value in self.columns["quic.supported_version"]}
+
+    @property
     def types(self) -> list[str]:
         """Types of its packets with long headers."""
         types = [_TYPES[value] for value in self.columns["quic.long.packet_type"]]
@@ -111,12 +120,22 @@ class Datagram:
 
     @property
     def short_bytes(self) -> int:
-        """Bytes behind the connection ID of its packet with a short header, 0 if there is none."""
+        """Bytes behind the connection ID of its packet with a short header, 0 if there is none.
+
+        Behind the first byte, if tshark has not found out how long the ID is.
+        """
         # Such a packet is the last of its datagram (RFC 9000 12.2).
         forms = self.columns["quic.header_form"]
         if not forms or _true(forms[-1]):
             return 0
-        return int(self.columns["quic.packet_length"][-1]) - 1 - len(self.destination_ids[-1]) // 2
+        id_bytes = len(self.destination_ids[-1]) // 2 if self.destination_ids else 0
+        return int(self.columns["quic.packet_length"][-1]) - 1 - id_bytes
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it has a packet with a short header that could not be decrypted."""
+        forms = self.columns["quic.header_form"]
+        return bool(forms) and not _true(forms[-1]) and len(self.columns["quic.packet_number"]) == 0
 
     @property
     def frame_types(self) -> set[int]:
@@ -221,31 +240,6 @@ class Trace:
     def from_client(self) -> list[Datagram]:
         """Those of the client."""
         return [datagram for datagram in self.datagrams if not datagram.from_server]
-
-
-def tool(name: str) -> Sequence[str]:
-    """The command for an external program; see README.md. Raises LookupError if it is missing."""
-    found = find_tool(name)
-    if found is None:
-        raise LookupError(f"{name} is missing; interop/README.md says how to get it")
-    return found
-
-
-@lru_cache
-def find_tool(name: str) -> tuple[str, ...] | None:
-    """The command for an external program, None if it is not here.
-
-    TERCEL_INTEROP_TOOLS names a command that is called with the program's name and arguments, and
-    ends with status 127 for a program that it does not have; without it, PATH is searched.
-    """
-    wrapper = os.environ.get("TERCEL_INTEROP_TOOLS")
-    if wrapper:
-        command = (*shlex.split(wrapper), name)
-        probe = subprocess.run((*command, "--version"), capture_output=True, check=False)
-        if probe.returncode != 127:
-            return command
-    found = shutil.which(name)
-    return None if found is None else (found,)
 
 
 def _row(line: str) -> Datagram:

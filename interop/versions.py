@@ -1,17 +1,13 @@
 """Which versions took part, as far as they say so."""
 
 import platform
-import re
-import subprocess
 from collections.abc import Iterable
 from importlib import metadata
 
 from interop.peers import Client, Server
-from interop.trace import find_tool
+from interop.tools import version_of
 from tercel.version import __version__
 
-_LIMIT_SECONDS = 20.0
-_NUMBER = re.compile(r"\d+\.\d+[\w.+-]*")
 # Those that have no option that tells it (ngtcp2, quic-go) are left out.
 _OPTIONS = {
     "nginx": "-v",
@@ -29,7 +25,7 @@ def versions(peers: Iterable[Client | Server]) -> dict[str, str]:
         "aioquic": metadata.version("aioquic"),
         "Python": platform.python_version(),
         "Linux": platform.release(),
-        "tshark": _of_program("tshark", "--version"),
+        "tshark": version_of("tshark"),
     }
     for peer in peers:
         if peer.missing() is None and peer.name not in found:
@@ -41,15 +37,4 @@ def _version(peer: Client | Server) -> str:
     if isinstance(peer, Client) and peer.module:
         return metadata.version(peer.module)
     option = _OPTIONS.get(peer.tool)
-    return "" if option is None else _of_program(peer.tool, option)
-
-
-def _of_program(name: str, option: str) -> str:
-    command = find_tool(name)
-    if command is None:
-        return ""
-    result = subprocess.run(
-        (*command, option), capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False
-    )
-    match = _NUMBER.search(result.stdout + result.stderr)
-    return "" if match is None else match[0]
+    return "" if option is None else version_of(peer.tool, option)

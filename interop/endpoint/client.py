@@ -3,8 +3,10 @@
 tercel itself has no client; this one is here because the runner takes an image that has both.
 """
 
+import argparse
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -32,7 +34,8 @@ _WINDOW_BYTES = 16_777_216
 # A server that allows a hundred streams at a time is usual.
 _IN_FLIGHT = 100
 _IDLE_SECONDS = 60.0
-_TICKET_SECONDS = 5.0
+_TICKET_SECONDS = 20.0
+_RESERVED_VERSION = 0x1A2A3A4A
 # A NAT that forgot its mapping lets the server's packets through again only after one of ours, and
 # who only receives has none to send.
 _PING_SECONDS = 1.0
@@ -139,9 +142,16 @@ class Downloads:
         self._tickets: list[SessionTicket] = []
         self._ticket_came = asyncio.Event()
         self._keylog = keylog
+        self._options = _parser().parse_args(contract.arguments)
 
     async def run(self) -> None:
-        """Do what the test case says. Raises Failed, OSError."""
+        """Do what the test case says. Raises Failed, OSError.
+
+        SIGTERM cancels it: the connection is closed first, so that its qlog is whole.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         urls = self._contract.requests
         match self._contract.testcase:
             case "resumption":
@@ -184,7 +194,7 @@ class Downloads:
                 await client.ping()
                 prepare(client)
             async with _pinging(client):
-                await _all(client.download, urls)
+                await _all(client.download, urls, in_flight=self._options.in_flight)
             if want_ticket:
                 async with asyncio.timeout(_TICKET_SECONDS):
                     await self._ticket_came.wait()
@@ -210,7 +220,7 @@ class Downloads:
             alpn_protocols=[_H3_ALPN if testcase == "http3" else HQ_ALPN],
             max_data=_WINDOW_BYTES,
             max_stream_data=_WINDOW_BYTES,
-            idle_timeout=_IDLE_SECONDS,
+            idle_timeout=self._options.idle_timeout,
             secrets_log_file=self._keylog,
             session_ticket=self._tickets[-1] if self._tickets else None,
         )
@@ -226,6 +236,10 @@ class Downloads:
             ]
         else:
             configuration.supported_versions = [QuicProtocolVersion.VERSION_1]
+        if testcase == "versionnegotiation":
+            # RFC 9000 15: reserved, so no server has it; aioquic needs to know it all the same.
+            configuration.original_version = _RESERVED_VERSION
+            configuration.supported_versions.append(_RESERVED_VERSION)
         if self._contract.qlog_dir is not None:
             configuration.quic_logger = QuicFileLogger(self._contract.qlog_dir)
         return configuration
@@ -248,9 +262,11 @@ async def _pinging(client: FileClient) -> AsyncIterator[None]:
         await tasks.cancel_all()
 
 
-async def _all(download: Callable[[str], Awaitable[None]], urls: Sequence[str]) -> None:
+async def _all(
+    download: Callable[[str], Awaitable[None]], urls: Sequence[str], *, in_flight: int
+) -> None:
     """Download all, some at a time. Raises what the first failure raises."""
-    room = asyncio.Semaphore(_IN_FLIGHT)
+    room = asyncio.Semaphore(in_flight)
 
     async def one(url: str) -> None:
         async with room:
@@ -269,6 +285,13 @@ def _head(authority: str, path: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="CLIENT_PARAMS", add_help=False)
+    parser.add_argument("--in-flight", type=int, default=_IN_FLIGHT, help="requests at a time")
+    parser.add_argument("--idle-timeout", type=float, default=_IDLE_SECONDS, help="seconds")
+    return parser
+
+
 def main() -> None:
     """Do what the environment asks for; status 1 if a download failed."""
     contract = read_contract(os.environ)
@@ -283,6 +306,8 @@ def main() -> None:
             run(Downloads(contract, keylog).run(), "auto")
     except (Failed, OSError, TimeoutError) as error:
         sys.exit(f"failed: {error or type(error).__name__}")
+    except asyncio.CancelledError:
+        sys.exit("stopped")
     print(f"{len(contract.requests)} files in {time.monotonic() - began:.3f} s")
 
 

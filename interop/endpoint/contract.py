@@ -5,6 +5,7 @@ test case is not supported.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Contract:
     testcase: str
     requests: tuple[str, ...]
     """URLs, for the client."""
+    arguments: tuple[str, ...]
+    """Further options of the role, from SERVER_PARAMS or CLIENT_PARAMS."""
     port: int
     """UDP port of the server."""
     www: Path
@@ -91,6 +94,7 @@ def read_contract(environ: Mapping[str, str]) -> Contract:
         role=role,
         testcase=testcase,
         requests=tuple(environ.get("REQUESTS", "").split()),
+        arguments=tuple(shlex.split(environ.get(f"{role.upper()}_PARAMS", ""))),
         port=int(environ.get("INTEROP_PORT", "443")),
         www=root / "www",
         downloads=root / "downloads",

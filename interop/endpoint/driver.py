@@ -49,7 +49,7 @@ class Driver:
             try:
                 await self._connected
             except BaseException:
-                self._socket.close()
+                await self._end()
                 raise
         return self
 
@@ -59,6 +59,10 @@ class Driver:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        """Close the connection, if it is not; its qlog is written when it has ended."""
         self.quic.close()
         self.transmit()
         await self._terminated.wait()

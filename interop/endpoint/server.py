@@ -4,18 +4,24 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+from click.core import ParameterSource
+
 from interop.endpoint.contract import HQ_ALPN, Contract, read_contract
 from interop.endpoint.hq import HqProtocol
 from tercel.certs.load import load_credential
+from tercel.options import settings_from, settings_options
 from tercel.quic.endpoint import QuicEndpoint
 from tercel.quic.protocol import H3_ALPN
 from tercel.server import AsyncioServer, Lifecycle
 from tercel.shared.apps.loader import wrap
 from tercel.shared.connection import ServerContext
+from tercel.shared.errors import ConfigurationError
 from tercel.shared.listener import Listener
 from tercel.shared.loop import run
 from tercel.shared.settings import Settings
@@ -34,22 +40,33 @@ _NOT_FOUND = b"not found\n"
 
 
 def settings_for(contract: Contract) -> Settings:
-    """What the test case needs that tercel does not do by itself."""
-    return Settings(
-        handshake_timeout=_HANDSHAKE_SECONDS,
-        graceful_timeout=_GRACE_SECONDS,
-        keylog_file=contract.keylog_file,
-        qlog_dir=contract.qlog_dir,
-        early_data=contract.testcase == "zerortt",
-        retry="always" if contract.testcase == "retry" else "never",
-        access_log=False,
-    )
+    """What the test case needs that tercel does not do by itself, and then what was asked for.
+
+    The arguments are options of tercel's command line. Raises click.UsageError,
+    ConfigurationError.
+    """
+    values: dict[str, Any] = {
+        "handshake_timeout": _HANDSHAKE_SECONDS,
+        "graceful_timeout": _GRACE_SECONDS,
+        "keylog_file": contract.keylog_file,
+        "qlog_dir": contract.qlog_dir,
+        "early_data": contract.testcase == "zerortt",
+        "retry": "always" if contract.testcase == "retry" else "never",
+        "access_log": False,
+    }
+    command = click.Command("server", params=settings_options())
+    context = command.make_context("SERVER_PARAMS", list(contract.arguments))
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    return settings_from(values | given)
 
 
-async def serve(contract: Contract) -> None:
+async def serve(contract: Contract, settings: Settings) -> None:
     """Serve the files in `contract.www` until SIGTERM."""
     loop = asyncio.get_running_loop()
-    settings = settings_for(contract)
     tasks = TaskSet(loop)
     application = wrap(StaticFiles(contract.www), settings=settings, tasks=tasks)
     context = ServerContext(loop=loop, settings=settings, application=application)
@@ -117,10 +134,14 @@ def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.sock
 def main() -> None:
     """Do what the environment asks for."""
     contract = read_contract(os.environ)
+    try:
+        settings = settings_for(contract)
+    except (click.ClickException, ConfigurationError) as error:
+        sys.exit(f"SERVER_PARAMS: {error}")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    if contract.qlog_dir is not None:
-        Path(contract.qlog_dir).mkdir(parents=True, exist_ok=True)
-    run(serve(contract), "auto")
+    if settings.qlog_dir is not None:
+        Path(settings.qlog_dir).mkdir(parents=True, exist_ok=True)
+    run(serve(contract, settings), settings.loop)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 
 from interop import checks, trace
 from interop.cases import CASES
-from interop.checks import CheckFailed, Evidence
+from interop.checks import CheckFailed, Evidence, NotCheckable
+from interop.tools import follows_paths
 from interop.trace import Datagram
 
 CLIENT, SERVER = ("10.0.0.1", "50000"), ("10.0.0.2", "443")
@@ -87,6 +88,32 @@ def test_version_1_is_that_of_the_servers_initials():
         checks.version_1_only, initial(SERVER, CLIENT, version="0x6b3343cf")
     )
     assert "none" in fails(checks.version_1_only, initial(CLIENT, SERVER))
+
+
+def unknown(**columns):
+    return datagram(
+        CLIENT, SERVER, quic_version=["0x1a2a3a4a"], quic_scid=["aa"], quic_dcid=["bb"], **columns
+    )
+
+
+def offer(*versions, scid="bb"):
+    return datagram(
+        SERVER,
+        CLIENT,
+        quic_version=["0x00000000"],
+        quic_supported_version=list(versions),
+        quic_scid=[scid],
+        quic_dcid=["aa"],
+    )
+
+
+def test_an_unknown_version_is_answered_with_the_known_ones():
+    check = checks.versions_were_offered
+    check(seen(unknown(), offer("0x6b3343cf", "0x00000001")))
+    assert "0x6b3343cf" in fails(check, unknown(), offer("0x6b3343cf"))
+    assert "no Version Negotiation" in fails(check, unknown())
+    assert "no Version Negotiation" in fails(check, unknown(), offer("0x00000001", scid="cc"))
+    assert "no Version Negotiation" in fails(check, initial(CLIENT, SERVER), offer("0x00000001"))
 
 
 def test_handshakes_are_told_apart_by_the_servers_connection_id():
@@ -249,6 +276,66 @@ def test_the_preferred_address_is_challenged_by_another_id():
     )
 
 
+# -- what tshark cannot read ---------------------------------------------------------------------
+
+
+def unread(source, destination):
+    return datagram(source, destination, quic_header_form=["0"])
+
+
+def phases(client_phase):
+    return (
+        datagram(
+            CLIENT,
+            SERVER,
+            quic_header_form=["0"],
+            quic_packet_number=["1"],
+            quic_key_phase=[client_phase],
+        ),
+        datagram(
+            SERVER, CLIENT, quic_header_form=["0"], quic_packet_number=["1"], quic_key_phase=["1"]
+        ),
+    )
+
+
+@pytest.fixture
+def tshark(monkeypatch):
+    """Pretends that this version of tshark is here."""
+    return lambda version: monkeypatch.setattr(checks, "version_of", lambda name: version)
+
+
+def test_nothing_is_claimed_of_packets_that_an_old_tshark_could_not_read(tshark):
+    tshark("4.0.17")
+    with pytest.raises(NotCheckable, match=r"tshark 4\.0\.17 .* 1 packets; 4\.4 can"):
+        checks.keys_were_updated(seen(*phases("0"), unread(CLIENT, SERVER)))
+
+
+def test_what_could_be_read_is_judged_with_any_tshark(tshark):
+    tshark("4.0.17")
+    checks.keys_were_updated(seen(*phases("1"), unread(CLIENT, SERVER)))
+    fails(checks.keys_were_updated, *phases("0"))
+
+
+def test_a_newer_tshark_leaves_no_excuse(tshark):
+    tshark("4.4.7")
+    fails(checks.keys_were_updated, *phases("0"), unread(CLIENT, SERVER))
+
+
+@pytest.mark.parametrize(
+    ("version", "follows"),
+    [
+        ("4.0.17", False),
+        ("4.2", False),
+        ("4.4.0", True),
+        ("4.10", True),
+        ("5.0", True),
+        ("", False),
+    ],
+)
+def test_paths_are_followed_from_release_4_4_on(version, follows):
+    assert follows_paths(version) is follows
+
+
 # -- tshark's rows ------------------------------------------------------------------------------
 
 
@@ -278,7 +365,7 @@ def test_a_row_of_tshark_is_read():
 
 
 def test_every_case_of_the_runner_is_there_once():
-    letters = ["H", "DC", "LR", "C20", "M", "S", "R", "Z", "3", "B", "U", "E", "A"]
+    letters = ["H", "V", "DC", "LR", "C20", "M", "S", "R", "Z", "3", "B", "U", "E", "A"]
     letters += ["L1", "L2", "C1", "C2", "6", "V2", "BP", "BA", "CM", "G", "C"]
     assert [case.letter for case in CASES] == letters
 

@@ -13,14 +13,15 @@ import pytest
 from interop.certificates import write_certificates
 from interop.endpoint.contract import SUPPORTED, UNSUPPORTED, read_contract
 from interop.endpoint.hq import FileSender
+from interop.endpoint.server import settings_for
 from interop.probe import is_version_negotiation, probe
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "interop" / "endpoint" / "run_endpoint.sh"
+SCRIPT = ROOT / "interop" / "run_endpoint.sh"
 
 
 def environment(**values):
-    names = ("ROLE", "TESTCASE", "REQUESTS", "SSLKEYLOGFILE", "QLOGDIR")
+    names = ("ROLE", "TESTCASE", "REQUESTS", "SSLKEYLOGFILE", "QLOGDIR", "SERVER_PARAMS")
     inherited = {name: text for name, text in os.environ.items() if name not in names}
     return inherited | {"PYTHONPATH": str(ROOT), "TERCEL_PYTHON": sys.executable} | values
 
@@ -37,7 +38,7 @@ def test_an_unknown_test_case_ends_with_127_at_once(role, testcase):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=60,
         check=False,
     )
     assert result.returncode == UNSUPPORTED
@@ -72,6 +73,41 @@ def test_the_environment_says_what_to_do():
     assert contract.requests == ("https://server4:443/a", "https://server4:443/b")
     assert (contract.port, contract.www) == (443, Path("/www"))
     assert (contract.keylog_file, contract.qlog_dir) == ("/logs/keys.log", None)
+
+
+def test_params_are_further_options_of_their_role():
+    values = {"TESTCASE": "transfer", "SERVER_PARAMS": "--retry 'always'", "CLIENT_PARAMS": "-x"}
+    assert read_contract({"ROLE": "server"} | values).arguments == ("--retry", "always")
+    assert read_contract({"ROLE": "client"} | values).arguments == ("-x",)
+
+
+def test_server_params_are_options_of_tercel_and_stand_above_the_test_case():
+    def settings(testcase, params):
+        values = {"ROLE": "server", "TESTCASE": testcase, "SERVER_PARAMS": params}
+        return settings_for(read_contract(values))
+
+    assert settings("transfer", "").retry == "never"
+    assert settings("retry", "").retry == "always"
+    given = settings("retry", "--retry never --max-concurrent-streams 7 --no-quic-fast-path")
+    assert (given.retry, given.max_concurrent_streams) == ("never", 7)
+    assert not given.quic_fast_path
+    assert settings("zerortt", "--idle-timeout 5").early_data
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_params_that_are_not_known_end_the_endpoint(role, mounts):
+    values = {f"{role.upper()}_PARAMS": "--no-such-option"}
+    result = subprocess.run(
+        (sys.executable, "-m", f"interop.endpoint.{role}"),
+        env=environment(ROLE=role, TESTCASE="transfer", INTEROP_ROOT=str(mounts), **values),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode in (1, 2)
+    assert "no-such-option" in result.stderr
 
 
 # -- hq-interop ---------------------------------------------------------------------------------
@@ -205,25 +241,31 @@ def serving(mounts, testcase):
         cwd=ROOT,
     )
     try:
-        assert probe("127.0.0.1", port, 20)
+        assert probe("127.0.0.1", port, 60)
         yield port
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
 
 
+def client_environment(mounts, testcase, port, *names):
+    return environment(
+        ROLE="client",
+        TESTCASE=testcase,
+        INTEROP_ROOT=str(mounts),
+        REQUESTS=" ".join(f"https://localhost:{port}/{name}" for name in names),
+        SSLKEYLOGFILE=str(mounts / "logs" / "client.log"),
+        QLOGDIR=str(mounts / "logs" / "client"),
+        CLIENT_PARAMS="--in-flight 5",
+    )
+
+
 def download(mounts, testcase, port, *names):
     return subprocess.run(
         (sys.executable, "-m", "interop.endpoint.client"),
-        env=environment(
-            ROLE="client",
-            TESTCASE=testcase,
-            INTEROP_ROOT=str(mounts),
-            REQUESTS=" ".join(f"https://localhost:{port}/{name}" for name in names),
-            SSLKEYLOGFILE=str(mounts / "logs" / "client.log"),
-        ),
+        env=client_environment(mounts, testcase, port, *names),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -271,6 +313,26 @@ def test_sigterm_leaves_the_key_log_and_the_qlog_behind(mounts):
         assert download(mounts, "transfer", port, "first").returncode == 0
     assert "SERVER_TRAFFIC_SECRET_0" in (mounts / "logs" / "server.log").read_text()
     assert list((mounts / "logs" / "qlog").iterdir())
+
+
+def test_a_client_that_is_told_to_stop_leaves_its_logs_behind(mounts):
+    for file in (mounts / "logs").glob("client/*"):
+        file.unlink()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.settimeout(60)
+        process = subprocess.Popen(
+            (sys.executable, "-m", "interop.endpoint.client"),
+            env=client_environment(mounts, "transfer", silent.getsockname()[1], "first"),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        silent.recv(2048)  # its first flight
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (1, "stopped\n")
+    assert len(list((mounts / "logs" / "client").iterdir())) == 1
 
 
 # -- the probe ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from interop.cases import CASES
-from interop.lab import Lab, why_not
+from interop.lab import Lab, programs_missing, refusal
 from interop.matrix import main
 from interop.peers import CLIENTS, SERVERS
 from interop.result import Outcome
@@ -17,10 +17,17 @@ from interop.run import Workshop, run_case
 from interop.simulator.scenario import Scenario
 from tests.support.programs import missing, program
 
+# For what takes a moment on a machine that has nothing else to do.
+_PATIENCE_SECONDS = 60.0
+
 
 @pytest.fixture(autouse=True)
 def possible():
-    reason = why_not()
+    reason = refusal()
+    if reason is not None:
+        # Not `missing`: what a kernel or a container refuses is nothing that could be installed.
+        pytest.skip(reason)
+    reason = programs_missing()
     if reason is not None:
         missing(f"a network of namespaces ({reason})")
 
@@ -35,14 +42,14 @@ def test_two_hosts_reach_each_other_with_the_delay_of_the_link(tmp_path):
     script = (
         "import socket, time\n"
         "began = time.monotonic()\n"
-        "try: socket.create_connection(('server4', 1), timeout=5)\n"
+        "try: socket.create_connection(('server4', 1), timeout=30)\n"
         "except ConnectionRefusedError: print(time.monotonic() - began)\n"
     )
     with Lab(tmp_path, Scenario(delay=0.1)) as lab:
         process = lab.start(lab.client, (sys.executable, "-c", script), {}, "output.txt")
-        assert process.wait(10) == 0
+        assert process.wait(_PATIENCE_SECONDS) == 0
     seconds = float((tmp_path / "client" / "logs" / "output.txt").read_text())
-    assert 0.2 < seconds < 1
+    assert seconds >= 0.2
     assert namespaces() <= before
     for side in ("client", "server"):
         assert (tmp_path / "captures" / f"{side}.pcap").stat().st_size > 100
@@ -53,7 +60,7 @@ def test_programs_see_the_mounts_of_a_container(tmp_path):
     with Lab(tmp_path, Scenario()) as lab:
         (lab.client.directory / "certs" / "ca.pem").write_text("authority")
         command = ("sh", "-c", "cat /certs/ca.pem; echo saved > /downloads/file; /setup.sh")
-        assert lab.start(lab.client, command, {}, "output.txt").wait(10) == 0
+        assert lab.start(lab.client, command, {}, "output.txt").wait(_PATIENCE_SECONDS) == 0
     assert (tmp_path / "client" / "logs" / "output.txt").read_text() == "authority"
     assert (tmp_path / "client" / "downloads" / "file").read_text() == "saved\n"
     for name in ("www", "downloads"):
@@ -71,7 +78,7 @@ def chosen(case, client="tercel"):
 @pytest.mark.parametrize("case", ["handshake", "retry", "resumption", "ecn", "v2"])
 def test_tercel_passes_with_itself(tmp_path, case):
     program("tshark")
-    result = run_case(Workshop(tmp_path), *chosen(case))
+    result = run_case(Workshop(tmp_path, patience=2), *chosen(case))
     assert (result.outcome, result.reason) == (Outcome.PASSED, "")
     assert not (tmp_path / result.logs / "captures").exists()
 
