@@ -19,7 +19,7 @@ SANIC_TESTS := beautifulsoup4 chardet docutils pygments pytest pytest-asyncio py
 # without it one is looked for.
 PYTHON2 ?=
 
-.PHONY: serve test test-full fuzz soak sanic-tests autobahn lint types bench bench-quick bench-check bench-flow interop interop-quick clean
+.PHONY: serve test test-full fuzz soak sanic-tests autobahn lint types bench bench-quick bench-check bench-flow interop interop-quick interop-publish clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
@@ -73,12 +73,16 @@ bench-check: $(VENV)/.bench
 bench-flow: $(VENV)/.bench
 	$(BIN)/python benchmarks/flow_control.py $(ARGS)
 
-# interop/README.md says what programs these need, and root. A quarter of an hour, and five minutes.
+# interop/README.md says what programs these need, and root. Half an hour, and two minutes.
 interop: $(VENV)/.interop
 	$(BIN)/python -m interop.matrix $(ARGS)
 
 interop-quick: $(VENV)/.interop
 	$(BIN)/python -m interop.matrix --quick $(ARGS)
+
+# The last results in the form that is kept in the repository: without links to logs.
+interop-publish: $(VENV)/.interop
+	$(BIN)/python -m interop.report interop/results
 
 clean:
 	rm -rf $(VENV) benchmarks/.venvs $(SANIC)

@@ -11,12 +11,14 @@ from typing import TypeVar
 from interop.cases import CASES, Case
 from interop.lab import REPOSITORY, why_not
 from interop.peers import CLIENTS, SERVERS, Client, Server
-from interop.report import Run, merged, read_run, write_report
-from interop.result import Outcome, Result
+from interop.report import merged, read_run, write_report
+from interop.result import Outcome, Result, Run
 from interop.run import Workshop, run_case
 from interop.versions import versions
 
 _RESULTS = REPOSITORY / "interop" / "results"
+# Not to mix with the results that are kept.
+_QUICK_RESULTS = _RESULTS / "quick"
 # For a quick run: of each row the first that is here, and the last row where one has none.
 _QUICK_CLIENTS = (
     ("ngtcp2", "ngtcp2-http3"),
@@ -27,8 +29,9 @@ _QUICK_CLIENTS = (
 _QUICK_COUNT = 3
 # A machine that does much else besides is slower than the network.
 _QUICK_PATIENCE = 3.0
-# A timer of a peer's that a busy machine lets fire too late is no finding; what fails twice is.
-_QUICK_ATTEMPTS = 2
+# A timer of a peer's that a busy machine lets fire too late is no finding; what fails every time
+# is one.
+_QUICK_ATTEMPTS = 3
 
 T = TypeVar("T", Case, Client, Server)
 
@@ -36,6 +39,8 @@ T = TypeVar("T", Case, Client, Server)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, run, report; the exit status."""
     options = _parser().parse_args(arguments)
+    if options.results is None:
+        options.results = _QUICK_RESULTS if options.quick else _RESULTS
     reason = why_not()
     if reason is not None:
         print(f"interop: skipped: {reason}")
@@ -81,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VERSION",
         help="for the report, of a program that does not say it; repeatable",
     )
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="directory for the report")
+    parser.add_argument("--results", type=Path, help="directory for the report")
     return parser
 
 
@@ -119,11 +124,11 @@ def _chosen(known: Sequence[T], names: Sequence[str] | None) -> list[T]:
 
 
 def _line(result: Result) -> str:
-    detail = result.reason or f"{result.seconds:.1f} s"
+    detail = result.reason
+    if result.outcome is Outcome.PASSED:
+        detail = f"{result.seconds:.1f} s" + (f" ({detail})" if detail else "")
     if result.kilobits:
         detail += f", {result.kilobits:.0f} kbit/s"
-    if result.attempts > 1:
-        detail += f", attempt {result.attempts}"
     return f"{result.outcome:<11} {result.server} {result.client} {result.case}: {detail}"
 
 

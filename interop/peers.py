@@ -337,3 +337,10 @@ SERVERS = (
     Server(name="ngtcp2", title="ngtcp2", command=_ngtcp2_server, tool="osslhqserver"),
     Server(name="quic-go", title="quic-go", command=_quic_go_server, tool="quicgo-server"),
 )
+
+_TITLES = {peer.name: peer.title for peer in (*SERVERS, *CLIENTS)} | {"tercel": "tercel"}
+
+
+def title(name: str) -> str:
+    """What the report calls an implementation."""
+    return _TITLES.get(name, name)

@@ -1,5 +1,6 @@
-"""What becomes of a test case."""
+"""What becomes of test cases."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,6 +14,19 @@ class Outcome(StrEnum):
     """One of the two does not have it."""
     MISSING = "missing"
     """A program that it needs is not here."""
+
+    @property
+    def mark(self) -> str:
+        """One character for it."""
+        match self:
+            case Outcome.PASSED:
+                return "✓"
+            case Outcome.FAILED:
+                return "✗"
+            case Outcome.UNSUPPORTED:
+                return "\N{EN DASH}"
+            case Outcome.MISSING:
+                return "?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +46,44 @@ class Result:
     """How often it was tried until it passed, or was given up."""
     logs: str = ""
     """The directory with what is left of it, relative to the results."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Which cell it is."""
+        return self.server, self.client, self.case
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All results of one run, and what it was made with."""
+
+    results: Sequence[Result]
+    versions: dict[str, str]
+    """Versions of what took part, by name."""
+    date: str
+
+    def pairs(self, *, server: str | None = None, client: str | None = None) -> list[str]:
+        """The names at the other end of `server` or `client`, in order."""
+        return list(
+            dict.fromkeys(
+                result.client if server else result.server
+                for result in self.results
+                if (server is None or result.server == server)
+                and (client is None or result.client == client)
+            )
+        )
+
+    def find(self, server: str, client: str, case: str) -> Result | None:
+        """The result of one cell."""
+        for result in self.results:
+            if result.key == (server, client, case):
+                return result
+        return None
+
+    def not_passed(self) -> list[Result]:
+        """Those that want a reason."""
+        return [result for result in self.results if result.outcome is not Outcome.PASSED]
+
+    def count(self, outcome: Outcome) -> int:
+        """How many ended like this."""
+        return sum(result.outcome is outcome for result in self.results)

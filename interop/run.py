@@ -63,7 +63,8 @@ def run_case(workshop: Workshop, server: Server, client: Client, case: Case) -> 
     result = _attempt(workshop, server, client, case)
     while result.outcome is Outcome.FAILED and result.attempts < workshop.attempts:
         again = _attempt(workshop, server, client, case)
-        result = replace(again, attempts=result.attempts + 1)
+        reason = again.reason or f"at first: {result.reason}"
+        result = replace(again, attempts=result.attempts + 1, reason=reason)
     return result
 
 

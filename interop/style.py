@@ -42,6 +42,10 @@ thead th { color: var(--dim); font-size: .82rem; font-weight: 500; }
   vertical-align: top; }
 .list thead th { border-top: 0; }
 .list td a { color: inherit; }
+details { border-top: 1px solid var(--line); } summary { cursor: pointer; padding: .45rem 0;
+  font-weight: 600; } details table { margin-bottom: .75rem; }
+tr:target td { box-shadow: inset 0 -2px currentColor; }
+.links a { margin-right: .6rem; white-space: nowrap; }
 .detail { color: var(--dim); }
 .read { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .list .read { position: static; width: auto; height: auto; clip-path: none; margin-left: .4rem; }

@@ -24,8 +24,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.tls import CipherSuite, SessionTicket
 
 from interop.endpoint.contract import HQ_ALPN, Contract, read_contract
-from interop.endpoint.driver import Driver
-from tercel.quic.ecn import MarkedConnection
+from interop.endpoint.driver import ClientConnection, Driver
 from tercel.shared.loop import run
 from tercel.shared.tasks import TaskSet
 
@@ -51,7 +50,7 @@ class FileClient(Driver):
     """Downloads files over one connection, by hq-interop or HTTP/3."""
 
     def __init__(
-        self, quic: MarkedConnection, host: str, port: int, *, wait: bool, downloads: Path
+        self, quic: ClientConnection, host: str, port: int, *, wait: bool, downloads: Path
     ) -> None:
         super().__init__(quic, host, port, wait=wait)
         self._downloads = downloads
@@ -202,7 +201,7 @@ class Downloads:
     def _client(self, url: str, *, wait: bool) -> FileClient:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        quic = MarkedConnection(
+        quic = ClientConnection(
             configuration=self._configuration(host), session_ticket_handler=self._ticket_received
         )
         downloads = self._contract.downloads
@@ -214,6 +213,7 @@ class Downloads:
 
     def _configuration(self, host: str) -> QuicConfiguration:
         testcase = self._contract.testcase
+        resumes = testcase in ("resumption", "zerortt")
         configuration = QuicConfiguration(
             is_client=True,
             server_name=host,
@@ -222,7 +222,8 @@ class Downloads:
             max_stream_data=_WINDOW_BYTES,
             idle_timeout=self._options.idle_timeout,
             secrets_log_file=self._keylog,
-            session_ticket=self._tickets[-1] if self._tickets else None,
+            # Elsewhere, each connection is to show a handshake of its own.
+            session_ticket=self._tickets[-1] if self._tickets and resumes else None,
         )
         configuration.load_verify_locations(str(self._contract.certificates / "ca.pem"))
         if testcase == "chacha20":

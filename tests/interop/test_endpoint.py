@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from aioquic.quic.configuration import QuicConfiguration
 
 from interop.certificates import write_certificates
 from interop.endpoint.contract import SUPPORTED, UNSUPPORTED, read_contract
+from interop.endpoint.driver import ClientConnection
 from interop.endpoint.hq import FileSender
 from interop.endpoint.server import settings_for
 from interop.probe import is_version_negotiation, probe
@@ -347,3 +349,21 @@ def test_only_version_negotiation_is_an_answer():
     assert not is_version_negotiation(b"\x80\0\0\0\x01\0\0")
     assert not is_version_negotiation(b"\x40\0\0\0\0\0\0")
     assert not is_version_negotiation(b"")
+
+
+# -- the client's probes ------------------------------------------------------------------------
+
+
+def test_a_handshake_is_probed_twice_when_its_time_is_over():
+    quic = ClientConnection(configuration=QuicConfiguration(server_name="localhost"))
+    quic.connect(("127.0.0.1", 443), 0.0)
+    assert len(quic.datagrams_to_send(0.0)) == 1
+    assert not quic.probe_again(0.0)
+    due = quic.get_timer()
+    quic.handle_timer(due)
+    for again in (True, False):
+        ((data, _),) = quic.datagrams_to_send(due)
+        assert len(data) == 1200
+        assert quic.probe_again(due) is again
+    assert quic.datagrams_to_send(due) == []
+    assert quic.get_timer() > due
