@@ -163,8 +163,10 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             return
         early = self.quic.is_early(event.stream_id)
         if early:
-            # A list of its own: that of a known request belongs to all of its kind.
-            head.fields = [*head.fields, (b"early-data", b"1")]
+            # A list of its own: that of a known request belongs to all of its kind. Whatever the
+            # client says of it itself, there is one such field (RFC 8470 5.1).
+            fields = [field for field in head.fields if field[0] != b"early-data"]
+            head.fields = [*fields, (b"early-data", b"1")]
         stream = H3RequestStream(self, event.stream_id, head, content_length)
         try:
             if early and head.method not in _SAFE_METHODS:

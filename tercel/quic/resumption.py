@@ -29,7 +29,7 @@ from tercel.quic.ecn import MarkedConnection
 from tercel.quic.tickets import SESSION_LIFETIME_SECONDS, InvalidToken, Tokens
 
 _DIGEST_BYTES = 16
-_SESSION = struct.Struct(f"!HII{_DIGEST_BYTES}s")
+_SESSION = struct.Struct(f"!dHII{_DIGEST_BYTES}s")
 # Tickets whose early data was taken, remembered until they expire.
 _MOST_USED = 65_536
 
@@ -44,6 +44,8 @@ class Session(NamedTuple):
     limits: bytes
     """A digest of what 0-RTT builds on."""
     secret: bytes
+    issued_at: float = 0.0
+    """Seconds since 1970; filled in by who seals it."""
 
 
 class Sessions:
@@ -58,11 +60,13 @@ class Sessions:
         self.early_data = early_data
         self._tokens = tokens
         self._clock = clock
+        self._began_at = clock()
         self._used: OrderedDict[bytes, float] = OrderedDict()
 
     def seal(self, session: Session) -> bytes:
         """A ticket for `session`."""
-        return self._tokens.seal_session(_SESSION.pack(*session[:4]) + session.secret)
+        head = _SESSION.pack(self._clock(), *session[:4])
+        return self._tokens.seal_session(head + session.secret)
 
     def open(self, ticket: bytes) -> Session | None:
         """The session that `ticket` was made for; None if it was not made here, or is too old."""
@@ -70,15 +74,18 @@ class Sessions:
             content = self._tokens.open_session(ticket)
         except InvalidToken:
             return None
-        suite, age_add, version, limits = _SESSION.unpack_from(content)
-        return Session(suite, age_add, version, limits, content[_SESSION.size :])
+        issued_at, suite, age_add, version, limits = _SESSION.unpack_from(content)
+        return Session(suite, age_add, version, limits, content[_SESSION.size :], issued_at)
 
-    def use_early(self, ticket: bytes) -> bool:
+    def use_early(self, ticket: bytes, issued_at: float) -> bool:
         """Whether early data may be taken with `ticket`: the first time, and no other.
 
-        RFC 8446 8.1: whatever is sent again by an attacker has the same ticket. Servers that share
-        a key do not share this memory: each of them takes it once.
+        RFC 8446 8.1: whatever is sent again by an attacker has the same ticket. A server that has
+        started again does not know what was used before, so a ticket from then is good for none.
+        Servers that share a key do not share this memory: each of them takes it once.
         """
+        if issued_at < self._began_at:
+            return False
         now = self._clock()
         while self._used and next(iter(self._used.values())) < now:
             self._used.popitem(last=False)
@@ -187,7 +194,9 @@ class ResumableConnection(MarkedConnection):
             return False
         ticket, session = self._resumed
         # RFC 9001 4.6.1, RFC 9114 7.2.4.2: what the client remembers must still hold.
-        return session.limits == self._limits_digest() and self._sessions.use_early(ticket)
+        return session.limits == self._limits_digest() and self._sessions.use_early(
+            ticket, session.issued_at
+        )
 
     def _limits_digest(self) -> bytes:
         text = f"{self.tls.alpn_negotiated} {self._limits}"

@@ -14,11 +14,12 @@ from tests.quic.served import echo, serving
 from tests.support.asynchronous import asynctest, on_both_loops
 from tests.support.h3_client import ClientConnection, H3Client, client_configuration
 
-SESSION = Session(0x1301, 12345, 1, b"l" * 16, b"s" * 32)
+NOW = 1_000_000.0
+SESSION = Session(0x1301, 12345, 1, b"l" * 16, b"s" * 32, NOW)
 
 
 class Clock:
-    now = 1_000_000.0
+    now = NOW
 
     def __call__(self):
         return self.now
@@ -66,26 +67,42 @@ def test_a_ticket_lives_for_a_day():
 
 def test_early_data_is_taken_once_with_a_ticket():
     known = sessions(early_data=True)
-    assert known.use_early(b"ticket")
-    assert not known.use_early(b"ticket")
-    assert known.use_early(b"another")
+    assert known.use_early(b"ticket", NOW)
+    assert not known.use_early(b"ticket", NOW)
+    assert known.use_early(b"another", NOW)
+
+
+def test_a_ticket_from_before_a_restart_brings_back_its_session_and_takes_no_early_data():
+    ring, clock = KeyRing([b"k" * 32]), Clock()
+    ticket = sessions(early_data=True, clock=clock, ring=ring).seal(SESSION)
+    clock.now += 1
+    again = sessions(early_data=True, clock=clock, ring=ring)
+    session = again.open(ticket)
+    assert session == SESSION
+    assert not again.use_early(ticket, session.issued_at)
+    assert again.use_early(b"its own", again.open(again.seal(SESSION)).issued_at)
 
 
 def test_used_tickets_are_remembered_until_they_expire():
     clock = Clock()
     known = sessions(early_data=True, clock=clock)
-    known.use_early(b"ticket")
+    known.use_early(b"ticket", NOW)
     clock.now += SESSION_LIFETIME_SECONDS
-    assert not known.use_early(b"ticket")
+    assert not known.use_early(b"ticket", NOW)
     clock.now += 1
-    known.use_early(b"another")
+    known.use_early(b"another", NOW)
     assert len(known._used) == 1
 
 
 def test_when_no_more_can_be_remembered_no_more_is_taken(monkeypatch):
     monkeypatch.setattr("tercel.quic.resumption._MOST_USED", 3)
     known = sessions(early_data=True)
-    assert [known.use_early(b"%d" % number) for number in range(4)] == [True, True, True, False]
+    assert [known.use_early(b"%d" % number, NOW) for number in range(4)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 # -- two connections ----------------------------------------------------------------------------
@@ -247,11 +264,11 @@ async def ticket_of(server):
         return client.tickets[0]
 
 
-async def first_request(server, ticket, method):
+async def first_request(server, ticket, method, *fields):
     """A request in the very first flight; the exchange is over before the handshake may be."""
     client = Returning(server.port, ticket=ticket)
     client.quic.connect(("127.0.0.1", server.port), client._loop.time())
-    stream = client.begin(method)
+    stream = client.begin(method, "/", *fields)
     client.flush()
     await client.until(lambda: stream.done)
     client.close()
@@ -266,6 +283,26 @@ async def test_a_safe_request_in_early_data_is_served_and_says_so():
         assert stream.status == 200
         assert (b"early-data", b"1") in server.exchanges[-1].stream.head.fields
         assert (b"early-data", b"1") not in server.exchanges[0].stream.head.fields
+
+
+@asynctest
+async def test_a_client_cannot_say_otherwise_of_its_early_data():
+    async with serving(early_data=True) as server:
+        ticket = await ticket_of(server)
+        await first_request(server, ticket, "GET", (b"early-data", b"0"), (b"early-data", b"1"))
+        fields = server.exchanges[-1].stream.head.fields
+        assert [value for name, value in fields if name == b"early-data"] == [b"1"]
+
+
+@asynctest
+async def test_what_a_client_says_of_data_that_is_not_early_is_left_alone():
+    # RFC 8470 5.1: an intermediary says so of what it got early itself.
+    async with serving(early_data=True) as server:
+        async with Returning(server.port) as client:
+            stream = client.begin("GET", "/", (b"early-data", b"1"))
+            client.flush()
+            await client.until(lambda: stream.done)
+        assert (b"early-data", b"1") in server.exchanges[-1].stream.head.fields
 
 
 @asynctest
