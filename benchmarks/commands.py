@@ -74,7 +74,8 @@ def versions(names: list[str]) -> dict[str, str]:
             found[name] = programs.version("nginx", "-v").rpartition("/")[2]
             package = "uvicorn"
         script = f"import importlib.metadata as m; print(m.version({package!r}))"
-        found[package] = programs.run(str(_peer_python(package)), "-c", script).strip()
+        python = sys.executable if name == "aioquic" else str(_peer_python(package))
+        found[package] = programs.run(python, "-c", script).strip()
     return found
 
 
@@ -98,6 +99,14 @@ def _hypercorn(certificate: Certificate, port: int, http: str) -> list[str]:
     if http == "3":
         command += ["--quic-bind", f"127.0.0.1:{port}"]
     return [*command, "app:app"]
+
+
+def _aioquic(certificate: Certificate, port: int, http: str) -> list[str]:
+    if http != "3":
+        raise NotSupported("aioquic is for HTTP/3")
+    # The aioquic that tercel runs on, too: what is compared is what is made of it.
+    script = HERE / "peers" / "aioquic_server.py"
+    return [sys.executable, str(script), str(certificate.cert), str(certificate.key), str(port)]
 
 
 def _sanic(certificate: Certificate, port: int, http: str) -> list[str]:
@@ -162,6 +171,7 @@ def _nginx(certificate: Certificate, port: int, http: str) -> Launch:
 
 _COMMANDS = {
     "tercel": _tercel,
+    "aioquic": _aioquic,
     "hypercorn": _hypercorn,
     "sanic": _sanic,
     "granian": _granian,

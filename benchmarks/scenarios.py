@@ -13,6 +13,7 @@ from loads import Work
 from servers import Server
 
 H3 = ("tercel", "hypercorn", "sanic", "nginx")
+HANDSHAKES = (*H3, "aioquic")
 H1 = ("tercel", "uvicorn", "granian", "hypercorn", "sanic")
 WEBSOCKET = ("tercel", "uvicorn")
 
@@ -130,9 +131,13 @@ SCENARIOS = [
     ),
     *_bulk("5 MB", "3", H3, 5_000_000, True),
     *_bulk("100 MB", "3", H3, 100_000_000, False),
-    Scenario("handshake and a GET", "3", "connection", H3, _handshakes, True, warm=True),
-    Scenario("full handshake", "3", "connection", H3, _counted(quic_client.full_handshakes, 50)),
-    Scenario("resumed handshake", "3", "connection", H3, _counted(quic_client.resumptions, 50)),
+    Scenario("handshake and a GET", "3", "connection", HANDSHAKES, _handshakes, True, warm=True),
+    Scenario(
+        "full handshake", "3", "connection", HANDSHAKES, _counted(quic_client.full_handshakes, 100)
+    ),
+    Scenario(
+        "resumed handshake", "3", "connection", HANDSHAKES, _counted(quic_client.resumptions, 100)
+    ),
     Scenario(
         "GET beside 1,000 open idle streams", "3", "request", H3,
         _async(quic_client.beside_idle_streams, connections=10, streams=100),

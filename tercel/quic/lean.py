@@ -1,25 +1,41 @@
-"""What a connection needs for its handshake only, dropped when that is over.
+"""What a connection needs for its handshake only: made when it is needed, dropped when it is over.
 
 An idle connection took 95 KiB of memory, of which 48 were buffers for TLS messages that never come
-again. Touches names of aioquic that start with an underscore, with canaries in
+again. What is hardly ever needed costs time, too: keys for the other version of QUIC, callbacks for
+a log that is off. Touches names of aioquic that start with an underscore, with canaries in
 tests/quic/test_lean.py.
 """
 
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
 from typing import Any, ClassVar, Never
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.quic.connection import QuicReceiveContext
+from aioquic.quic.connection import MAX_EARLY_DATA, QuicReceiveContext
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.recovery import QuicPacketSpace
-from aioquic.tls import AlertUnexpectedMessage, CipherSuite, Context, Epoch, State
+from aioquic.quic.stream import QuicStream
+from aioquic.tls import (
+    AlertUnexpectedMessage,
+    CipherSuite,
+    Context,
+    Epoch,
+    ExtensionType,
+    State,
+)
 
 from tercel.quic.resumption import ResumableConnection
 
 # Connection IDs that the peer is given, those in use included, and that it may give. aioquic's
 # eight are two moves to another network more than anyone makes before new ones have come.
 MOST_CONNECTION_IDS = 4
+
+# For the server's Certificate message above all. aioquic's.
+_CRYPTO_BUFFER_BYTES = 16_384
+
+# As qlog calls them.
+_KEY_NAMES = {Epoch.ZERO_RTT: "0rtt", Epoch.HANDSHAKE: "handshake", Epoch.ONE_RTT: "1rtt"}
 
 _FRAME_HANDLERS = "_QuicConnection__frame_handlers"
 
@@ -48,6 +64,56 @@ class LeanConnection(ResumableConnection):
         if self._handshake_complete and not was_complete:
             self._drop_handshake()
 
+    def _initialize(self, peer_cid: bytes) -> None:
+        # As aioquic's for a server, but for what waits until it is asked for.
+        configuration = self._configuration
+        self.tls = Context(
+            alpn_protocols=configuration.alpn_protocols,
+            cipher_suites=configuration.cipher_suites,
+            is_client=False,
+            logger=self._logger,
+            max_early_data=MAX_EARLY_DATA,
+            verify_mode=configuration.verify_mode,
+        )
+        self.tls.certificate = configuration.certificate
+        self.tls.certificate_chain = configuration.certificate_chain
+        self.tls.certificate_private_key = configuration.private_key
+        parameters = self._serialize_transport_parameters()
+        self.tls.handshake_extensions = [(ExtensionType.QUIC_TRANSPORT_PARAMETERS, parameters)]
+        self.tls.alpn_cb = self._alpn_handler
+        self.tls.get_session_ticket_cb = self._session_ticket_fetcher
+        self.tls.update_traffic_key_cb = self._update_traffic_key
+        self._spaces = {
+            Epoch.INITIAL: QuicPacketSpace(),
+            Epoch.HANDSHAKE: QuicPacketSpace(),
+            Epoch.ONE_RTT: QuicPacketSpace(is_application_data=True),
+        }
+        self._loss.spaces = list(self._spaces.values())
+        self._cryptos_initial = _InitialKeys(
+            peer_cid, configuration.supported_versions, self._spaces[Epoch.INITIAL]
+        )
+        self._cryptos = {
+            epoch: self._key_pair(epoch)
+            for epoch in (Epoch.ZERO_RTT, Epoch.HANDSHAKE, Epoch.ONE_RTT)
+        }
+        assert self._version is not None  # noqa: S101  # known from the packet
+        self._cryptos[Epoch.INITIAL] = self._cryptos_initial[self._version]
+        self._crypto_buffers = {
+            epoch: Buffer(capacity=_CRYPTO_BUFFER_BYTES) for epoch in self._spaces
+        }
+        self._crypto_streams = {epoch: QuicStream() for epoch in self._spaces}
+
+    def _key_pair(self, epoch: Epoch) -> CryptoPair:
+        if self._quic_logger is None:
+            return CryptoPair()
+        received, sent = (f"{side}_{_KEY_NAMES[epoch]}_secret" for side in ("client", "server"))
+        return CryptoPair(
+            recv_setup_cb=partial(self._log_key_updated, received),
+            recv_teardown_cb=partial(self._log_key_retired, received),
+            send_setup_cb=partial(self._log_key_updated, sent),
+            send_teardown_cb=partial(self._log_key_retired, sent),
+        )
+
     def _replenish_connection_ids(self) -> None:
         self._remote_active_connection_id_limit = min(
             self._remote_active_connection_id_limit, MOST_CONNECTION_IDS
@@ -60,12 +126,34 @@ class LeanConnection(ResumableConnection):
         self.tls = _EndedHandshake(self.tls)  # type: ignore[assignment]
         self._crypto_buffers = {}
         self._crypto_streams = {Epoch.ONE_RTT: self._crypto_streams[Epoch.ONE_RTT]}
-        self._cryptos_initial = dict.fromkeys(self._cryptos_initial, _NO_KEYS)
+        self._cryptos_initial = dict.fromkeys(self._configuration.supported_versions, _NO_KEYS)
         self._cryptos[Epoch.INITIAL] = self._cryptos[Epoch.HANDSHAKE] = _NO_KEYS
         if not self._cryptos[Epoch.ZERO_RTT].recv.is_valid():
             self._cryptos[Epoch.ZERO_RTT] = _NO_KEYS
         self._spaces[Epoch.INITIAL] = self._spaces[Epoch.HANDSHAKE] = _NO_SPACE
         self._loss.spaces = [self._spaces[Epoch.ONE_RTT]]
+
+
+class _InitialKeys(dict[int, CryptoPair]):
+    """Keys of Initial packets by version, made when a version is met.
+
+    Any client may begin in any version, and hardly one goes over to another (RFC 9368). Raises
+    KeyError for one that is not supported.
+    """
+
+    def __init__(self, cid: bytes, versions: list[int], space: QuicPacketSpace) -> None:
+        super().__init__()
+        self._cid = cid
+        self._versions = versions
+        self._space = space
+
+    def __missing__(self, version: int) -> CryptoPair:
+        if version not in self._versions:
+            raise KeyError(version)
+        pair = self[version] = CryptoPair()
+        if not self._space.discarded:
+            pair.setup_initial(cid=self._cid, is_client=False, version=version)
+        return pair
 
 
 class _EndedHandshake:

@@ -11,6 +11,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -32,6 +33,11 @@ _DIGEST_BYTES = 16
 _SESSION = struct.Struct(f"!dHII{_DIGEST_BYTES}s")
 # Tickets whose early data was taken, remembered until they expire.
 _MOST_USED = 65_536
+
+
+@lru_cache(maxsize=16)
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES]
 
 
 class Session(NamedTuple):
@@ -199,8 +205,7 @@ class ResumableConnection(MarkedConnection):
         )
 
     def _limits_digest(self) -> bytes:
-        text = f"{self.tls.alpn_negotiated} {self._limits}"
-        return hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES]
+        return _digest(f"{self.tls.alpn_negotiated} {self._limits}")
 
     def _handle_stream_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer

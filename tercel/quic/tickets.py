@@ -6,13 +6,13 @@ understand each other, also after a restart.
 Knows nothing about connections or sockets.
 """
 
-import hmac
 import ipaddress
 import os
 import re
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from hashlib import blake2s
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -90,7 +90,9 @@ class KeyRing:
 
     def reset_token(self, cid: bytes) -> bytes:
         """The stateless reset token of a connection ID (RFC 9000 10.3.2)."""
-        return hmac.digest(self._reset, cid, "sha256")[:_RESET_TOKEN_BYTES]
+        # HMAC would do as well. It is OpenSSL's, though, in the copy that nothing else here uses:
+        # out of the caches it takes 50 microseconds the first time in a handshake.
+        return blake2s(cid, key=self._reset, digest_size=_RESET_TOKEN_BYTES).digest()
 
 
 def read_key_ring(path: str | None) -> KeyRing:

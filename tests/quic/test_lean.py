@@ -9,12 +9,16 @@ import pytest
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.logger import QuicLogger
+from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 from aioquic.tls import AlertDescription, Context, Epoch
 
 from tercel.quic import lean
+from tercel.quic.connection import QuicServerConnection
 from tercel.quic.lean import MOST_CONNECTION_IDS
-from tests.quic.pair import CLIENT, Pair
+from tercel.shared.settings import Settings
+from tests.quic.pair import CLIENT, Pair, server_configuration
 from tests.quic.test_warm_canaries import bare
 
 EARLIER = (Epoch.INITIAL, Epoch.HANDSHAKE)
@@ -110,6 +114,24 @@ def _is_plain(value):
     return value is None or isinstance(value, (bool, int, float, bytes, dict))
 
 
+def test_keys_of_another_version_are_made_when_a_packet_has_it():
+    pair = Pair(handshake=False)
+    pair.client_sends()
+    keys = pair.server._cryptos_initial
+    assert list(keys) == [QuicProtocolVersion.VERSION_1]
+    assert keys[QuicProtocolVersion.VERSION_2].recv.is_valid()
+    with pytest.raises(KeyError):
+        keys[0x1A2A3A4A]
+
+
+def test_keys_of_initial_packets_are_not_made_again_once_they_are_discarded():
+    pair = Pair(handshake=False)
+    pair.client_sends()
+    pair.server._discard_epoch(Epoch.INITIAL)
+    for version in pair.server.configuration.supported_versions:
+        assert not pair.server._cryptos_initial[version].recv.is_valid()
+
+
 # -- canaries -----------------------------------------------------------------------------------
 
 
@@ -127,6 +149,43 @@ def test_canary_all_of_the_handshake_is_where_it_is_dropped():
     assert set(server._cryptos) == set(Epoch)
     assert set(server._cryptos_initial) == set(server.configuration.supported_versions)
     assert not any(server._cryptos[epoch].recv.is_valid() for epoch in EARLIER)
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_canary_a_handshake_begins_as_with_aioquic(logged):
+    options = {"original_destination_connection_id": bytes(8)}
+    settings = Settings()
+    configuration = server_configuration(settings, quic_logger=QuicLogger() if logged else None)
+    theirs = QuicConnection(configuration=configuration, **options)
+    mine = QuicServerConnection(configuration=configuration, settings=settings, **options)
+    for connection in (theirs, mine):
+        connection._version = QuicProtocolVersion.VERSION_1
+        connection._initialize(b"12345678")
+    for version in configuration.supported_versions:
+        for direction in ("recv", "send"):
+            ours, known = (
+                getattr(connection._cryptos_initial[version], direction)
+                for connection in (mine, theirs)
+            )
+            assert (ours.secret, ours.version) == (known.secret, known.version)
+    assert mine._cryptos[Epoch.INITIAL] is mine._cryptos_initial[mine._version]
+    for name in ("_cryptos", "_crypto_buffers", "_crypto_streams", "_spaces"):
+        assert set(getattr(mine, name)) == set(getattr(theirs, name)), name
+    assert [space.is_application_data for space in mine._loss.spaces] == [False, False, True]
+    assert mine._loss.spaces == list(mine._spaces.values())
+    for epoch, buffer in theirs._crypto_buffers.items():
+        assert mine._crypto_buffers[epoch].capacity == buffer.capacity
+    assert set(vars(mine.tls)) == set(vars(theirs.tls))
+    for name, value in vars(theirs.tls).items():
+        if name != "handshake_extensions" and not callable(value) and "logger" not in name:
+            assert getattr(mine.tls, name) == value, name
+    assert mine.tls.alpn_cb == mine._alpn_handler
+    assert mine.tls.update_traffic_key_cb == mine._update_traffic_key
+    if logged:
+        for epoch in (Epoch.ZERO_RTT, Epoch.HANDSHAKE, Epoch.ONE_RTT):
+            ours, known = (connection._cryptos[epoch] for connection in (mine, theirs))
+            assert ours.recv._setup_cb.args == known.recv._setup_cb.args
+            assert ours.send._teardown_cb.args == known.send._teardown_cb.args
 
 
 def test_canary_of_tls_nothing_else_is_asked_after_the_handshake():
