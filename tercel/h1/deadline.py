@@ -11,7 +11,7 @@ class Deadline:
     timer: the one that is set fires early and is set again, which is cheaper than one per request.
     """
 
-    __slots__ = ("_at", "_check", "_clock", "_loop", "_timer", "_timer_at")
+    __slots__ = ("_check", "_clock", "_loop", "_timer", "_timer_at", "at")
 
     def __init__(
         self,
@@ -23,33 +23,30 @@ class Deadline:
         self._loop = loop
         self._clock = clock
         self._check = check
-        self._at: float | None = None
+        self.at: float | None = None
+        """The point in time. Set to None there is no limit for what goes on now."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
     def set(self, seconds: float) -> None:
         """Put the deadline `seconds` from now."""
         now = self._clock()
-        self._at = now + seconds
-        if self._timer is None or self._at < self._timer_at:
+        self.at = now + seconds
+        if self._timer is None or self.at < self._timer_at:
             self._arm(now)
-
-    def clear(self) -> None:
-        """There is no limit for what goes on now."""
-        self._at = None
 
     def expired(self) -> bool:
         """Whether the deadline has passed."""
-        return self._at is not None and self._clock() >= self._at
+        return self.at is not None and self._clock() >= self.at
 
     def rearm(self) -> None:
         """Go on watching."""
-        if self._at is not None:
+        if self.at is not None:
             self._arm(self._clock())
 
     def cancel(self) -> None:
         """Stop watching for good."""
-        self._at = None
+        self.at = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -57,9 +54,9 @@ class Deadline:
     def _arm(self, now: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        assert self._at is not None  # noqa: S101  # both callers have seen to it
-        self._timer_at = self._at
-        self._timer = self._loop.call_later(max(0.0, self._at - now), self._fired)
+        assert self.at is not None  # noqa: S101  # both callers have seen to it
+        self._timer_at = self.at
+        self._timer = self._loop.call_later(max(0.0, self.at - now), self._fired)
 
     def _fired(self) -> None:
         self._timer = None

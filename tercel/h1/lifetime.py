@@ -199,7 +199,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
     def check_timeouts(self) -> None:
         """Enforce the time limit of what is going on. Runs by itself when one may be over."""
         if self._deadline.expired():
-            self._deadline.clear()
+            self._deadline.at = None
             self._time_out()
         self._deadline.rearm()
 
@@ -233,6 +233,3 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
 
     def _buffered(self) -> int:
         return 0 if self._parser is None else len(self._parser.unparsed)
-
-    def _is_stopping(self) -> bool:
-        return self._stopping or (self.signal is not None and self.signal.stopped)

@@ -65,8 +65,12 @@ class RequestParser:
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes from the peer."""
         state = self._state
-        if state is _HEAD and self._heads.known is not None and not self.unparsed:
-            # Most data is one whole head, and nothing else.
+        if state is _HEAD and not self.unparsed:
+            # Most data is one whole head, and nothing else; and who polls sends the same again.
+            known = self._heads.known
+            if known is not None and data == known.whole and known.alone:
+                self._state = _COMPLETE
+                return known.alone
             event = self._heads.repeated(data)
             if event is not None and not event.has_content:
                 self._state = _COMPLETE

@@ -200,7 +200,7 @@ class HttpProtocol(ConnectionLifetime):
 
     def _open(self, event: HeadReceived) -> None:
         self._phase = _EXCHANGE
-        self._deadline.clear()
+        self._deadline.at = None
         self._requests += 1
         self._waited = 0.0
         stream = self._stream = H1RequestStream(event, self, self._requests)
@@ -285,7 +285,7 @@ class HttpProtocol(ConnectionLifetime):
         """Pass all bytes from here on to `stream` as its content."""
         assert self._parser is not None  # noqa: S101  # there is a stream, so there was a head
         self._phase = _UPGRADED
-        self._deadline.clear()
+        self._deadline.at = None
         stream.content.ended = self._half_closed
         if rest := self._parser.take_unparsed():
             stream.content.append(rest)
@@ -321,7 +321,7 @@ class HttpProtocol(ConnectionLifetime):
         if self._waiting_since is not None:
             self._waited += self.context.clock() - self._waiting_since
             self._waiting_since = None
-            self._deadline.clear()
+            self._deadline.at = None
 
     # -- the end of an exchange -------------------------------------------------------------------
 
@@ -330,7 +330,8 @@ class HttpProtocol(ConnectionLifetime):
         self._stream = None
         self._finish(stream.stream_id)
         self._phase = _IDLE
-        if not stream.writer.keep_alive or self._is_stopping():
+        signal = self.signal
+        if not stream.keep_alive or self._stopping or (signal is not None and signal.stopped):
             if self._buffered():
                 self._linger()
             else:

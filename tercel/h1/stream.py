@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from tercel.h1.events import HeadReceived
-from tercel.h1.writer import Framing, ResponseWriter
+from tercel.h1.writer import Framing, ResponseWriter, repeated_response
 from tercel.shared.connection import ConnectionInfo, ServerContext
 from tercel.shared.content import NO_CONTENT, ContentBuffer
 from tercel.shared.errors import LocalProtocolError, ResetReason, StreamAborted
@@ -70,7 +70,15 @@ class Owner(Protocol):
 class H1RequestStream(RequestStream):
     """One exchange. `stream_id` counts the requests of the connection."""
 
-    __slots__ = ("_expect_continue", "_held", "_owner", "request_complete", "stream_id", "writer")
+    __slots__ = (
+        "_expect_continue",
+        "_held",
+        "_keep_alive",
+        "_owner",
+        "_writer",
+        "request_complete",
+        "stream_id",
+    )
 
     def __init__(self, event: HeadReceived, owner: Owner, stream_id: int) -> None:
         head = event.head
@@ -82,12 +90,26 @@ class H1RequestStream(RequestStream):
         self.request_complete = False
         """The request is whole, and the handler knows."""
         self._owner = owner
-        self.writer = ResponseWriter(
-            head, event.keep_alive, owner.context.response_fields, owner.info.secure
-        )
-        """Says whether the head was written, how it is framed, and if the connection persists."""
+        self._keep_alive = event.keep_alive
+        self._writer: ResponseWriter | None = None
         self._expect_continue = event.expect_continue
         self._held: ResponseHead | None = None
+
+    @property
+    def writer(self) -> ResponseWriter:
+        """Says whether the head was written, how it is framed, and if the connection persists."""
+        writer = self._writer
+        if writer is None:
+            owner = self._owner
+            writer = self._writer = ResponseWriter(
+                self.head, self._keep_alive, owner.context.response_fields, owner.info.secure
+            )
+        return writer
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection may persist after this exchange."""
+        return self._keep_alive if self._writer is None else self._writer.keep_alive
 
     def want_content(self) -> None:
         """Send 100 Continue if the client waits for it (RFC 9110 10.1.1), and start the clock."""
@@ -171,8 +193,24 @@ class H1RequestStream(RequestStream):
             owner.loop.call_soon(self._release_head)
 
     def _write_response(self, head: ResponseHead, content: bytes) -> None:
-        self._decide_persistence()
         owner = self._owner
+        if (
+            head.repeated
+            and self._keep_alive
+            and self.request_complete
+            and self._writer is None
+            and not self._suppress_content
+            and self.head.http_version == "1.1"
+            and owner.may_persist()
+        ):
+            buffers = repeated_response(
+                head, content, owner.context.response_fields, owner.info.secure
+            )
+            if buffers is not None:
+                owner.write(buffers)
+                owner.response_ended(self)
+                return
+        self._decide_persistence()
         owner.write(self.writer.whole(head, content))
         owner.response_ended(self)
 

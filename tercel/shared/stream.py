@@ -218,7 +218,9 @@ class RequestStream(ABC):
             raise LocalProtocolError(f"{status} is not the status of a final response")
         if self.aborted is not None:
             self._check_alive()
-        length = self._promised_length(head)
+        length = head.length
+        if length is not None and length < 0:
+            length = self._promised_length(head)
         if self.head.method == b"HEAD" or status in BODILESS_STATUS:
             self._suppress_content = True
             content = b""
@@ -370,6 +372,7 @@ class RequestStream(ABC):
                 promised = parse_content_length(value)
                 if promised is None:
                     raise LocalProtocolError(f"content-length {value!r} is not a number")
+        head.length = promised
         return promised
 
     def _check_length_kept(self) -> None:

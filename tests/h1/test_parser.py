@@ -487,13 +487,37 @@ def vars_of(event: Event) -> Any:
     return (head.method, head.target, head.fields, head.authority, framing)
 
 
-def test_fields_that_were_changed_by_the_application_come_fresh_again() -> None:
+def test_the_same_request_again_has_the_same_head() -> None:
     parser = RequestParser(SETTINGS, scheme=b"http")
-    for _ in range(3):
-        (event,) = parser.feed(request(b"X: y"))
+    heads = []
+    for target in (b"/a", b"/a", b"/a", b"/b", b"/a"):
+        (event,) = parser.feed(b"GET %b HTTP/1.1\r\nHost: a.test\r\n\r\n" % target)
         assert isinstance(event, HeadReceived)
-        assert event.head.fields == [(b"host", b"a.test"), (b"x", b"y")]
-        event.head.fields.clear()
+        assert (event.head.target, event.head.fields) == (target, [(b"host", b"a.test")])
+        heads.append(event.head)
+        parser.resume()
+    assert heads[1] is heads[2]
+    assert heads[2] is not heads[3] is not heads[4]
+
+
+def test_a_known_head_in_two_parts_is_the_same_request() -> None:
+    parser = RequestParser(SETTINGS, scheme=b"http")
+    for data in (request(), request()):
+        assert len(parser.feed(data)) == 1
+        parser.resume()
+    whole = request()
+    assert parser.feed(whole[:9]) == []
+    (event,) = parser.feed(whole[9:])
+    assert isinstance(event, HeadReceived)
+    assert event.head.fields == [(b"host", b"a.test")]
+
+
+def test_a_known_head_that_announces_content_is_followed_by_it() -> None:
+    parser = RequestParser(SETTINGS, scheme=b"http")
+    head = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\n"
+    for _ in range(3):
+        events = [*parser.feed(head), *parser.feed(b"ab")]
+        assert events[1:] == [ContentReceived(b"ab"), MessageComplete([])]
         parser.resume()
 
 

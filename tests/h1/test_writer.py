@@ -2,7 +2,7 @@
 
 import pytest
 
-from tercel.h1.writer import Framing, ResponseWriter, reason_phrase
+from tercel.h1.writer import Framing, ResponseWriter, reason_phrase, repeated_response
 from tercel.shared.messages import Fields, RequestHead, ResponseHead
 from tercel.shared.response_fields import ResponseFields
 
@@ -232,3 +232,33 @@ def test_server_s_own_fields_follow_the_clock() -> None:
     assert fields.lines() == DATE + b"\r\n"
     now = 2.0
     assert fields.lines() == b"date: Thu, 01 Jan 1970 00:00:02 GMT\r\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"x" * 70_000], ids=["none", "few", "many"])
+@pytest.mark.parametrize("advertise", [False, True])
+@pytest.mark.parametrize("length", [False, True])
+def test_a_repeated_response_is_what_the_writer_would_write(
+    length: bool, advertise: bool, content: bytes
+) -> None:
+    fields = [(b"content-type", b"text/plain"), (b"etag", b'"a"')]
+    if length:
+        fields.insert(1, (b"content-length", b"%d" % len(content)))
+    head = ResponseHead(404, fields)
+    defaults = ResponseFields(alt_svc=b'h3=":443"', clock=lambda: 0.0)
+    request = RequestHead(
+        method=b"GET", scheme=b"http", authority=b"a", target=b"/", fields=[], http_version="1.1"
+    )
+    expected = ResponseWriter(request, True, defaults, advertise).whole(head, content)
+    for _ in range(2):
+        assert repeated_response(head, content, defaults, advertise) == expected
+
+
+@pytest.mark.parametrize("name", [b"connection", b"date", b"server", b"transfer-encoding"])
+def test_a_field_that_is_the_server_s_is_left_to_the_writer(name: bytes) -> None:
+    head = ResponseHead(200, [(name, b"close")])
+    assert repeated_response(head, b"", NoFields(), False) is None
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_content_is_left_to_the_writer(status: int) -> None:
+    assert repeated_response(ResponseHead(status, []), b"", NoFields(), False) is None

@@ -13,6 +13,7 @@ from tercel.shared.messages import (
     is_field_value,
     is_token,
     parse_content_length,
+    response_head,
 )
 from tests.support.memory_stream import request_head
 
@@ -126,3 +127,53 @@ def test_long_values_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(messages, "_CHECKED", {})
     assert checked_fields([(b"etag", b"x" * 200)]) == [(b"etag", b"x" * 200)]
     assert messages._CHECKED == {}
+
+
+@pytest.fixture
+def heads(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+    """The heads that are remembered; none yet."""
+    fresh: dict[Any, Any] = {}
+    monkeypatch.setattr(messages, "_HEADS", fresh)
+    return fresh
+
+
+def test_a_head_that_comes_again_is_the_same_object(heads: dict[Any, Any]) -> None:
+    first = response_head(200, [(b"A", b" b ")])
+    assert (first.status, first.fields, first.repeated) == (200, [(b"a", b"b")], False)
+    assert response_head(200, ((b"A", b" b "),)) is first
+    assert first.repeated
+    assert response_head(201, [(b"A", b" b ")]) is not first
+    assert response_head(200, [(b"A", b"c")]) is not first
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"a", bytearray(b"b"))],
+        [(b"a", memoryview(b"b"))],
+        [[b"a", b"b"]],
+        [(b"etag", b"x" * 200)],
+        [(b"a", b"b")] * 17,
+        iter([(b"a", b"b")]),
+    ],
+    ids=["bytearray", "memoryview", "list", "long", "many", "iterator"],
+)
+def test_what_might_hold_much_or_change_is_not_remembered(heads: Any, fields: Any) -> None:
+    assert response_head(200, fields).fields
+    assert heads == {}
+
+
+def test_invalid_fields_are_refused_each_time(heads: dict[Any, Any]) -> None:
+    for _ in range(2):
+        with pytest.raises(LocalProtocolError):
+            response_head(200, [(b"a", b"b\r\n")])
+    assert heads == {}
+
+
+def test_heads_that_are_remembered_have_a_limit(
+    heads: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "_MAX_HEADS", 2)
+    for status in (200, 201, 202):
+        assert response_head(status, []).status == status
+    assert list(heads) == [(202,)]

@@ -118,3 +118,20 @@ def test_tls_extension_comes_from_the_connection() -> None:
     tls = {"tls_version": 0x0304}
     scope = scope_of(connection=ConnectionInfo(secure=True, tls=tls))
     assert scope["extensions"]["tls"] == tls
+
+
+def test_a_scope_of_a_head_that_comes_again_is_fresh() -> None:
+    head = request_head(fields=[(b"a", b"b")], http_version="1.1")
+    moved = ConnectionInfo(client=("192.0.2.9", 9))
+    scopes = []
+    for connection in (ConnectionInfo(client=("192.0.2.1", 1)), moved):
+        stream = MemoryStream(head, connection=connection)
+        scope = http_scope(stream, root_path="", state={"n": []}, trailers=[(b"t", b"")])
+        assert scope["client"] == connection.client
+        assert scope["headers"] == [(b"a", b"b")]
+        assert scope["extensions"][REQUEST_TRAILERS] == [(b"t", b"")]
+        scopes.append(scope.copy())
+        for name in ("headers", "extensions", "asgi", "state"):
+            scope[name].clear()
+        scope.clear()
+    assert scopes[0].keys() == scopes[1].keys()
