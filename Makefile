@@ -58,7 +58,8 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# benchmarks/README.md says what programs these need. About an hour, and under three minutes.
+# benchmarks/README.md says what programs these need, and how to spend less than an hour on the
+# first. The second takes less than three minutes.
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/compare.py $(ARGS)
 

@@ -12,8 +12,9 @@ _COLORS = {
     "nginx": "#4d7ea8",
     "uvicorn": "#7a5ea8",
     "granian": "#8a8a8a",
+    "aioquic": "#b5b04a",
 }
-_LABELS = {"nginx": "nginx + uvicorn"}
+_LABELS = {"nginx": "nginx + uvicorn", "aioquic": "aioquic's own"}
 _TITLES = {
     "3": "HTTP/3",
     "1-plain": "HTTP/1.1",
@@ -22,7 +23,10 @@ _TITLES = {
 
 
 def write(results: dict[str, Any], directory: Path, name: str) -> None:
-    """A chart per HTTP version, `name`-http3.png and so on, of CPU relative to tercel's."""
+    """Charts of CPU relative to tercel's: `name`-http3.png and so on, one per HTTP version.
+
+    `name`-chief.png has the chief scenarios of all.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -33,6 +37,13 @@ def write(results: dict[str, Any], directory: Path, name: str) -> None:
         rows = [row for row in results["scenarios"] if row["http"] == http and _ratios(row)]
         if rows:
             _chart(rows, _TITLES[http], directory / f"{name}-{file}.png")
+    chief = [
+        row | {"title": f"{_TITLES[row['http']]}: {row['title']}"}
+        for row in results["scenarios"]
+        if row.get("chief") and _ratios(row)
+    ]
+    if chief:
+        _chart(chief, "tercel and others", directory / f"{name}-chief.png")
 
 
 def _chart(rows: list[dict[str, Any]], title: str, path: Path) -> None:
@@ -70,7 +81,7 @@ def _ratios(row: dict[str, Any]) -> dict[str, float]:
     medians = {
         name: statistics.median(figures["cpu_us"])
         for name, figures in row["servers"].items()
-        if figures
+        if figures and figures["cpu_us"]
     }
     base = medians.get("tercel")
     if not base or len(medians) < 2:

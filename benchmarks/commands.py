@@ -5,8 +5,12 @@ enough that idle connections outlive a measurement. The requirements in `benchma
 installed into `benchmarks/.venvs` on first use.
 """
 
+import atexit
+import importlib.metadata
+import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +24,10 @@ _KEEP_ALIVE = "300"
 
 # uvicorn's WebSocket implementations; the first is the one it chooses by itself.
 UVICORNS = {"uvicorn": "auto", "uvicorn-sansio": "websockets-sansio", "uvicorn-wsproto": "wsproto"}
+
+
+# These run in the environment of the benchmarks themselves.
+_OWN = ("tercel", "aioquic")
 
 
 class NotSupported(Exception):
@@ -39,11 +47,13 @@ class Certificate:
 class Launch:
     """The processes that are a server; the last one listens.
 
-    `pid_file` names the process of a command that puts itself into the background.
+    `pid_file` names the process of a command that puts itself into the background; `behind` is the
+    socket of a server that the one that listens asks, there once it is ready.
     """
 
     commands: list[list[str]]
     pid_file: Path | None = None
+    behind: Path | None = None
 
 
 def launch(name: str, certificate: Certificate, port: int, http: str) -> Launch:
@@ -65,18 +75,35 @@ def state_directory() -> Path:
     return directory
 
 
+def install(names: list[str]) -> None:
+    """Make the environments of `names`, where they are not there yet."""
+    for name in names:
+        if name not in _OWN:
+            _peer_python(_package(name))
+
+
 def versions(names: list[str]) -> dict[str, str]:
-    """The version of each server, and of the interpreter."""
+    """The version of each server, and of the interpreter; tercel's is the working copy's."""
     found = {"python": sys.version.split()[0]}
     for name in names:
-        package = "uvicorn" if name in UVICORNS else name
         if name == "nginx":
             found[name] = programs.version("nginx", "-v").rpartition("/")[2]
-            package = "uvicorn"
-        script = f"import importlib.metadata as m; print(m.version({package!r}))"
-        python = sys.executable if name == "aioquic" else str(_peer_python(package))
-        found[package] = programs.run(python, "-c", script).strip()
+        if name != "tercel":
+            package = _package(name)
+            found[package] = _package_version(package)
     return found
+
+
+def _package(name: str) -> str:
+    return "uvicorn" if name in UVICORNS or name == "nginx" else name
+
+
+@lru_cache
+def _package_version(package: str) -> str:
+    if package in _OWN:
+        return importlib.metadata.version(package)
+    script = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return programs.run(str(_peer_python(package)), "-c", script).strip()
 
 
 def _tercel(certificate: Certificate, port: int, http: str) -> list[str]:
@@ -151,8 +178,10 @@ def _nginx(certificate: Certificate, port: int, http: str) -> Launch:
         raise NotSupported("nginx is here for its HTTP/3")
     if programs.find("nginx") is None or "http_v3" not in programs.version("nginx", "-V"):
         raise NotSupported("no nginx with http_v3")
-    home = state_directory() / "nginx"
-    home.mkdir(exist_ok=True)
+    # Of its own: another run may have its nginx at the same time.
+    home = Path(tempfile.mkdtemp(prefix="tercel-bench-nginx-"))
+    home.chmod(0o755)  # nginx works as another user than it was started by
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     configuration = home / "nginx.conf"
     values = {
         "HOME": str(home),
@@ -164,9 +193,10 @@ def _nginx(certificate: Certificate, port: int, http: str) -> Launch:
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     configuration.write_text(text)
-    behind = [*_uvicorn_base("uvicorn"), "--uds", str(home / "uvicorn.sock"), "app:app"]
+    socket = home / "uvicorn.sock"
+    behind = [*_uvicorn_base("uvicorn"), "--uds", str(socket), "app:app"]
     front = [*programs.tool("nginx"), "-c", str(configuration), "-p", str(home)]
-    return Launch([behind, front], pid_file=home / "nginx.pid")
+    return Launch([behind, front], pid_file=home / "nginx.pid", behind=socket)
 
 
 _COMMANDS = {

@@ -10,6 +10,7 @@ small GETs go on, on another connection and (HTTP/3) on one that itself has a st
 import argparse
 import asyncio
 import statistics
+import subprocess
 import time
 from asyncio.subprocess import DEVNULL
 from collections import defaultdict
@@ -65,6 +66,28 @@ async def observe(name: str, server: Server, command: list[str], seconds: float)
                 slow.kill()
                 await slow.wait()
     return Seen(name, before, most, latencies)
+
+
+def memory_added(server: Server, *, upload: bool, seconds: float = 12.0) -> float:
+    """KiB that a transfer of 1 GiB adds at most within `seconds`, while its reader is slow."""
+    version = "--http3-only" if server.http == "3" else "--http1.1"
+    name = f"{'upload' if upload else 'download'} {version}"
+    for path in ("/plaintext", "/bytes/1000000"):  # what is loaded or grown once
+        curl = [*programs.tool("curl"), "-sSk", version, "-o", "/dev/null"]
+        programs.run(*curl, f"{server.url}{path}")
+    before = most = server.resident_bytes()
+    command = slow_exchanges(server, development_certificate())[name]
+    with subprocess.Popen(command, stdout=DEVNULL, stderr=DEVNULL) as slow:
+        try:
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                if slow.poll() is not None:
+                    raise RuntimeError(f"{command!r} ended early with {slow.returncode}")
+                most = max(most, server.resident_bytes())
+                time.sleep(0.05)
+        finally:
+            slow.kill()
+    return (most - before) / 1024
 
 
 async def time_each(

@@ -25,10 +25,10 @@ def find(name: str) -> tuple[str, ...] | None:
 
 
 def tool(name: str) -> tuple[str, ...]:
-    """The command that runs the program `name`. Ends the run with advice when there is none."""
+    """The command that runs the program `name`. Raises RuntimeError when there is none."""
     found = find(name)
     if found is None:
-        raise SystemExit(f"{name} is missing; benchmarks/README.md says how to get it")
+        raise RuntimeError(f"{name} is missing; benchmarks/README.md says how to get it")
     return found
 
 

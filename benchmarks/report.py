@@ -1,6 +1,7 @@
 """Results as JSON, as Markdown tables and as charts.
 
-What a server does not do is "not supported" in the tables, whatever the reason.
+What a server does not do is "not supported" in the tables; what went wrong while it was measured
+is "failed", and in the JSON file is why.
 """
 
 import json
@@ -9,23 +10,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aims
 import charts
 
-_VERSIONS = {"3": "HTTP/3", "1-plain": "HTTP/1.1", "1": "HTTP/1.1 with TLS"}
+VERSIONS = {"3": "HTTP/3", "1-plain": "HTTP/1.1", "1": "HTTP/1.1 with TLS"}
 _NOTHING = "not supported"
+_FAILED = "failed"
 
 
-def write(results: dict[str, Any], directory: Path, name: str) -> None:
-    """Write `name`.json, `name`.md and the charts into `directory`."""
+def write(results: dict[str, Any], directory: Path, name: str, *, charted: bool = False) -> None:
+    """Write `name`.json, `name`.md and, if `charted`, the charts into `directory`."""
     directory.mkdir(exist_ok=True, parents=True)
     (directory / f"{name}.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
     (directory / f"{name}.md").write_text(markdown(results))
-    charts.write(results, directory, name)
+    if charted:
+        charts.write(results, directory, name)
 
 
 def full_title(title: str, http: str) -> str:
     """A scenario's title with its HTTP version."""
-    return f"{_VERSIONS[http]}: {title}"
+    return f"{VERSIONS[http]}: {title}"
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -36,9 +40,9 @@ def markdown(results: dict[str, Any]) -> str:
         f"Linux {machine['kernel']}; {results['rounds']} rounds of {results['seconds']} s; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".\n\nCPU microseconds of all processes of a server, median (least to most); in brackets "
-        "how many times tercel's.\n"
+        "how many times tercel's. Aims are such ratios of medians.\n"
     ]
-    for http, version in _VERSIONS.items():
+    for http, version in VERSIONS.items():
         rows = [row for row in results["scenarios"] if row["http"] == http]
         if rows:
             parts.append(f"\n## {version}\n\n{_cpu_table(rows)}")
@@ -50,13 +54,14 @@ def markdown(results: dict[str, Any]) -> str:
 
 def _cpu_table(rows: list[dict[str, Any]]) -> str:
     names = _names(rows, "servers")
-    lines = [["CPU us per", *names]]
+    lines = [["CPU us per", *names, "aims"]]
     for row in rows:
         own = row["servers"].get("tercel")
-        base = statistics.median(own["cpu_us"]) if own else None
+        base = statistics.median(own["cpu_us"]) if own and own["cpu_us"] else None
         lines.append([f"{row['title']}: {row['unit']}"])
         for name in names:
             lines[-1].append(_cpu_cell(row["servers"], name, base))
+        lines[-1].append(aims.of_scenario(row, rows))
     return _table(lines)
 
 
@@ -66,6 +71,8 @@ def _cpu_cell(servers: dict[str, Any], name: str, base: float | None) -> str:
     if servers[name] is None:
         return _NOTHING
     values = servers[name]["cpu_us"]
+    if not values:
+        return _FAILED
     median = statistics.median(values)
     cell = f"{_number(median)} ({_number(min(values))} to {_number(max(values))})"
     return cell if base is None or name == "tercel" else f"{cell} **[{median / base:.2f}]**"
@@ -82,7 +89,7 @@ def _other_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _other_cell(figures: dict[str, Any] | None) -> str:
-    if figures is None:
+    if figures is None or not figures["cpu_us"]:
         return ""
 
     def median(key: str, shown: Callable[[float], str]) -> str:
@@ -95,14 +102,15 @@ def _other_cell(figures: dict[str, Any] | None) -> str:
 
 def _memory_table(rows: list[dict[str, Any]]) -> str:
     names = _names(rows, "kib")
-    lines = [["KiB per", *names]]
+    lines = [["KiB per", *names, "aim"]]
     for row in rows:
         lines.append([f"{full_title(row['title'], row['http'])}: {row['unit']}"])
         for name in names:
             values = row["kib"].get(name, "")
             lines[-1].append(
-                _NOTHING if values is None else values and f"{statistics.median(values):.1f}"
+                _NOTHING if values is None else values and f"{statistics.median(values):,.1f}"
             )
+        lines[-1].append(aims.of_memory(row))
     return _table(lines)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import flow_control
 import loads
 import quic_client
 import websocket
@@ -73,10 +74,10 @@ def _bulk(
     title: str, http: str, servers: tuple[str, ...], size: int, quick: bool
 ) -> list[Scenario]:
     def down(server: Server, seconds: int, ca: Path) -> Work:
-        return loads.download(server, ca, size)
+        return loads.download(server, seconds, ca, size)
 
     def up(server: Server, seconds: int, ca: Path) -> Work:
-        return loads.upload(server, ca, size)
+        return loads.upload(server, seconds, ca, size)
 
     return [
         Scenario(f"{title} down", http, "Mbit", servers, down, quick),
@@ -139,6 +140,10 @@ SCENARIOS = [
         "resumed handshake", "3", "connection", HANDSHAKES, _counted(quic_client.resumptions, 100)
     ),
     Scenario(
+        "GET beside none", "3", "request", H3,
+        _async(quic_client.beside_idle_streams, connections=10, streams=0),
+    ),
+    Scenario(
         "GET beside 1,000 open idle streams", "3", "request", H3,
         _async(quic_client.beside_idle_streams, connections=10, streams=100),
     ),
@@ -168,4 +173,18 @@ def _measured(function: Callable[..., object], count: int, server: Server) -> fl
     return asyncio.run(function(server, count))  # type: ignore[arg-type,return-value]
 
 
-MEMORY = [_idle("3", H3), _idle("1-plain", H1), _idle("1", H1)]
+def _slow(title: str, http: str, *, upload: bool) -> Memory:
+    measure = partial(flow_control.memory_added, upload=upload)
+    return Memory(f"1 GiB to {title} that reads slowly", http, "transfer", ("tercel",), measure)
+
+
+MEMORY = [
+    _idle("3", H3),
+    _idle("1-plain", H1),
+    _idle("1", H1),
+    *(
+        _slow(title, http, upload=upload)
+        for http in ("3", "1")
+        for title, upload in (("an application", True), ("a client", False))
+    ),
+]

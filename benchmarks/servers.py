@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import commands
@@ -85,7 +85,7 @@ def running(name: str, certificate: Certificate, *, http: str) -> Iterator[Serve
                         cwd=HERE,
                     )
                 )  # fmt: skip
-            _wait_until_serving(processes, port, http)
+            _wait_until_serving(processes, port, http, launch.behind)
             roots = [process.pid for process in processes if process.poll() is None]
             if launch.pid_file is not None:
                 roots.append(int(launch.pid_file.read_text()))
@@ -94,14 +94,16 @@ def running(name: str, certificate: Certificate, *, http: str) -> Iterator[Serve
             _stop(processes, roots)
 
 
-def _wait_until_serving(processes: list[subprocess.Popen[bytes]], port: int, http: str) -> None:
+def _wait_until_serving(
+    processes: list[subprocess.Popen[bytes]], port: int, http: str, behind: Path | None
+) -> None:
     answers = _answers_quic if http == "3" else _answers_tcp
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         for process in processes:
             if process.poll():  # a command that puts itself into the background ends with 0
                 raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
-        if answers(port):
+        if (behind is None or behind.exists()) and answers(port):
             return
         time.sleep(0.05)
     raise RuntimeError(f"{processes[-1].args!r} does not listen on port {port}")
@@ -133,7 +135,8 @@ def _stop(processes: list[subprocess.Popen[bytes]], roots: list[int]) -> None:
     own = {process.pid for process in processes}
     for pid in roots:
         if pid not in own:
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
     for process in reversed(processes):
         process.send_signal(signal.SIGTERM)
         try:

@@ -61,9 +61,10 @@ class SanicProtocol(asyncio.Protocol):
         self.recv_buffer = bytearray()
         """What arrived, for protocols that do not override `data_received`."""
         settings = self.context.settings
-        self._write_gate = WriteGate(
+        self.write_gate = WriteGate(
             high=settings.max_unsent_bytes, low=settings.max_unsent_bytes // 4
         )
+        """Where writers wait while too much is unsent."""
         self._reading_paused = False
         self._received: Wakeup | None = None
         self._closed = asyncio.Event()
@@ -91,7 +92,7 @@ class SanicProtocol(asyncio.Protocol):
         self.connections.discard(self)
         if self.on_lost is not None:
             self.on_lost()
-        self._write_gate.close(ConnectionClosed("the connection is closed"))
+        self.write_gate.close(ConnectionClosed("the connection is closed"))
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         if self._received is not None:
@@ -112,11 +113,11 @@ class SanicProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Hold writers back: too much waits to be sent."""
-        self._write_gate.pause()
+        self.write_gate.pause()
 
     def resume_writing(self) -> None:
         """Let writers go on."""
-        self._write_gate.resume()
+        self.write_gate.resume()
 
     # -- the application's side -----------------------------------------------------------------
 
@@ -143,7 +144,7 @@ class SanicProtocol(asyncio.Protocol):
         """
         while True:
             unsent = self._unsent()
-            if await self._write_gate.wait(self.context.settings.send_timeout):
+            if await self.write_gate.wait(self.context.settings.send_timeout):
                 return
             if self._unsent() >= unsent:
                 self.abort()
@@ -162,7 +163,7 @@ class SanicProtocol(asyncio.Protocol):
             size,
             loop=self.loop,
             transport=self.transport,
-            gate=self._write_gate,
+            gate=self.write_gate,
             drain=self.drain,
         )
 
@@ -250,7 +251,7 @@ class _ConnectionBytes(ByteStream):
 
     @property
     def writable(self) -> bool:
-        return not self._protocol._write_gate.paused
+        return not self._protocol.write_gate.paused
 
     @property
     def unsent(self) -> int:

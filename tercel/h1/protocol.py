@@ -178,7 +178,7 @@ class HttpProtocol(ConnectionLifetime):
         if self._parser is None or self._receiving:
             return
         for _ in range(_PIPELINE_BATCH):
-            if self._phase is not _IDLE or self._write_gate.paused or not self._buffered():
+            if self._phase is not _IDLE or self.write_gate.paused or not self._buffered():
                 break
             self._receiving = True
             for event in self._parser.resume():
@@ -249,11 +249,6 @@ class HttpProtocol(ConnectionLifetime):
             self._end_exchange(stream)
 
     # -- the stream's calls ---------------------------------------------------------------------
-
-    @property
-    def writable(self) -> bool:
-        """Whether `drain` would return at once."""
-        return not self._write_gate.paused
 
     @property
     def unsent(self) -> int:

@@ -13,6 +13,7 @@ from tercel.h1.writer import Framing, ResponseWriter, repeated_response
 from tercel.shared.connection import ConnectionInfo, ServerContext
 from tercel.shared.content import NO_CONTENT, ContentBuffer
 from tercel.shared.errors import LocalProtocolError, ResetReason, StreamAborted
+from tercel.shared.flow import WriteGate
 from tercel.shared.messages import Fields, ResponseHead
 from tercel.shared.stream import RequestStream, SendState, Transfer
 
@@ -23,6 +24,8 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
     context: ServerContext
     info: ConnectionInfo
+    write_gate: WriteGate
+    """Says whether more may be written; `drain` waits at it."""
 
     def write(self, buffers: list[bytes]) -> None:
         """Send `buffers` in order; nothing happens when the connection is closing."""
@@ -47,10 +50,6 @@ class Owner(Protocol):
 
     def give_up(self, stream: Any, reason: ResetReason) -> None:
         """End the exchange unfinished."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether `drain` would return at once."""
 
     @property
     def unsent(self) -> int:
@@ -160,7 +159,7 @@ class H1RequestStream(RequestStream):
     @property
     def writable(self) -> bool:
         """Whether `drain` would return at once."""
-        return self._owner.writable
+        return not self._owner.write_gate.paused
 
     @property
     def unsent(self) -> int:

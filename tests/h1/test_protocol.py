@@ -628,7 +628,7 @@ async def test_writer_waits_for_a_client_that_does_not_read() -> None:
         client.get()
         await server.application.exchange()
         connection = server.connection
-        await server.until(lambda: connection._write_gate.paused)
+        await server.until(lambda: connection.write_gate.paused)
         unsent = connection.transport.get_write_buffer_size()
         assert 100_000 < unsent <= 180_000
         stopped_at = sent

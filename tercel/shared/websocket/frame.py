@@ -90,7 +90,7 @@ class WebsocketFrameAssembler:
     @property
     def readable(self) -> bool:
         """Whether `get` would return a message at once."""
-        return self._ready()
+        return bool(self._queue) and self._ready()
 
     @property
     def fragmented(self) -> bool:
