@@ -119,6 +119,10 @@ class QuicServerConnection(WarmConnection):
 
     # -- receiving --------------------------------------------------------------------------
 
+    def has_events(self) -> bool:
+        """Whether `next_event` would return one."""
+        return bool(self._events)
+
     def next_event(self) -> QuicEvent | None:
         """The next thing that happened; None when there is nothing more.
 
@@ -241,7 +245,7 @@ class QuicServerConnection(WarmConnection):
 
         A response that follows its request at once then costs one datagram instead of two.
         """
-        space = self._spaces.get(Epoch.ONE_RTT)
+        space = self._data_space if self._armed else self._spaces.get(Epoch.ONE_RTT)
         if space is not None and space.ack_at is not None and space.ack_at > now:
             space.ack_at = now
 

@@ -74,8 +74,9 @@ class ConnectionProtocol:
         datagrams = self.quic.datagrams_to_send(now)
         if datagrams:
             self.endpoint.send(datagrams, self.quic.departing_mark)
-            # The peer may use the connection IDs that are issued in them at once.
-            self.process_events()
+            if self.quic.has_events():
+                # The peer may use the connection IDs that are issued in them at once.
+                self.process_events()
         self._set_timer(now)
 
     def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "") -> None:

@@ -107,7 +107,7 @@ class GuardedConnection(MovingConnection):
             self._skip_packet_number()
         datagrams = super().datagrams_to_send(now)
         if datagrams and self._handshake_confirmed:
-            self._count_sealed()
+            self._count_sealed(self._cryptos[Epoch.ONE_RTT].send.key_phase)
         return datagrams
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
@@ -284,9 +284,8 @@ class GuardedConnection(MovingConnection):
             buf.push_uint_var(len(token))
             buf.push_bytes(token)
 
-    def _count_sealed(self) -> None:
-        """Begin to use new keys long before the old ones are worn out (RFC 9001 6.6)."""
-        phase = self._cryptos[Epoch.ONE_RTT].send.key_phase
+    def _count_sealed(self, phase: int) -> None:
+        """Begin to use new keys long before those of `phase` are worn out (RFC 9001 6.6)."""
         if phase != self._key_phase:
             self._key_phase, self._key_since = phase, self._packet_number
         elif self._packet_number - self._key_since >= KEY_UPDATE_AFTER:

@@ -167,21 +167,20 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             # client says of it itself, there is one such field (RFC 8470 5.1).
             fields = [field for field in head.fields if field[0] != b"early-data"]
             head.fields = [*fields, (b"early-data", b"1")]
-        stream = H3RequestStream(self, event.stream_id, head, content_length)
+        ended = event.ended
+        stream = H3RequestStream(self, event.stream_id, head, content_length, ended=ended)
         try:
             if early and head.method not in _SAFE_METHODS:
                 raise TooEarly("only safe methods are served in 0-RTT")
             check_served(head, content_length, self.context.settings)
-            if event.ended and content_length:
+            if ended and content_length:
                 stream.accept_end([])
         except RemoteProtocolError as error:
             self.streams[event.stream_id] = stream
             self._fail(event.stream_id, error)
             return
-        if event.ended:
-            stream.content.end([])
         self._begin(event.stream_id, stream)
-        if event.ended and stream.handler is not None and not stream.aborted:
+        if ended and stream.handler is not None and not stream.aborted:
             stream.handler.message_complete()
             self._finish_if_ended(stream)
 

@@ -12,19 +12,13 @@ from tercel.quic.fields import check_section_size, sendable
 from tercel.quic.frames import HEADERS, encode_frame
 from tercel.quic.qpack import TableSizes, section_acknowledgment
 from tercel.shared.errors import FieldsTooLarge
-from tercel.shared.messages import Field, Fields
+from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
 
 TABLE_CAPACITY_BYTES = 4096
 BLOCKED_STREAMS = 16
 # Legal (RFC 9204 4.5), for trailers for instance, but ls-qpack takes it for a broken one.
 _EMPTY_SECTION = b"\0\0"
-
-# Sections that were sent. Most responses of one second, and so of one date, begin alike; found
-# here, one takes 1 us instead of 4. They are the same on every connection: no table is used.
-_MOST_ENCODED = 128
-_MOST_ENCODED_BYTES = 512
-_ENCODED: dict[tuple[Field, ...], bytes] = {}
 
 
 class FieldSections:
@@ -44,16 +38,8 @@ class FieldSections:
 
     def encode(self, stream_id: int, fields: Fields) -> bytes:
         """`fields` as a HEADERS frame, without what HTTP/3 forbids."""
-        lines = tuple(fields)
-        frame = _ENCODED.get(lines)
-        if frame is None:
-            _, section = self._encoder.encode(stream_id, sendable(fields))
-            frame = encode_frame(HEADERS, section)
-            if len(frame) <= _MOST_ENCODED_BYTES:
-                if len(_ENCODED) >= _MOST_ENCODED:
-                    _ENCODED.clear()
-                _ENCODED[lines] = frame
-        return frame
+        _, section = self._encoder.encode(stream_id, sendable(fields))
+        return encode_frame(HEADERS, section)
 
     def decode(self, stream_id: int, section: bytes) -> Fields | None:
         """The lines of a section; None when it has to wait for the encoder stream.

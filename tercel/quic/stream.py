@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tercel.quic import h3
 from tercel.quic.errors import ErrorCode, reset_code
 from tercel.quic.varint import encode_varint
-from tercel.shared.content import ContentBuffer
+from tercel.shared.content import NO_CONTENT, ContentBuffer
 from tercel.shared.errors import (
     ContentTooLarge,
     ExpectationFailed,
@@ -26,6 +26,12 @@ from tercel.shared.stream import RequestStream, SendState
 
 if TYPE_CHECKING:
     from tercel.quic.protocol import Http3Protocol
+
+# HEADERS frames that were sent. Most responses of one second, and so of one date, begin alike;
+# found here, one takes 1 us instead of 6. No dynamic table is used: they are the same everywhere.
+_MOST_FRAMES = 128
+_MOST_FRAME_BYTES = 512
+_FRAMES: dict[tuple[object, ...], bytes] = {}
 
 
 class H3RequestStream(RequestStream):
@@ -48,14 +54,17 @@ class H3RequestStream(RequestStream):
         stream_id: int,
         head: RequestHead,
         content_length: int | None,
+        *,
+        ended: bool = False,
     ) -> None:
-        grant = partial(protocol.grant, stream_id)
-        super().__init__(head, ContentBuffer(grant), protocol.info)
-        settings = protocol.context.settings
+        """With `ended` all of the request is there: nothing follows its head."""
+        content = NO_CONTENT if ended else ContentBuffer(partial(protocol.grant, stream_id))
+        super().__init__(head, content, protocol.info)
         self.stream_id = stream_id
         self._protocol = protocol
         self._content_length = content_length
-        self._gate = WriteGate(high=settings.max_unsent_bytes, low=settings.max_unsent_bytes // 2)
+        self._gate: WriteGate | None = None
+        """Made when too much waits for the first time: most responses come to that never."""
         self._held = b""
         self._expects_continue = (
             content_length != 0 and field_value(head.fields, b"expect") is not None
@@ -78,7 +87,7 @@ class H3RequestStream(RequestStream):
 
     async def drain(self) -> None:
         timeout = self._protocol.context.settings.send_timeout
-        while self._gate.paused:
+        while self._gate is not None and self._gate.paused:
             taken = self._protocol.quic.progress(self.stream_id)
             if await self._gate.wait(timeout):
                 return
@@ -90,7 +99,7 @@ class H3RequestStream(RequestStream):
 
     @property
     def writable(self) -> bool:
-        return not self._gate.paused
+        return self._gate is None or not self._gate.paused
 
     @property
     def unsent(self) -> int:
@@ -139,12 +148,23 @@ class H3RequestStream(RequestStream):
 
     def update_gate(self) -> bool:
         """Let writers go on once little enough waits; True while they are still held back."""
-        self._gate.update(self._protocol.quic.backlog(self.stream_id))
+        backlog = self._protocol.quic.backlog(self.stream_id)
+        if self._gate is None:
+            if backlog <= self._protocol.context.settings.max_unsent_bytes:
+                return False
+            self._gate = self._new_gate()
+        self._gate.update(backlog)
         return self._gate.paused
 
     def close_gate(self, error: StreamAborted) -> None:
         """Fail everyone who waits to write."""
+        if self._gate is None:
+            self._gate = self._new_gate()
         self._gate.close(error)
+
+    def _new_gate(self) -> WriteGate:
+        high = self._protocol.context.settings.max_unsent_bytes
+        return WriteGate(high=high, low=high // 2)
 
     def release_head(self) -> None:
         """Write the head that was held back for content to come along with it."""
@@ -190,6 +210,18 @@ class H3RequestStream(RequestStream):
         self._protocol.write(self, self._section(section), False)
 
     def _head_frame(self, head: ResponseHead) -> bytes:
+        # What the server adds in this second is part of what a frame is found by.
+        key = (self._protocol.context.response_fields.lines(), head.status, *head.fields)
+        frame = _FRAMES.get(key)
+        if frame is None:
+            frame = self._new_head_frame(head)
+            if len(frame) <= _MOST_FRAME_BYTES:
+                if len(_FRAMES) >= _MOST_FRAMES:
+                    _FRAMES.clear()
+                _FRAMES[key] = frame
+        return frame
+
+    def _new_head_frame(self, head: ResponseHead) -> bytes:
         fields = [(b":status", b"%d" % head.status), *head.fields]
         if head.status == HTTPStatus.NO_CONTENT:
             # RFC 9110 8.6: there is no length to tell where there can be no content.

@@ -128,7 +128,19 @@ class AcknowledgedSender(WarmSender):
 
     def _piece_delivered(self, stream: QuicStream, start: int, stop: int, *, fin: bool) -> None:
         sender = stream.sender
-        sender.on_data_delivery(_ACKED, start, stop, fin)
+        if (
+            start == sender._buffer_start
+            and not sender._acked._RangeSet__ranges  # type: ignore[attr-defined]
+            and sender._reset_error_code is None
+        ):
+            # As on_data_delivery, where nothing is missing before it: a third of the time.
+            del sender._buffer[: stop - start]
+            sender._buffer_start = stop
+            sender._acked_fin = sender._acked_fin or fin
+            if sender._acked_fin and stop == sender._buffer_fin:
+                sender.is_finished = True
+        else:
+            sender.on_data_delivery(_ACKED, start, stop, fin)
         if sender.is_finished and stream.receiver.is_finished:
             self._ended.append(stream)
 

@@ -153,7 +153,7 @@ class WarmSender(SurveyedConnection):
         datagrams = seal(keys, first, self._peer_cid.cid, first_number, payloads)
         path = self._network_paths[0]
         path.bytes_sent += sum(map(len, datagrams))
-        self._count_sealed()
+        self._count_sealed(keys.key_phase)
         return [(datagram, path.addr) for datagram in datagrams]
 
     def _build(self, now: float, limits: list[Limit]) -> list[bytes]:
@@ -389,8 +389,15 @@ class WarmSender(SurveyedConnection):
     def _on_ack_delivery(
         self, delivery: QuicDeliveryState, space: QuicPacketSpace, highest_acked: int
     ) -> None:
-        super()._on_ack_delivery(delivery, space, highest_acked)
-        if not len(space.ack_queue):
+        if delivery is not QuicDeliveryState.ACKED:
+            return
+        # As aioquic's subtract(0, highest_acked + 1), for a third of the time.
+        ranges = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
+        while ranges and ranges[0].stop <= highest_acked + 1:
+            del ranges[0]
+        if ranges and ranges[0].start <= highest_acked:
+            ranges[0] = range(highest_acked + 1, ranges[0].stop)
+        if not ranges:
             # A packet that came late, and below what the client knows to be acknowledged: aioquic
             # would fail to write an ACK of nothing. RFC 9000 13.2.4 allows to leave it out.
             space.ack_at = None
