@@ -163,9 +163,10 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             return
         early = self.quic.is_early(event.stream_id)
         if early:
-            # A list of its own: that of a known request belongs to all of its kind. Whatever the
-            # client says of it itself, there is one such field (RFC 8470 5.1).
+            # In a head of its own: that of a known request belongs to all of its kind. Whatever
+            # the client says of it itself, there is one such field (RFC 8470 5.1).
             fields = [field for field in head.fields if field[0] != b"early-data"]
+            head = head.with_target(head.method, head.target)
             head.fields = [*fields, (b"early-data", b"1")]
         ended = event.ended
         stream = H3RequestStream(self, event.stream_id, head, content_length, ended=ended)
@@ -190,8 +191,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             return fields.request_head(event.fields)
         if known.head is None:
             known.head = fields.request_head(event.fields)
-        head, content_length = known.head
-        return head.with_target(head.method, head.target), content_length
+        return known.head
 
     def _stream_reset(self, event: events.StreamReset) -> None:
         if self._http is None:

@@ -96,7 +96,7 @@ class ResponseHead:
     Neither changes once it was sent: one that `response_head` has made may be sent again.
     """
 
-    __slots__ = ("fields", "length", "rendered", "repeated", "status")
+    __slots__ = ("fields", "framed", "length", "rendered", "repeated", "status")
 
     def __init__(self, status: int, fields: Fields) -> None:
         self.status = status
@@ -107,6 +107,8 @@ class ResponseHead:
         """Whether it is worth to keep what is made of it: it has come before."""
         self.rendered: Any = None
         """What a writer has made of it, for when it comes again."""
+        self.framed: tuple[bytes, bytes] | None = None
+        """The frame that HTTP/3 has made of it, after what the server added to it."""
 
 
 def field_value(fields: Fields, name: bytes) -> bytes | None:
