@@ -407,6 +407,7 @@ class QuicEndpoint(Listener):
         configuration = QuicConfiguration(
             alpn_protocols=self._alpn,
             is_client=False,
+            congestion_control_algorithm=settings.congestion_control,
             connection_id_length=_CID_BYTES,
             idle_timeout=settings.idle_timeout,
             max_data=settings.connection_window_bytes,

@@ -200,6 +200,9 @@ class Settings:
         8_388_608, QUIC, "Response bytes kept per QUIC connection until the client acknowledges "
         "them; each exchange may always have its share of it.", metavar="BYTES",
         minimum=65_536)
+    congestion_control: str = option(
+        "cubic", QUIC, "How sending adapts to what the network carries: cubic (RFC 9438) or "
+        "reno (RFC 9002 7).", choices=("cubic", "reno"))
     quic_fast_path: bool = option(
         True, QUIC, "Handle common packets by code of tercel's own instead of aioquic's, for a "
         "fraction of the CPU time.")

@@ -26,6 +26,7 @@ def server_configuration(settings: Settings, **options: Any) -> QuicConfiguratio
     configuration = QuicConfiguration(
         is_client=False,
         alpn_protocols=["h3"],
+        congestion_control_algorithm=settings.congestion_control,
         connection_id_length=8,
         max_data=settings.connection_window_bytes,
         max_stream_data=settings.stream_window_bytes,

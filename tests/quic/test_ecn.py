@@ -183,7 +183,7 @@ def test_a_network_that_takes_marks_off_ends_them(fast):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_ce_halves_the_congestion_window_once_per_round_trip(fast):
-    pair = MarkedPair(quic_fast_path=fast)
+    pair = MarkedPair(quic_fast_path=fast, congestion_control="reno")
     assert pair.transfer(1_000_000) == 1_000_000
     window = pair.server._loss._cc.congestion_window
     pair.to_client = lambda mark: Mark.CE
