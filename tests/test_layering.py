@@ -96,6 +96,7 @@ LIBRARY_PRIVATES = (
     "tercel.quic.pacing",
     "tercel.quic.preferred",
     "tercel.quic.protection",
+    "tercel.quic.probing",
     "tercel.quic.qlog",
     "tercel.quic.receiver",
     "tercel.quic.resumption",

@@ -24,7 +24,7 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
-from tercel.quic.warm import WarmConnection
+from tercel.quic.probing import ProbingConnection
 from tercel.shared.settings import Settings
 
 _VARINT_MAX_BYTES = 8
@@ -54,7 +54,7 @@ class RequestProgress(NamedTuple):
 _UNANSWERED_PROBES = 5
 
 
-class QuicServerConnection(WarmConnection):
+class QuicServerConnection(ProbingConnection):
     """What HTTP/3 needs of a QUIC connection beyond aioquic's public interface.
 
     Sans-I/O: datagrams in by `receive_datagram`, out by `datagrams_to_send`, time as a parameter.
@@ -73,6 +73,7 @@ class QuicServerConnection(WarmConnection):
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
             fast_path=settings.quic_fast_path,
+            max_datagram_bytes=settings.max_datagram_bytes,
             limits=_allowed(settings),
             **options,
         )

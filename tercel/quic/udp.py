@@ -23,6 +23,11 @@ _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
 _IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
 
+# linux/in.h, in6.h: the kernel does not fragment, and does not believe what ICMP says of a path.
+_IP_MTU_DISCOVER = getattr(socket, "IP_MTU_DISCOVER", 10)
+_IPV6_MTU_DISCOVER = getattr(socket, "IPV6_MTU_DISCOVER", 23)
+_PMTUDISC_PROBE = 3
+
 # The ECN field is the low two bits of these (RFC 3168 5, RFC 8200 7).
 _IP_TOS = getattr(socket, "IP_TOS", 1)
 _IP_RECVTOS = getattr(socket, "IP_RECVTOS", 13)
@@ -95,6 +100,9 @@ class UdpSocket:
             _set_option(sock, socket.IPPROTO_IP, _IP_PKTINFO)
             if self._is_v6:
                 _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO)
+        _set_option(sock, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        if self._is_v6:
+            _set_option(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
         _set_option(sock, socket.IPPROTO_IP, _IP_RECVTOS)  # of an IPv6 socket too: mapped addresses
         if self._is_v6:
             _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVTCLASS)
@@ -153,7 +161,7 @@ class UdpSocket:
 
         `mark` is for their ECN field.
         """
-        if self._waiting:
+        if self._waiting and datagrams:
             self._wait(datagrams, path, mark)
             return
         position = 0
@@ -166,13 +174,29 @@ class UdpSocket:
                 return
             except OSError as error:
                 if end - position > 1 and error.errno in (errno.EIO, errno.EINVAL):
-                    # A device without checksum offload cannot segment; singly it works.
-                    log.info("UDP segmentation is not to be had here, sending singly")
-                    self.sends_batches = False
-                    continue
+                    self._send_singly(datagrams[position:end], path, mark)
+                    self.send(datagrams[end:], path, mark)  # behind what waits, if anything does
+                    return
                 # Unreachable, too large, refused: lost datagrams to QUIC, which sends again.
                 log.debug("send to %r: %s", path, error)
             position = end
+
+    def _send_singly(self, datagrams: Sequence[bytes], path: Path, mark: int) -> None:
+        """Send what the kernel would not segment."""
+        for number, datagram in enumerate(datagrams):
+            try:
+                self._send_batch((datagram,), path, mark)
+            except (BlockingIOError, InterruptedError):
+                self._wait(datagrams[number:], path, mark)
+                return
+            except OSError as error:
+                # EMSGSIZE: the link carries less than it did, which has nothing to do with batches.
+                log.debug("send to %r: %s", path, error)
+                continue
+            if self.sends_batches and number == 0:
+                # A device without checksum offload cannot segment; singly it works.
+                log.info("UDP segmentation is not to be had here, sending singly")
+                self.sends_batches = False
 
     def _send_batch(self, batch: Sequence[bytes], path: Path, mark: int) -> None:
         ancillary: list[tuple[int, int, bytes]] = []
@@ -262,9 +286,9 @@ def _batch_end(datagrams: Sequence[bytes], start: int) -> int:
     return end
 
 
-def _set_option(sock: socket.socket, level: int, option: int) -> bool:
+def _set_option(sock: socket.socket, level: int, option: int, value: int = 1) -> bool:
     try:
-        sock.setsockopt(level, option, 1)
+        sock.setsockopt(level, option, value)
     except OSError:
         return False
     return True

@@ -21,6 +21,9 @@ HTTP1 = "HTTP/1.1"
 QUIC = "HTTP/3 and QUIC"
 WEBSOCKET = "WebSocket"
 
+# STREAM frames have two bytes of length, here and in aioquic. Ethernet's jumbo frames have 9,000.
+_MOST_DATAGRAM_BYTES = 16_384
+
 
 def option(
     default: Any,
@@ -203,6 +206,10 @@ class Settings:
     congestion_control: str = option(
         "cubic", QUIC, "How sending adapts to what the network carries: cubic (RFC 9438) or "
         "reno (RFC 9002 7).", choices=("cubic", "reno"))
+    max_datagram_bytes: int = option(
+        1452, QUIC, "Largest UDP payload to send; how much of it a path carries is found out by "
+        "probes (RFC 8899). 1200 is what every path carries, and needs none; 1452 fits IPv6 on "
+        "Ethernet.", metavar="BYTES", minimum=1200)
     quic_fast_path: bool = option(
         True, QUIC, "Handle common packets by code of tercel's own instead of aioquic's, for a "
         "fraction of the CPU time.")
@@ -242,6 +249,11 @@ class Settings:
                 raise ConfigurationError(f"{name} is {minimum} or more, not {value}")
         if self.root_path and not self.root_path.startswith("/"):
             raise ConfigurationError(f"--root-path starts with a slash: /{self.root_path}")
+        if self.max_datagram_bytes > _MOST_DATAGRAM_BYTES:
+            raise ConfigurationError(
+                f"--max-datagram-bytes is {_MOST_DATAGRAM_BYTES} or less, "
+                f"not {self.max_datagram_bytes}"
+            )
         if self.connection_window_bytes < self.stream_window_bytes:
             raise ConfigurationError(
                 "--connection-window-bytes must not be less than --stream-window-bytes"
