@@ -236,6 +236,41 @@ async def test_without_segmentation_in_the_device_datagrams_go_singly(code):
 
 
 @asynctest
+async def test_a_link_that_carries_less_does_not_turn_batches_off():
+    with plain_socket() as receiver, udp_socket() as sender:
+        if not sender.sends_batches:
+            pytest.skip("this kernel has no UDP_SEGMENT")
+        too_large = [OSError(errno.EMSGSIZE, "") for _ in range(3)]
+        sender.sock = FailingSocket(sender.sock, [OSError(errno.EINVAL, ""), *too_large])
+        path = path_to(sender, receiver)
+        sender.send([*DATAGRAMS[:3], DATAGRAMS[3] * 2], path)
+        assert sender.sends_batches
+        sender.send(DATAGRAMS[4:6], path)
+        assert receiver.recv(4000) == DATAGRAMS[3] * 2
+        assert [receiver.recv(2000) for _ in range(2)] == DATAGRAMS[4:6]
+        assert sender.sock.calls == [3, 1, 1, 1, 1, 2]
+
+
+@asynctest
+async def test_what_the_kernel_cannot_take_singly_waits_before_what_follows():
+    with plain_socket() as receiver, udp_socket() as sender:
+        sender.sends_batches = True
+        sender.sock = FailingSocket(sender.sock, [OSError(errno.EINVAL, ""), BlockingIOError()])
+        sender.send([*DATAGRAMS[:3], DATAGRAMS[3] * 2], path_to(sender, receiver))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while sender._waiting:
+                await asyncio.sleep(0)
+        assert [receiver.recv(4000) for _ in range(3)] == DATAGRAMS[:3]
+        assert receiver.recv(4000) == DATAGRAMS[3] * 2
+
+
+@asynctest
+async def test_the_kernel_leaves_the_size_of_datagrams_to_quic():
+    with udp_socket() as sock:
+        assert sock.sock.getsockopt(socket.IPPROTO_IP, udp._IP_MTU_DISCOVER) == 3
+
+
+@asynctest
 async def test_a_datagram_that_cannot_be_sent_is_lost_and_no_more():
     with plain_socket() as receiver, udp_socket(batches=False) as sender:
         sender.sock = FailingSocket(sender.sock, [OSError(errno.EMSGSIZE, "")])
