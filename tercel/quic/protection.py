@@ -17,6 +17,9 @@ _SAMPLE_BYTES = 16
 NUMBER_BYTES = 2
 LEAST_PAYLOAD_BYTES = 2
 _NUMBER_MAX_BYTES = 4
+# Where the sample is in what is sealed.
+_SAMPLE_BEGIN = _NUMBER_MAX_BYTES - NUMBER_BYTES
+_SAMPLE_END = _SAMPLE_BEGIN + _SAMPLE_BYTES
 
 _FORM_AND_FIXED_BITS = 0xC0
 _FIXED_BIT = 0x40
@@ -45,6 +48,14 @@ def seal(keys: Any, first: int, cid: bytes, number: int, payloads: list[bytes]) 
     aead: Any = keys.aead
     encrypt, iv = aead._aead.encrypt, aead._iv
     start = _OCTETS[first] + cid
+    if len(payloads) == 1:
+        # Most answers to small requests: 1 us less than in a loop.
+        header = start + (number & 0xFFFF).to_bytes(2, "big")
+        data = encrypt((iv ^ number).to_bytes(12, "big"), payloads[0], header)
+        mask = _mask(keys.hp, data[_SAMPLE_BEGIN:_SAMPLE_END])
+        hidden = number & 0xFFFF ^ (mask[1] << 8 | mask[2])
+        head = _OCTETS[first ^ mask[0] & 0x1F]
+        return [b"".join((head, cid, hidden.to_bytes(2, "big"), data))]
     sealed = []
     numbers = range(number, number + len(payloads))
     for number, payload in zip(numbers, payloads, strict=True):
@@ -106,16 +117,12 @@ def _masks(protection: Any, sealed: list[bytes]) -> Iterable[tuple[int, int]]:
 
     Each as its first byte, and the next two as one number.
     """
-    encryptor = protection._encryptor
-    begin = 4 - NUMBER_BYTES
-    end = begin + _SAMPLE_BYTES
+    samples = [packet[_SAMPLE_BEGIN:_SAMPLE_END] for packet in sealed]
     if protection._is_chacha20:
-        masks = b"".join([_mask(protection, packet[begin:end]) for packet in sealed])
+        masks = b"".join([_mask(protection, sample) for sample in samples])
         return _CHACHA20_MASK.iter_unpack(masks)
     # In ECB mode the samples of all packets are masked by one call.
-    return _AES_MASK.iter_unpack(
-        encryptor.update(b"".join([packet[begin:end] for packet in sealed]))
-    )
+    return _AES_MASK.iter_unpack(protection._encryptor.update(b"".join(samples)))
 
 
 def _mask(protection: Any, sample: bytes) -> bytes:

@@ -194,7 +194,8 @@ class RequestStreams:
 
     def _repeated(self, stream_id: int, data: bytes) -> SectionReceived:
         """The event for bytes that are known. Saves 8 of 50 us of a small request."""
-        self.next_id = max(self.next_id, stream_id + 4)
+        if self.next_id <= stream_id:
+            self.next_id = stream_id + 4
         self._grant(stream_id, len(data))
         known = self._known[data]
         if known.refers:

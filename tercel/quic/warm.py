@@ -54,6 +54,7 @@ class WarmConnection(AcknowledgedSender):
         if self._armed and self._receive(data, addr, now):
             return
         self._surveyed = False
+        self._known_times = None
         super().receive_datagram(data, addr, now)
         if not self._armed:
             self._arm()
@@ -89,7 +90,7 @@ class WarmConnection(AcknowledgedSender):
             return True
         if self._state in END_STATES or self._close_pending:
             return True
-        self._close_at = now + self._idle_time()
+        self._close_at = now + self._times()[1]
         self._ack_eliciting_sent_since_receipt = False
         if number > space.largest_received_packet:
             space.largest_received_packet = number
@@ -155,6 +156,7 @@ class WarmConnection(AcknowledgedSender):
     ) -> bool:
         """Let aioquic, and the guard, apply the rest of a packet, which may have begun with ACK."""
         self._surveyed = False
+        self._known_times = None
         context = QuicReceiveContext(
             epoch=Epoch.ONE_RTT,
             host_cid=self.host_cid,
@@ -196,7 +198,7 @@ class WarmConnection(AcknowledgedSender):
         elif type(stream.receiver) is QuicStreamReceiver:
             stream = self._get_or_create_stream(kind, stream_id)  # the guard's has to replace it
         receiver, limit = stream.receiver, self._local_max_data
-        newly_received = max(0, stop - receiver.highest_offset)
+        newly_received = stop - receiver.highest_offset if stop > receiver.highest_offset else 0
         if (
             stop > stream.max_stream_data_local
             or limit.used + newly_received > limit.value

@@ -153,6 +153,7 @@ class AcknowledgedSender(WarmSender):
         if latest > loss._rtt_min + delay:
             latest -= delay
         loss._rtt_latest = latest
+        self._known_times = None
         if loss._rtt_initialized:
             deviation = abs(loss._rtt_min - latest)
             loss._rtt_variance = 3 / 4 * loss._rtt_variance + 1 / 4 * deviation
@@ -181,7 +182,7 @@ class AcknowledgedSender(WarmSender):
         if space.loss_time is not None:
             self._loss_at = space.loss_time
         elif space.ack_eliciting_in_flight:
-            timeout = loss.get_probe_timeout() * (1 << loss._pto_count)
+            timeout = self._times()[0] * (1 << loss._pto_count)
             self._loss_at = loss._time_of_last_sent_ack_eliciting_packet + timeout
         else:
             self._loss_at = None

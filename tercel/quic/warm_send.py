@@ -125,6 +125,7 @@ class WarmSender(SurveyedConnection):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self._known_times: tuple[float, float] | None = None
         self._pacer = Pacer(max_datagram_size=self._max_datagram_size)
         self._loss._pacer = self._pacer
 
@@ -249,19 +250,24 @@ class WarmSender(SurveyedConnection):
             loss._time_of_last_sent_ack_eliciting_packet = now
             if not self._ack_eliciting_sent_since_receipt:
                 # RFC 9000 10.1
-                self._close_at = now + self._idle_time()
+                self._close_at = now + self._times()[1]
                 self._ack_eliciting_sent_since_receipt = True
         if packet.in_flight:
             loss._cc.on_packet_sent(packet=packet)  # type: ignore[arg-type]
 
-    def _idle_time(self) -> float:
-        """As aioquic's `_idle_timeout`, once the round-trip time and the peer's limit are known."""
-        loss = self._loss
-        idle = self._configuration.idle_timeout
-        remote = self._remote_max_idle_timeout
-        if remote is not None and remote < idle:
-            idle = remote
-        return max(idle, 3 * loss.get_probe_timeout())
+    def _times(self) -> tuple[float, float]:
+        """aioquic's `get_probe_timeout()` and `_idle_timeout()`, for a connection that is armed.
+
+        Kept until the round-trip time has been measured again: a small request asks five times.
+        """
+        if self._known_times is None:
+            probe = self._loss.get_probe_timeout()
+            idle = self._configuration.idle_timeout
+            remote = self._remote_max_idle_timeout
+            if remote is not None and remote < idle:
+                idle = remote
+            self._known_times = probe, max(idle, 3 * probe)
+        return self._known_times
 
     # -- frames -----------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ _APART = frozenset(
         "_due",
         "_ended",
         "_fast_path",
+        "_known_times",
         "_limits_due",
         "_logger",
         "_parked",
