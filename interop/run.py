@@ -24,6 +24,7 @@ from interop.tools import find_tool
 from interop.trace import Trace
 
 _READY_SECONDS = 30.0
+_POLL_SECONDS = 0.05
 _PORT = 443
 
 
@@ -170,17 +171,23 @@ def _environment(role: str, testcase: str) -> dict[str, str]:
 
 
 def _await_ready(host: Host, process: Process, server: Server) -> None:
-    probe = subprocess.run(
+    probe = subprocess.Popen(
         (
             *host.inside(sys.executable, "-m", "interop.probe"),
             *(SERVER_ADDRESS, str(_PORT), str(_READY_SECONDS)),
         ),
         cwd=REPOSITORY,
-        check=False,
     )
+    while probe.poll() is None:
+        if process.wait(_POLL_SECONDS) is not None:
+            probe.terminate()  # nobody will answer any more
+            probe.wait()
     if probe.returncode:
-        if process.wait(0) == UNSUPPORTED:
+        status = process.wait(0)
+        if status == UNSUPPORTED:
             raise _Ended(Outcome.UNSUPPORTED, f"{server.title} does not have it")
+        if status is not None:
+            raise _Ended(Outcome.FAILED, f"the server ended with status {status}")
         raise _Ended(Outcome.FAILED, f"the server did not answer within {_READY_SECONDS:g} s")
 
 
