@@ -1,5 +1,6 @@
 """The endpoint: what it refuses, and both of its roles against each other on loopback."""
 
+import json
 import os
 import signal
 import socket
@@ -110,6 +111,25 @@ def test_params_that_are_not_known_end_the_endpoint(role, mounts):
     )
     assert result.returncode in (1, 2)
     assert "no-such-option" in result.stderr
+
+
+# -- the image ----------------------------------------------------------------------------------
+
+
+def test_the_image_is_made_of_what_is_here():
+    lines = (ROOT / "interop" / "Dockerfile").read_text().splitlines()
+    sources = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert "interop/run_endpoint.sh" in sources
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert not {*sources} & {*ignored}
+    assert os.access(SCRIPT, os.X_OK)
+
+
+def test_the_manifest_has_what_the_runner_asks_for():
+    manifest = json.loads((ROOT / "interop" / "manifest.json").read_text())
+    assert manifest["tercel"].keys() == {"image", "url", "role"}
+    assert manifest["tercel"]["role"] == "both"
 
 
 # -- hq-interop ---------------------------------------------------------------------------------
