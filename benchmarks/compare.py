@@ -5,8 +5,9 @@
 
 The primary figure is CPU time of all processes of a server per unit of work, the median over
 rounds that take the servers in turn. On a shared machine absolute figures drift within the hour;
-the ratio between servers in one run does not. JSON, Markdown and charts go to `--output`, and are
-written anew whenever a scenario is done.
+the ratio between servers in one run does not. JSON, Markdown and charts go to `--output`, as
+`full`, `quick` or, of a choice of scenarios or servers, `part`; until the run is over what there is
+of them is `unfinished`, written anew whenever a scenario is done.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import servers
 from run import Plan, Run
 
 _RESULTS = servers.HERE / "results"
+_UNFINISHED = "unfinished"
 
 
 def main() -> None:
@@ -52,14 +54,17 @@ def main() -> None:
         servers=tuple(filter(None, options.servers.split(","))),
         budget=None if options.budget is None else options.budget * 60,
     )
-    name = "quick" if options.quick else "full"
-    last = check.read(options.output / f"{name}.json")
+    whole = "quick" if options.quick else "full"
+    name = "part" if options.only or options.servers else whole
+    last = check.read(options.output / f"{whole}.json")
 
     def keep(results: dict[str, Any]) -> None:
-        report.write(results, options.output, name)
+        report.write(results, options.output, _UNFINISHED)
 
     results = Run(plan, servers.development_certificate(), keep).results()
     report.write(results, options.output, name, charted=True)
+    for suffix in ("json", "md"):
+        (options.output / f"{_UNFINISHED}.{suffix}").unlink(missing_ok=True)
     print((options.output / f"{name}.md").read_text())
     if last is not None:
         lost = check.lost(results, last)
