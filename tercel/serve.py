@@ -27,6 +27,7 @@ from tercel.shared.goodbye import get_goodbye
 from tercel.shared.limits import Limits
 from tercel.shared.listener import Listener
 from tercel.shared.loop import complete, loop_factory, run
+from tercel.shared.memory import MemoryWatch
 from tercel.shared.messages import is_field_value
 from tercel.shared.response_fields import ResponseFields
 from tercel.shared.settings import Settings
@@ -223,6 +224,7 @@ def compose(
     _check_settings(settings)
     endpoint = _quic_endpoint() if plan.has_quic else None
     bindings = bind(plan)
+    limits = Limits(settings)
     parts = _Parts(
         app=app,
         loop=loop,
@@ -233,7 +235,8 @@ def compose(
         bindings=bindings,
         endpoint=endpoint,
         tasks=[tasks],
-        limits=Limits(settings),
+        limits=limits,
+        memory=MemoryWatch(loop, limits),
     )
     server = extras.server_class(
         app, loop, parts.listeners(), extras.connections, lifecycle=parts.lifecycle()
@@ -256,9 +259,11 @@ class _Parts:
     tasks: list[TaskSet]
     """Those of the application; the ones of the listeners join them."""
     limits: Limits
+    memory: MemoryWatch
 
     async def listeners(self) -> list[Listener]:
         """One for all UDP sockets, and one for the TCP sockets of each binding."""
+        self.memory.begin()
         made: list[Listener] = []
         udp = [sock for item in self.bindings if not item.preferred for sock in item.sockets.udp]
         preferred = [sock for item in self.bindings if item.preferred for sock in item.sockets.udp]
@@ -316,6 +321,7 @@ class _Parts:
         return context
 
     def _release(self) -> None:
+        self.memory.end()
         for binding in self.bindings:
             binding.release()
 

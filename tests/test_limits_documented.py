@@ -1,5 +1,6 @@
 """docs/limits.md says of every limit what it is, and what the code says it is."""
 
+import importlib
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -9,8 +10,22 @@ import pytest
 from tercel.quic.budget import LIMITS, Flood
 from tercel.shared.settings import HTTP1, MESSAGES, OVERLOAD, QUIC, WEBSOCKET, Settings
 
+
+def number(text):
+    """What a cell says: 65536, 0.5 or 2^22 packets."""
+    base, _, power = text.removesuffix(" packets").partition("^")
+    return float(base) ** float(power or 1)
+
+
 TEXT = (Path(__file__).parent.parent / "docs" / "limits.md").read_text("utf-8")
 ROWS = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", TEXT, re.MULTILINE))
+# A line of the page: its constants, their file, their values; a power is that of packets.
+CONSTANTS = [
+    (re.findall(r"`(\w+)`", names), file, [number(value) for value in values.split(", ")])
+    for names, file, values in re.findall(
+        r"^\| ((?:`\w+`, )+)`([\w/]+\.py)` \| ([^|]*) \|", TEXT, re.MULTILINE
+    )
+]
 # Names of protocols and the like are no limits; numbers are, whatever their group.
 LISTED = [
     field
@@ -46,3 +61,9 @@ def test_no_limit_is_listed_that_is_none():
     names = {field.name for field in fields(Settings)} | {flood.name for flood in Flood}
     listed = {name for name in ROWS if name.islower() or name in Flood.__members__}
     assert listed <= names
+
+
+@pytest.mark.parametrize(("names", "file", "values"), CONSTANTS, ids=lambda item: str(item))
+def test_every_constant_is_where_it_is_said_to_be_with_its_value(names, file, values):
+    module = importlib.import_module("tercel." + file.removesuffix(".py").replace("/", "."))
+    assert [getattr(module, name) for name in names] == values

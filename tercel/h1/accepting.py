@@ -80,17 +80,21 @@ class Accepting:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._wait_for_descriptors()
+                    self._context.limits.meet("file descriptors")
+                    self._rest()
                     return
                 continue  # the client has gone meanwhile (accept(2): treat it like EAGAIN)
+            except MemoryError:
+                self._context.limits.memory_ran_out()
+                self._rest()
+                return
             self._accept(sock, address[0] if isinstance(address, tuple) else None)
 
-    def _wait_for_descriptors(self) -> None:
+    def _rest(self) -> None:
         """Let connections wait in the kernel until others have closed."""
         loop = self._context.loop
         loop.remove_reader(self._sock.fileno())
         self._pause = loop.call_later(PAUSE_SECONDS, self._resume)
-        self._context.limits.meet("file descriptors")
 
     def _accept(self, sock: socket.socket, host: str | None) -> None:
         if not self._context.limits.open_connection(host):
@@ -105,20 +109,26 @@ class Accepting:
 
     async def _connect(self, sock: socket.socket, leave: "_Once") -> None:
         """Shake hands, and begin the connection."""
-        protocol = self._factory()
-        counted = isinstance(protocol, SanicProtocol)
-        if isinstance(protocol, SanicProtocol):
-            protocol.on_lost = leave
+        counted = False
         try:
+            protocol = self._factory()
+            if isinstance(protocol, SanicProtocol):
+                counted = True
+                protocol.on_lost = leave
             await self._context.loop.connect_accepted_socket(
                 lambda: protocol, sock, **self._arguments
             )
-        except (OSError, asyncio.CancelledError) as error:
+        except OSError as error:
             leave()
             sock.close()
-            if isinstance(error, asyncio.CancelledError):
-                raise
             log.debug("handshake failed: %s", error)
+        except BaseException as error:
+            # Cancelled, or without the memory for it.
+            leave()
+            sock.close()
+            if not isinstance(error, MemoryError):
+                raise
+            self._context.limits.memory_ran_out()
         else:
             if not counted:
                 leave()  # nobody will say when it ends

@@ -116,6 +116,13 @@ class ConnectionProtocol:
 
     def _timer_fired(self) -> None:
         self._timer = None
+        try:
+            self._act_on_time()
+        except Exception as error:
+            # Without its timer it would stay for ever, should the client have gone.
+            self.endpoint.give_up(self, error)
+
+    def _act_on_time(self) -> None:
         now = self.context.clock()
         if not self.quic.handshake_completed and now >= self._handshake_deadline:
             # RFC 9000 10.1 leaves it open how long; no CONNECTION_CLOSE to who may not be there.

@@ -187,6 +187,11 @@ class QuicEndpoint(Listener):
         if connection.idle:
             self._drained.set()
 
+    def give_up(self, connection: Any, error: Exception) -> None:
+        """Forget a connection that met a defect of the server's, or that memory is short for."""
+        self._close_faulty(connection, error)
+        connection.abandon()
+
     def send(self, datagrams: list[tuple[bytes, Path]], mark: int = 0) -> None:
         """Send what a connection built, in as few system calls as can be.
 
@@ -207,6 +212,9 @@ class QuicEndpoint(Listener):
         self._to_flush, self._reading = {}, True
         try:
             self._take(sock.receive(_BATCH))
+        except MemoryError:
+            # What was in the batch is lost, which clients are used to.
+            self.context.limits.memory_ran_out()
         finally:
             self._reading = False
             if any(connection.streams for connection in self._to_flush):
@@ -234,24 +242,30 @@ class QuicEndpoint(Listener):
         data, path, mark = datagram
         try:
             connection.receive_datagram(data, path, now, mark)
-        except Exception:
-            self._close_faulty(connection)
+        except Exception as error:
+            self._close_faulty(connection, error)
 
     def _handle(self, connection: Http3Protocol) -> None:
         """Let a connection act on what it received."""
         try:
             connection.process_events()
-        except Exception:
-            self._close_faulty(connection)
+        except Exception as error:
+            self._close_faulty(connection, error)
         if connection in self._half_open:
             self._settle(connection)
         if not connection.terminated:
             self.flush_soon(connection)
 
-    def _close_faulty(self, connection: Http3Protocol) -> None:
+    def _close_faulty(self, connection: Http3Protocol, error: Exception) -> None:
         # A defect that one connection meets must not cost the others their turn.
-        log.exception("%s: internal error", connection.info.client_name)
-        connection.close(ErrorCode.INTERNAL_ERROR, "internal error")
+        if isinstance(error, MemoryError):
+            self.context.limits.memory_ran_out()
+        else:
+            log.error("%s: internal error", connection.info.client_name, exc_info=error)
+        try:
+            connection.close(ErrorCode.INTERNAL_ERROR, "internal error")
+        except Exception:
+            connection.abandon()
 
     def _flush(self, connections: dict[Http3Protocol, None]) -> None:
         if connections is self._to_flush:
@@ -259,9 +273,8 @@ class QuicEndpoint(Listener):
         for connection in connections:
             try:
                 connection.transmit()
-            except Exception:
-                self._close_faulty(connection)
-                connection.abandon()
+            except Exception as error:
+                self.give_up(connection, error)
 
     def _route(self, datagram: Datagram) -> Http3Protocol | None:
         data, path, _ = datagram
@@ -359,7 +372,12 @@ class QuicEndpoint(Listener):
             if connection is None:
                 if admission is None or not self.context.limits.open_connection(path.peer[0]):
                     continue
-                connection = self._create(client_cid, admission, path)
+                try:
+                    connection = self._create(client_cid, admission, path)
+                except MemoryError:
+                    self.context.limits.close_connection(path.peer[0])
+                    self.context.limits.memory_ran_out()
+                    continue
             self._receive(connection, datagram, now)
             self._handle(connection)
         if self._newcomers:

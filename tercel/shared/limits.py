@@ -4,6 +4,8 @@ A limit that is met is counted every time and logged at most once per interval: 
 become a flood of log lines. Knows no protocol.
 """
 
+import contextlib
+import gc
 import ipaddress
 import logging
 import time
@@ -15,6 +17,11 @@ from tercel.shared.settings import Settings
 log = logging.getLogger("tercel.limits")
 
 REPORT_INTERVAL_SECONDS = 10.0
+# Let go of when memory runs out, so that what fails then can be ended and said. Zeros that nobody
+# has looked at: address space, but no memory of the machine.
+MEMORY_RESERVE_BYTES = 8 << 20
+# How long no new connection is opened then; what makes memory short may well be over by the end.
+_SHORT_SECONDS = 1.0
 # What one household or one machine has of IPv6 (RFC 6177).
 _IPV6_SITE_BITS = 64
 
@@ -32,6 +39,8 @@ class Limits:
         self._clock = clock
         self._reported: dict[str, tuple[float, int]] = {}
         self._by_site: Counter[str] = Counter()
+        self._reserve = bytes(MEMORY_RESERVE_BYTES)
+        self._short_since = self._looked_at = 0.0
         self.connections = 0
         """Connections that are open or in their handshake."""
         self.exchanges: set[object] = set()
@@ -42,6 +51,9 @@ class Limits:
     def open_connection(self, host: str | None) -> bool:
         """Whether one more connection may be open, from `host` or a unix socket; counts it then."""
         settings = self._settings
+        if not self._reserve and self._is_short_of_memory():
+            self.meet("memory")
+            return False
         if settings.max_connections and self.connections >= settings.max_connections:
             self.meet("max_connections")
             return False
@@ -76,6 +88,15 @@ class Limits:
         """The exchange has ended; one that was never counted may be named, too."""
         self.exchanges.discard(exchange)
 
+    def memory_ran_out(self) -> None:
+        """A MemoryError was met outside the application.
+
+        The reserve is there for what runs now. No new connection is opened for a second.
+        """
+        self._reserve = b""
+        self._short_since = self._clock()
+        self.meet("memory")
+
     def meet(self, limit: str) -> None:
         """Count that `limit` was met, and log it if that was not done lately."""
         self.met[limit] += 1
@@ -91,6 +112,19 @@ class Limits:
             self.connections,
             len(self.exchanges),
         )
+
+    def _is_short_of_memory(self) -> bool:
+        now = self._clock()
+        if now - self._short_since < _SHORT_SECONDS:
+            return True
+        if now - self._looked_at >= _SHORT_SECONDS:
+            self._looked_at = now
+            # Connections that went may be garbage that nobody has looked for yet.
+            gc.collect()
+            # Free memory may be in pieces: a reserve that cannot be had turns nobody away.
+            with contextlib.suppress(MemoryError):
+                self._reserve = bytes(MEMORY_RESERVE_BYTES)
+        return False
 
 
 class RequestRate:

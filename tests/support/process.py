@@ -52,6 +52,16 @@ class ServerProcess:
         """How much memory it has ever had."""
         return self._memory("VmHWM")
 
+    @property
+    def virtual_bytes(self) -> int:
+        """How much address space it has now."""
+        return self._memory("VmSize")
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def terminate(self) -> None:
         """Ask it to stop, once: a second time would mean not to wait."""
         if not self._terminated:
