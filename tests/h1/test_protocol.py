@@ -737,7 +737,7 @@ async def test_idle_connection_is_closed_in_silence() -> None:
 
 
 async def test_timer_of_the_loop_ends_an_idle_connection() -> None:
-    async with serving(echo, keep_alive_timeout=0.05) as server:
+    async with serving(echo, keep_alive_timeout=0.5) as server:
         client = await server.connect()
         client.get()
         await client.response()

@@ -317,6 +317,19 @@ def test_64_kb_of_qpack_cost_at_most_5_ms_of_cpu_and_64_kib_of_fields(table, bom
     assert min(seconds) < 0.005
 
 
+def test_the_largest_section_that_is_taken_costs_at_most_5_ms_of_cpu():
+    lines = [*PSEUDO, (b"n", b"v" * 65_000)]  # in Huffman code, which takes longest
+    data = frame(HEADERS, section(lines))
+    seconds = []
+    for _ in range(7):
+        http = H3Connection(FakeQuic(), Settings())
+        started = time.process_time()
+        (event,) = http.receive_data(0, data, True)
+        seconds.append(time.process_time() - started)
+        assert event.fields == lines
+    assert min(seconds) < 0.005
+
+
 @asynctest
 async def test_blocked_streams_over_the_limit_end_the_connection():
     blocked = frame(HEADERS, b"\x02\x00\x80")

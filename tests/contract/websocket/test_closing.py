@@ -252,7 +252,7 @@ async def test_a_client_that_answers_no_ping_is_closed(served: Served) -> None:
 @asynctest
 async def test_a_client_that_answers_pings_is_kept(served: Served) -> None:
     record = Record()
-    settings = {"ws_ping_interval": 0.01, "ws_ping_timeout": 5.0}
+    settings = {"ws_ping_interval": 0.01, "ws_ping_timeout": 50.0}
     async with served(record.app, **settings) as client:
         conversation = await client.connect()
         while conversation.pings < 10:
