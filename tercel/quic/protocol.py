@@ -315,10 +315,9 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def write(self, stream: H3RequestStream, data: bytes, end_stream: bool) -> None:
         """Queue bytes of a response; they leave at the end of this turn of the loop."""
-        if not self.quic.can_send(stream.stream_id):
+        if not self.quic.write(stream.stream_id, data, end_stream):
             return  # stopped by the peer in this very batch; the abort is on its way
         self._written = True
-        self.quic.send_stream_data(stream.stream_id, data, end_stream)
         if end_stream and stream.upgraded is not None:
             self._finish_if_ended(stream)  # the peer may still have something to say
         elif end_stream:

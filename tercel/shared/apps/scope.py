@@ -44,18 +44,13 @@ def http_scope(
     `trailers` is the list that will be filled.
     """
     head = stream.head
-    scope: Scope
-    if head.http_version == "3":
-        scope = _template(head, stream.connection, root_path)
-        extensions = scope["extensions"]
-    else:
+    template = head.adapted
+    if template is None:
         # Kept with the head: the same request comes again with the same, for 1.3 us less.
-        template = head.adapted
-        if template is None:
-            template = head.adapted = _template(head, stream.connection, root_path)
-        scope = template.copy()
-        scope["headers"] = template["headers"].copy()
-        scope["extensions"] = extensions = template["extensions"].copy()
+        template = head.adapted = _template(head, stream.connection, root_path)
+    scope: Scope = template.copy()
+    scope["headers"] = template["headers"].copy()
+    scope["extensions"] = extensions = template["extensions"].copy()
     scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
     scope["client"] = stream.connection.client
     extensions[REQUEST_TRAILERS] = trailers
@@ -65,7 +60,7 @@ def http_scope(
 
 
 def _template(head: RequestHead, connection: ConnectionInfo, root_path: str) -> Scope:
-    """What of the scope is the same for every request with `head`."""
+    """What of the scope is the same for every request with `head`, none of it to be given out."""
     target, _, query = head.target.partition(b"?")
     path = decoded_path(target) if b"%" in target or not target.isascii() else target.decode()
     # RFC 9112 3.2.4: `*` asks about the server as a whole, so it is below no mount point.
