@@ -146,6 +146,10 @@ def _ngtcp2_http3(case: Case, urls: Sequence[str]) -> Sequence[Command]:
     return [(*program, *flight) for flight in flights]
 
 
+_NGTCP2_IS_SILENT = (
+    "a client that only receives, and sends no PING, cannot be reached once its NAT forgot it"
+)
+
 # -- others ---------------------------------------------------------------------------------------
 
 
@@ -198,6 +202,7 @@ CLIENTS = (
         title="ngtcp2 (GnuTLS), all by HTTP/3",
         commands=_ngtcp2_http3,
         tool="gtlsclient",
+        lacks={"rebind-port": _NGTCP2_IS_SILENT, "rebind-addr": _NGTCP2_IS_SILENT},
     ),
     Client(name="tercel", title="tercel's client (aioquic)", commands=_endpoint),
     Client(
