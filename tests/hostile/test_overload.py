@@ -160,7 +160,7 @@ async def test_exhausted_descriptors_pause_accepting_and_are_logged_once(monkeyp
     Exhausted.left = 0
     original = socket.socket
     monkeypatch.setattr(socket, "socket", Exhausted)
-    async with serving_h1(echo) as server:
+    async with serving_h1(echo, clock=Clock()) as server:
         monkeypatch.setattr(socket, "socket", original)
         client = await server.connect()
         client.get("/x")
@@ -174,7 +174,7 @@ async def test_exhausted_descriptors_pause_accepting_and_are_logged_once(monkeyp
 @asynctest
 async def test_a_flood_of_refused_connections_is_a_few_log_lines(caplog):
     caplog.set_level(logging.INFO)
-    async with serving_h1(echo, max_connections=1) as server:
+    async with serving_h1(echo, clock=Clock(), max_connections=1) as server:
         keep = await server.connect()
         keep.get("/x")
         await keep.response()
