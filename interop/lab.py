@@ -35,6 +35,9 @@ fd00:cafe:cafe:0::100 client6
 _STOP_SECONDS = 30.0
 _MOUNTS = ("www", "downloads", "certs", "logs")
 
+# Where administrators' programs are; the PATH of a job may lack it.
+os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
 
 class LabError(Exception):
     """The network could not be made, or what runs in it did not start."""

@@ -42,10 +42,8 @@ _FRAME_HANDLERS = "_QuicConnection__frame_handlers"
 _Handlers = dict[int, tuple[Callable[..., None], frozenset[Epoch]]]
 
 
-# Shared by all connections: aioquic changes neither.
+# Shared by all connections: aioquic does not change them.
 _NO_KEYS = CryptoPair()
-_NO_SPACE = QuicPacketSpace()
-_NO_SPACE.discarded = True
 
 
 class LeanConnection(ResumableConnection):
@@ -130,7 +128,10 @@ class LeanConnection(ResumableConnection):
         self._cryptos[Epoch.INITIAL] = self._cryptos[Epoch.HANDSHAKE] = _NO_KEYS
         if not self._cryptos[Epoch.ZERO_RTT].recv.is_valid():
             self._cryptos[Epoch.ZERO_RTT] = _NO_KEYS
-        self._spaces[Epoch.INITIAL] = self._spaces[Epoch.HANDSHAKE] = _NO_SPACE
+        # One for both: the packet that ends the handshake may have an ACK that is still to come.
+        ended = QuicPacketSpace()
+        ended.discarded = True
+        self._spaces[Epoch.INITIAL] = self._spaces[Epoch.HANDSHAKE] = ended
         self._loss.spaces = [self._spaces[Epoch.ONE_RTT]]
 
 
