@@ -64,7 +64,7 @@ def of_scenario(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     told = []
     own = _median(row, "tercel")
     for aim in AIMS:
-        if (aim.http, aim.title) == key:
+        if (aim.http, aim.title) == key and aim.peer in row["servers"]:
             cost = _median(row, aim.peer)
             ratio = cost / own if cost and own else None
             name = _NAMES.get(aim.peer, aim.peer)
