@@ -10,9 +10,9 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 
 from tercel.quic.pmtud import BASE_DATAGRAM_BYTES, PathMtu
 from tercel.quic.protection import NUMBER_BYTES, TAG_BYTES, first_byte, seal
+from tercel.quic.sent import SentPacket
 from tercel.quic.varint import decode_varint
 from tercel.quic.warm import WarmConnection
-from tercel.quic.warm_send import SentPacket
 
 _PING_FRAME = b"\x01"
 _MAX_UDP_PAYLOAD_SIZE = 0x03

@@ -11,8 +11,9 @@ from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
 from tercel.quic.ecn import Counts, EcnState
+from tercel.quic.sent import SentPacket, SentPiece
 from tercel.quic.varint import decode_varint
-from tercel.quic.warm_send import SentPacket, SentPiece, WarmSender
+from tercel.quic.warm_send import WarmSender
 
 _ACK_ECN = 0x03
 # Finding a member of an enumeration by its class costs 0.1 us.

@@ -11,12 +11,10 @@ send, aioquic's own code does it. Recovery, pacing and congestion control are ai
 from typing import Any
 
 from aioquic.quic.connection import Limit
-from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicDeliveryHandler, QuicDeliveryState
+from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamSender
-from aioquic.tls import Epoch
 
 from tercel.quic.ecn import COUNTS_MAX_BYTES, encode_counts, has_marks
 from tercel.quic.pacing import Pacer
@@ -27,6 +25,7 @@ from tercel.quic.protection import (
     first_byte,
     seal,
 )
+from tercel.quic.sent import SentPacket, SentPiece
 from tercel.quic.survey import SurveyedConnection
 from tercel.quic.varint import encode_varint, varint_size
 
@@ -44,80 +43,6 @@ _ACK_OF_ACK_PERIOD = 8
 _LEAST_STREAM_FRAME_BYTES = 5
 _STREAM_TYPES = tuple(bytes((0x08 | bits,)) for bits in range(8))
 _FIN, _LENGTH, _OFFSET = 0x01, 0x02, 0x04
-
-
-class SentPacket:
-    """A packet sent on the warm path; to aioquic's recovery it is a QuicSentPacket."""
-
-    __slots__ = (
-        "handlers",
-        "in_flight",
-        "is_ack_eliciting",
-        "packet_number",
-        "pieces",
-        "sent_bytes",
-        "sent_time",
-    )
-
-    epoch = Epoch.ONE_RTT
-    is_crypto_packet = False
-    packet_type = QuicPacketType.ONE_RTT
-
-    def __init__(self, packet_number: int, sent_time: float) -> None:
-        self.packet_number = packet_number
-        self.sent_time = sent_time
-        self.sent_bytes = 0
-        self.in_flight = False
-        self.is_ack_eliciting = False
-        self.pieces: list[tuple[QuicStream, int, int, bool]] = []
-        """Stream data: the stream, its range of offsets, and whether its end is among it."""
-        self.handlers: list[tuple[QuicDeliveryHandler, Any]] = []
-        """What else wants to know of its delivery."""
-
-    @property
-    def delivery_handlers(self) -> list[tuple[QuicDeliveryHandler, Any]]:
-        """All that has to be told of its delivery or loss, for aioquic's code."""
-        return self.handlers + [
-            (stream.sender.on_data_delivery, (start, stop, fin))
-            for stream, start, stop, fin in self.pieces
-        ]
-
-
-class SentPiece:
-    """A packet sent on the warm path that is full, and full of one stream's data.
-
-    Nearly all packets of a long response are. Built and acknowledged in runs, they make a download
-    take 30 % less CPU.
-    """
-
-    __slots__ = ("packet_number", "sent_bytes", "sent_time", "start", "stop", "stream")
-
-    epoch = Epoch.ONE_RTT
-    in_flight = True
-    is_ack_eliciting = True
-    is_crypto_packet = False
-    packet_type = QuicPacketType.ONE_RTT
-
-    def __init__(
-        self,
-        packet_number: int,
-        sent_time: float,
-        sent_bytes: int,
-        stream: QuicStream,
-        start: int,
-        stop: int,
-    ) -> None:
-        self.packet_number = packet_number
-        self.sent_time = sent_time
-        self.sent_bytes = sent_bytes
-        self.stream = stream
-        self.start = start
-        self.stop = stop
-
-    @property
-    def delivery_handlers(self) -> list[tuple[QuicDeliveryHandler, Any]]:
-        """All that has to be told of its delivery or loss, for aioquic's code."""
-        return [(self.stream.sender.on_data_delivery, (self.start, self.stop, False))]
 
 
 class WarmSender(SurveyedConnection):

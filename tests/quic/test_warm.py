@@ -7,8 +7,8 @@ import pytest
 from aioquic.quic import events
 from aioquic.tls import Epoch
 
+from tercel.quic.sent import SentPacket, SentPiece
 from tercel.quic.varint import encode_varint as varint
-from tercel.quic.warm_send import SentPacket, SentPiece
 from tests.quic import twin as twins
 from tests.quic.pair import CLIENT, SERVER, Pair
 

@@ -15,6 +15,7 @@ from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
 from tercel.quic import guard, protection, survey, warm, warm_ack, warm_send
+from tercel.quic.sent import SentPacket, SentPiece
 from tercel.shared.settings import Settings
 from tests.quic.pair import Pair, server_configuration
 
@@ -118,7 +119,7 @@ def test_a_range_set_is_a_list_of_ranges_in_order():
 
 @pytest.mark.parametrize(
     "packet",
-    [warm_send.SentPacket(1, 2.0), warm_send.SentPiece(1, 2.0, 1200, QuicStream(0), 0, 1100)],
+    [SentPacket(1, 2.0), SentPiece(1, 2.0, 1200, QuicStream(0), 0, 1100)],
     ids=["packet", "piece"],
 )
 def test_recovery_knows_a_packet_by_these_names(packet):
