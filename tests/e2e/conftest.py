@@ -20,6 +20,7 @@ def data_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo(data_directory: Path) -> Iterator[ServerProcess]:
-    """`tercel` without an application."""
-    with ServerProcess(data_directory=data_directory) as server:
+    """`tercel` without an application, patient with clients on a loaded machine."""
+    patience = ("--handshake-timeout", "120", "--header-timeout", "120", "--send-timeout", "120")
+    with ServerProcess(*patience, data_directory=data_directory) as server:
         yield server

@@ -329,7 +329,7 @@ async def rooms(request: Request) -> HTTPResponse:
 def make(name: str = "shop", *, events: Path | None = None) -> Sanic[Any, Any]:
     """The application. What it starts and stops is said in `events`, a pipe with a name."""
     app: Sanic[Any, Any] = Sanic(name)
-    app.config.RESPONSE_TIMEOUT = 1
+    app.config.RESPONSE_TIMEOUT = 6
     app.config.REQUEST_MAX_SIZE = 2_000_000
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 2
     app.config.FALLBACK_ERROR_FORMAT = "json"
