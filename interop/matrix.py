@@ -31,7 +31,7 @@ _QUICK_COUNT = 3
 _QUICK_PATIENCE = 3.0
 # A timer of a peer's that a busy machine lets fire too late is no finding; what fails every time
 # is one.
-_QUICK_ATTEMPTS = 3
+_QUICK_ATTEMPTS = 5
 
 T = TypeVar("T", Case, Client, Server)
 
