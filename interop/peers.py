@@ -199,7 +199,7 @@ CLIENTS = (
     ),
     Client(
         name="ngtcp2-http3",
-        title="ngtcp2 (GnuTLS), all by HTTP/3",
+        title="ngtcp2 by HTTP/3",
         commands=_ngtcp2_http3,
         tool="gtlsclient",
         lacks={"rebind-port": _NGTCP2_IS_SILENT, "rebind-addr": _NGTCP2_IS_SILENT},

@@ -55,11 +55,15 @@ def merged(old: Run | None, new: Run) -> Run:
     if old is None:
         return new
     cells = {(r.server, r.client, r.case): r for r in (*old.results, *new.results)}
-    order = [peer.name for peer in (*SERVERS, *CLIENTS)]
+    servers, clients = [peer.name for peer in SERVERS], [peer.name for peer in CLIENTS]
     cases = [case.name for case in CASES]
     results = sorted(
-        (r for r in cells.values() if {r.server, r.client} <= {*order} and r.case in cases),
-        key=lambda r: (order.index(r.server), order.index(r.client), cases.index(r.case)),
+        (
+            r
+            for r in cells.values()
+            if r.server in servers and r.client in clients and r.case in cases
+        ),
+        key=lambda r: (servers.index(r.server), clients.index(r.client), cases.index(r.case)),
     )
     return Run(results, old.versions | new.versions, new.date)
 

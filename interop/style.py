@@ -10,7 +10,7 @@ STYLE = """
   --failed: #ff9d95; --failed-back: #47201d; --unsupported: #98a2b1; --unsupported-back: #252c36;
   --missing: #f0c766; --missing-back: #3d3012; --bar: #6f95f5; --bar2: #40599c; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 2.5rem 1.25rem; background: var(--page);
+body { margin: 0 auto; max-width: 78rem; padding: 2.5rem 1.25rem; background: var(--page);
   color: var(--text); font: 15px/1.55 system-ui, sans-serif; }
 h1 { margin: 0 0 .5rem; font-size: 1.9rem; letter-spacing: -.02em; }
 h2 { margin: 0 0 .75rem; font-size: 1.15rem; }

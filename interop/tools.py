@@ -54,7 +54,7 @@ def about(name: str, option: str = "--version") -> str:
 def version_of(name: str, option: str = "--version") -> str:
     """The first version number in what a program says of itself; empty if there is none."""
     match = _NUMBER.search(about(name, option))
-    return "" if match is None else match[0]
+    return "" if match is None else match[0].rstrip(".")
 
 
 def follows_paths(version: str) -> bool:
