@@ -1,6 +1,7 @@
 """The interop runner's test cases on one machine: python -m interop.matrix --help."""
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -58,10 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = []
     with ThreadPoolExecutor(options.jobs) as pool:
         running = [pool.submit(run_case, workshop, *item) for item in work]
-        for future in running:
-            result = future.result()
-            results.append(result)
-            print(_line(result), flush=True)
+        try:
+            for future in running:
+                result = future.result()
+                results.append(result)
+                print(_line(result), flush=True)
+        except BaseException:
+            # What runs comes to its end and tidies up; nothing else begins.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     peers = dict.fromkeys(peer for server, client, _ in work for peer in (server, client))
     told = dict(text.split("=", 1) for text in options.version_of)
     run = Run(results, versions(peers) | told, time.strftime("%Y-%m-%d"))
@@ -133,4 +139,5 @@ def _line(result: Result) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("interop: ends with what runs now"))
     sys.exit(main())
