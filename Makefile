@@ -74,7 +74,7 @@ bench-check: $(VENV)/.bench
 bench-flow: $(VENV)/.bench
 	$(BIN)/python benchmarks/flow_control.py $(ARGS)
 
-# interop/README.md says what programs these need, and root. Half an hour, and two minutes.
+# interop/README.md says what programs these need, and root. An hour, and two minutes.
 interop: $(VENV)/.interop
 	$(BIN)/python -m interop.matrix $(ARGS)
 

@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keep=options.keep,
         patience=_QUICK_PATIENCE if options.quick else 1.0,
         attempts=_QUICK_ATTEMPTS if options.quick else 1,
+        repetitions=options.repeat,
     )
     for chain in {case.chain for _, _, case in work}:
         workshop.certificates(chain)
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--case", action="append", help="only this one; repeatable")
     parser.add_argument("--quick", action="store_true", help="three clients, no long waits")
     parser.add_argument("--jobs", type=int, default=2, help="how many run side by side")
+    parser.add_argument("--repeat", type=int, default=5, help="how often a rate is measured")
     parser.add_argument("--seed", type=int, default=0, help="what chance begins with")
     parser.add_argument("--keep", action="store_true", help="keep all captures")
     parser.add_argument(
@@ -134,7 +136,7 @@ def _line(result: Result) -> str:
     if result.outcome is Outcome.PASSED:
         detail = f"{result.seconds:.1f} s" + (f" ({detail})" if detail else "")
     if result.kilobits:
-        detail += f", {result.kilobits:.0f} kbit/s"
+        detail += f", {result.rate}"
     return f"{result.outcome:<11} {result.server} {result.client} {result.case}: {detail}"
 
 

@@ -134,12 +134,13 @@ def _html_goodput(run: Run) -> str:
         parts.append(f'<text class="name" x="{left - 12}" y="{y + 16}">{escape(name)}</text>')
         parts.append(
             f'<rect class="{case.name}" x="{left}" y="{y}" width="{length:.1f}" height="22" rx="3">'
-            f"<title>{escape(case.name)}: {result.kilobits:.0f} kbit/s</title></rect>"
+            f"<title>{escape(case.name)}: {result.rate}</title></rect>"
         )
         value = f"{result.kilobits / 1000:.2f}"
         parts.append(f'<text class="value" x="{left + length + 6:.1f}" y="{y + 16}">{value}</text>')
     return (
-        "<section><h2>Goodput</h2>\n<p>Mbit/s of content, server → client, on a link of 10 Mbit/s: "
+        "<section><h2>Goodput</h2>\n<p>Mbit/s of content, server → client, on a link of 10 Mbit/s, "
+        "medians of all repetitions: "
         '<span class="key goodput"></span> alone (10 MiB), <span class="key crosstraffic"></span> '
         "beside one TCP connection with cubic (25 MiB).</p>\n"
         f'<svg viewBox="0 0 {left + width + 60} {height}" role="img" '
@@ -171,7 +172,7 @@ def _html_runs(run: Run, links: Links) -> str:
         left = " ".join(f'<a href="{escape(path)}">{escape(name)}</a>' for name, path in found)
         detail = f"{result.seconds:.1f} s" if result.seconds else ""
         if result.kilobits:
-            detail += f", {result.kilobits / 1000:.2f} Mbit/s"
+            detail += f", {result.rate}"
         pairs.setdefault((result.server, result.client), []).append(
             f'<tr id="{_anchor(result)}"><td>{escape(result.case)}</td>'
             f'<td class="{result.outcome}">{result.outcome}</td><td>{detail}</td>'

@@ -45,7 +45,8 @@ def read_run(directory: Path) -> Run | None:
     except FileNotFoundError:
         return None
     results = [
-        Result(**value | {"outcome": Outcome(value["outcome"])}) for value in values["results"]
+        Result(**value | {"outcome": Outcome(value["outcome"]), "spread": tuple(value["spread"])})
+        for value in values["results"]
     ]
     return Run(results, values["versions"], values["date"])
 
@@ -133,7 +134,7 @@ def _markdown_matrix(run: Run, role: str, names: Sequence[str]) -> list[str]:
             result = run.find(*pair, case.name)
             mark = "" if result is None else result.outcome.mark
             if result is not None and result.kilobits:
-                mark = f"{result.kilobits / 1000:.2f} Mbit/s"
+                mark = result.rate
             cells.append(mark)
         if any(cells):
             lines.append(f"| {case.letter} {case.name} | " + " | ".join(cells) + " |")

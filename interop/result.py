@@ -41,11 +41,19 @@ class Result:
     seconds: float = 0.0
     """From the client's start to its end."""
     kilobits: float = 0.0
-    """Kilobits of content per second, if that was measured."""
+    """Kilobits of content per second, if that was measured: the median of all repetitions."""
+    spread: tuple[float, float] = (0.0, 0.0)
+    """The least and the most of them."""
     attempts: int = 1
     """How often it was tried until it passed, or was given up."""
     logs: str = ""
     """The directory with what is left of it, relative to the results."""
+
+    @property
+    def rate(self) -> str:
+        """What was measured, for people: megabits per second."""
+        median, least, most = (value / 1000 for value in (self.kilobits, *self.spread))
+        return f"{median:.2f} ({least:.2f} to {most:.2f}) Mbit/s"
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from interop.cases import Case
 from interop.certificates import write_certificates
@@ -49,6 +50,8 @@ class Workshop:
     """What the runner's time limits are multiplied by."""
     attempts: int = 1
     """How often a test case that fails is run."""
+    repetitions: int = 1
+    """How often a test case that measures is run."""
 
     def certificates(self, chain: int) -> Path:
         """A directory with a chain of that length; made once."""
@@ -60,7 +63,19 @@ class Workshop:
 
 
 def run_case(workshop: Workshop, server: Server, client: Client, case: Case) -> Result:
-    """Run `case` until it does not fail, as often as that is wanted, and tidy up behind it."""
+    """Run `case`, as often as `workshop` wants it, and tidy up behind it."""
+    if not case.measured:
+        return _until_passed(workshop, server, client, case)
+    rates: list[float] = []
+    for _ in range(workshop.repetitions):
+        result = _until_passed(workshop, server, client, case)
+        if result.outcome is not Outcome.PASSED:
+            return result
+        rates.append(result.kilobits)
+    return replace(result, kilobits=median(rates), spread=(min(rates), max(rates)))
+
+
+def _until_passed(workshop: Workshop, server: Server, client: Client, case: Case) -> Result:
     result = _attempt(workshop, server, client, case)
     while result.outcome is Outcome.FAILED and result.attempts < workshop.attempts:
         again = _attempt(workshop, server, client, case)

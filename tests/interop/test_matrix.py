@@ -68,6 +68,25 @@ def test_what_failed_once_says_so_when_it_passes(monkeypatch, tmp_path):
     assert result.reason == "at first: reason 1"
 
 
+def test_a_measurement_is_the_median_of_its_repetitions(monkeypatch, tmp_path):
+    rates = [9000.0, 7000.0, 8000.0]
+
+    def attempt(workshop, server, client, case):
+        return Result(
+            server=server.name,
+            client=client.name,
+            case=case.name,
+            outcome=PASSED,
+            kilobits=rates.pop(0),
+        )
+
+    monkeypatch.setattr(run, "_attempt", attempt)
+    pair = named(SERVERS, "tercel"), named(CLIENTS, "tercel")
+    result = run_case(Workshop(tmp_path, repetitions=3), *pair, named(CASES, "goodput"))
+    assert (result.kilobits, result.spread) == (8000.0, (7000.0, 9000.0))
+    assert result.rate == "8.00 (7.00 to 9.00) Mbit/s"
+
+
 def test_what_fails_every_time_has_failed(monkeypatch, tmp_path):
     result, tried = attempts(monkeypatch, tmp_path, FAILED, FAILED, FAILED, limit=3)
     assert (result.outcome, result.attempts, tried) == (FAILED, 3, 3)
