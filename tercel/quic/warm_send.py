@@ -8,6 +8,7 @@ ACK, MAX_DATA, MAX_STREAMS, MAX_STREAM_DATA and STREAM frames. Whenever there is
 send, aioquic's own code does it. Recovery, pacing and congestion control are aioquic's throughout.
 """
 
+import math
 from typing import Any
 
 from aioquic.quic.connection import Limit
@@ -60,6 +61,7 @@ class WarmSender(SurveyedConnection):
         """What waits to be sent, and where to."""
         if not self._surveyed and not self._survey():
             self._forget_stale()
+            self._exempt_acknowledgement(now)
             return super().datagrams_to_send(now)
         self._pacing_at = None
         if self._ended:
@@ -82,6 +84,16 @@ class WarmSender(SurveyedConnection):
         self._count_sealed(keys.key_phase)
         return [(datagram, path.addr) for datagram in datagrams]
 
+    def _exempt_acknowledgement(self, now: float) -> None:
+        """Let aioquic's code send what is due exactly now, too, without asking the pacer.
+
+        It takes acknowledgements that are late past the pacer (RFC 9002 7.7). One that is not
+        would wait while its own timer fires again and again.
+        """
+        for space in self._loss.spaces:
+            if space.ack_at == now:
+                space.ack_at = math.nextafter(now, 0.0)
+
     def _build(self, now: float, limits: list[Limit]) -> list[bytes]:
         """The payloads of the packets that may be sent now, each registered with recovery."""
         space, loss, pacer = self._data_space, self._loss, self._pacer
@@ -94,15 +106,15 @@ class WarmSender(SurveyedConnection):
             pacer.update_bucket(now=now)
         payloads: list[bytes] = []
         while True:
-            is_late = space.ack_at is not None and space.ack_at < now
-            # As aioquic: paced, except for an acknowledgement that is late.
-            if pace is not None and pacer.bucket_time <= 0 and not is_late:
+            acknowledges = space.ack_at is not None and space.ack_at <= now
+            # RFC 9002 7.7: paced, except for an acknowledgement that is due.
+            if pace is not None and pacer.bucket_time <= 0 and not acknowledges:
                 self._pacing_at = now + pacer.pause
                 break
             packet = SentPacket(self._packet_number, now)
             flight_room = min(room, flight - overhead)
             parts: list[bytes | bytearray] = []
-            if space.ack_at is not None and space.ack_at <= now:
+            if acknowledges:
                 flight_room -= self._add_ack(packet, parts, room, flight_room, now)
             if limits or self._limits_due:
                 flight_room = self._add_limits(packet, parts, flight_room, limits)

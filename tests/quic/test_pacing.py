@@ -2,8 +2,10 @@
 
 import pytest
 from aioquic.quic.recovery import QuicPacketPacer
+from aioquic.tls import Epoch
 
 from tercel.quic.pacing import Pacer
+from tests.quic.pair import Pair
 
 SIZE = 1200
 
@@ -72,3 +74,44 @@ def test_the_pause_of_a_slow_path_is_that_of_one_packet():
 
 def test_nothing_is_paced_before_the_round_trip_is_known():
     assert Pacer(max_datagram_size=SIZE).next_send_time(now=1.0) is None
+
+
+# -- acknowledgements ---------------------------------------------------------------------------
+
+
+def test_an_acknowledgement_that_is_due_does_not_wait_for_the_pacer(quic_fast_path):
+    pair = sending(quic_fast_path)
+    server, space = pair.server, pair.server._spaces[Epoch.ONE_RTT]
+    assert server.get_timer() == server._pacing_at > pair.now, "the pacer holds back"
+    space.ack_queue.add(space.largest_received_packet)
+    space.ack_at = pair.now
+    (datagram,) = server.datagrams_to_send(pair.now)
+    assert len(datagram[0]) <= SIZE
+    assert space.ack_at is None
+    assert server.get_timer() == server._pacing_at > pair.now, "the rest waits"
+
+
+def test_an_acknowledgement_that_is_not_due_waits_for_the_pacer(quic_fast_path):
+    pair = sending(quic_fast_path)
+    space = pair.server._spaces[Epoch.ONE_RTT]
+    space.ack_queue.add(space.largest_received_packet)
+    space.ack_at = pair.now + 1e-6
+    assert pair.server.datagrams_to_send(pair.now) == []
+
+
+@pytest.fixture(params=[True, False])
+def quic_fast_path(request):
+    """Whether the warm path sends, or aioquic's own code."""
+    return request.param
+
+
+def sending(quic_fast_path):
+    """A pair whose server has used up what the pacer allows, in the middle of a response."""
+    pair = Pair(quic_fast_path=quic_fast_path)
+    pair.client.send_stream_data(0, b"GET", end_stream=True)
+    pair.run(0.1)
+    pair.server._pacer.update_rate(congestion_window=1_000_000, smoothed_rtt=0.1)
+    pair.server._loss._cc.congestion_window = 1_000_000
+    pair.server.send_stream_data(0, bytes(1_000_000), end_stream=True)
+    pair.server.datagrams_to_send(pair.now)
+    return pair
