@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from aioquic.quic.crypto import CryptoPair
     from aioquic.quic.recovery import QuicPacketSpace
 
+# More than the rounding of any sum of times, and less than any timer tells apart.
+_ROUNDED_SECONDS = 1e-6
+
 # Streams that are gone stay in aioquic's queue until so many are.
 _MOST_STALE = 16
 
@@ -114,7 +117,9 @@ class SurveyedConnection(GuardedConnection):
         ):
             return  # an acknowledgement or a pause between packets, which sending is for
         self._surveyed = False
-        super().handle_timer(now)
+        # aioquic sets the timer for when a packet is lost to `sent + delay`, and then asks whether
+        # it was sent before `now - delay`: rounded, it may not be, and the timer fires for ever.
+        super().handle_timer(now + _ROUNDED_SECONDS)
 
     def _send_probe(self) -> None:
         self._surveyed = False

@@ -5,12 +5,14 @@ import random
 import pytest
 from aioquic.quic.congestion.cubic import CubicCongestionControl
 from aioquic.quic.congestion.reno import RenoCongestionControl
+from aioquic.tls import Epoch
 
 from tercel.cli import main
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.settings import Settings
 from tests.quic.pair import Pair
 from tests.quic.served import serving
+from tests.quic.twin import copied
 from tests.support.asynchronous import asynctest
 from tests.support.h3_client import H3Client
 
@@ -49,6 +51,29 @@ def test_all_data_arrives_over_a_network_that_loses_some(name, fast):
     pair.run(60.0)
     got = sum(len(getattr(event, "data", b"")) for event in pair.client_events)
     assert got == BODY
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_packet_is_lost_when_its_timer_fires_however_times_are_rounded(fast):
+    pair = Pair(quic_fast_path=fast)
+    pair.client.send_stream_data(0, b"GET", end_stream=True)
+    pair.run(1.0)
+    pair.server.send_stream_data(0, b"x")
+    pair.server.datagrams_to_send(pair.now)
+    server, space = pair.server, pair.server._spaces[Epoch.ONE_RTT]
+    number = max(space.sent_packets)
+    space.largest_acked_packet = number + 1  # which arrived before it
+    chance = random.Random(6).random
+    for _ in range(200):
+        again = copied(server)
+        space = again._spaces[Epoch.ONE_RTT]
+        space.sent_packets[number].sent_time += chance()
+        again._loss._rtt_latest = pair.now + chance() - pair.now  # as rounded as what is measured
+        again._loss._detect_loss(now=pair.now, space=space)
+        due = again.get_timer()
+        assert due == space.loss_time
+        again.handle_timer(due)
+        assert again.get_timer() > due
 
 
 def test_another_name_is_one_clear_line(capsys):
