@@ -287,9 +287,11 @@ def server_address_was_left(evidence: Evidence) -> None:
     moved = [d for d in evidence.server.from_server if d.server == servers[-1]]
     if not any(data in d.path_responses for d in moved for data in new[0].path_challenges):
         raise CheckFailed("the server did not answer the challenge from its preferred address")
-    if {i for d in old for i in d.destination_ids} & {i for d in new for i in d.destination_ids}:
-        # RFC 9000 9.5: else both paths could be linked.
-        raise CheckFailed("a connection ID was used on both paths")
+    if {i for d in old for i in d.destination_ids} & set(new[0].destination_ids):
+        # RFC 9000 9.5: else both paths could be linked. As the runner, of the first packet only:
+        # ngtcp2's client may send an acknowledgement behind its challenge to the same address,
+        # though it belongs to the path before.
+        raise CheckFailed("the first packet to the preferred address has an ID of the path before")
     if len(moved) < len(evidence.server.from_server) // 2:
         raise CheckFailed("the server sent less than half from its preferred address")
 
