@@ -94,6 +94,7 @@ LIBRARY_PRIVATES = (
     "tercel.quic.guard",
     "tercel.quic.lean",
     "tercel.quic.pacing",
+    "tercel.quic.paths",
     "tercel.quic.preferred",
     "tercel.quic.protection",
     "tercel.quic.probing",

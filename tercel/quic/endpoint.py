@@ -396,6 +396,7 @@ class QuicEndpoint(Listener):
             new_token=partial(self._entrance.new_token, host),
             sessions=self._sessions,
             preferred_address=self._preferred_address,
+            ends=_ends,
         )
         info = ConnectionInfo(client=(host, path.peer[1]), server=path.local_address(), secure=True)
         connection = self._protocol(
@@ -441,3 +442,7 @@ class QuicEndpoint(Listener):
         if settings.qlog_dir is not None:
             configuration.quic_logger = QlogDirectory(settings.qlog_dir)
         return configuration
+
+
+def _ends(path: Path) -> tuple[Any, Any]:
+    return path.peer[0], (path.socket, path.local)

@@ -11,7 +11,7 @@ from typing import Any
 from aioquic.quic.connection import QuicConnectionId
 from aioquic.quic.events import ConnectionIdIssued
 
-from tercel.quic.lean import LeanConnection
+from tercel.quic.paths import RoamingConnection
 from tercel.quic.varint import encode_varint
 
 _PREFERRED_ADDRESS = 0x0D
@@ -36,7 +36,7 @@ def encode_preferred_address(sockets: Sequence[socket.socket]) -> bytes:
     return packed[socket.AF_INET] + packed[socket.AF_INET6]
 
 
-class MovingConnection(LeanConnection):
+class MovingConnection(RoamingConnection):
     """A server's QUIC connection that tells its client a `preferred_address`, if that has one.
 
     It is what `encode_preferred_address` makes.

@@ -1,5 +1,6 @@
 """The preferred address: told with an ID of its own, served by a second socket."""
 
+import asyncio
 import ipaddress
 import socket
 
@@ -99,6 +100,24 @@ async def test_a_client_goes_over_to_the_preferred_address():
             (connection,) = server.connections
             assert connection.quic.get_peer_address().socket.sock.getsockname() == where
             assert server.endpoint.addresses == [f"127.0.0.1:{server.port}"]
+
+
+@asynctest
+async def test_a_client_that_keeps_its_id_is_answered_from_there_with_another():
+    with bound("127.0.0.2") as sock:
+        where = sock.getsockname()
+        async with serving(preferred=[sock]) as server, H3Client(server.port) as client:
+            client.quic._probe_preferred_address = lambda: None
+            await client.request()
+            await client.settled()
+            (connection,) = server.connections
+            quic = connection.quic
+            before = quic._peer_cid.sequence_number
+            client.quic.send_ping(1)
+            for data, _ in client.quic.datagrams_to_send(asyncio.get_running_loop().time()):
+                client._socket.sendto(data, where)
+            await server.until(lambda: quic.get_peer_address().socket.sock.getsockname() == where)
+            assert quic._peer_cid.sequence_number != before
 
 
 # -- the setting --------------------------------------------------------------------------------

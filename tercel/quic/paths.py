@@ -1,0 +1,138 @@
+"""The paths of a connection whose client moves (RFC 9000 9), or whose NAT forgot it.
+
+Touches names of aioquic that start with an underscore, with canaries in tests/quic/test_paths.py.
+aioquic challenges a new path once, fills what an unvalidated address may get with data, and goes on
+with the congestion window and the connection ID of the path before.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from aioquic.quic.congestion.base import create_congestion_control
+from aioquic.quic.connection import (
+    ACK_FRAME_CAPACITY,
+    PATH_CHALLENGE_FRAME_CAPACITY,
+    QuicNetworkPath,
+)
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.tls import Epoch
+
+from tercel.quic.lean import LeanConnection
+from tercel.quic.protection import NUMBER_BYTES, TAG_BYTES
+from tercel.quic.sent import SentPacket, SentPiece
+
+_PING_BYTES = 1
+# RFC 9000 8.2.1: a challenge's datagram has to be as large where the limit permits it.
+_FULL_CHALLENGE_BYTES = 1200
+# Challenges for which an unvalidated address always has room, after the one that is sent.
+_REPETITIONS = 2
+
+
+def _plain_ends(address: Any) -> tuple[Any, Any]:
+    return address[0], None
+
+
+class RoamingConnection(LeanConnection):
+    """A server's QUIC connection that follows its client from one address to another.
+
+    `ends` tells of what `receive_datagram` gets as an address the peer's host, without its port,
+    and this end, both to be compared.
+    """
+
+    def __init__(
+        self, *, ends: Callable[[Any], tuple[Any, Any]] = _plain_ends, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._ends = ends
+        self._estimated_host: Any = None
+        """The peer's host that round-trip time and congestion window are those of."""
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        """Take one datagram from `addr`."""
+        before = self._network_paths[0].addr if self._network_paths else None
+        cid = self._peer_cid
+        super().receive_datagram(data, addr, now)
+        if not self._network_paths:
+            return
+        path = self._network_paths[0]
+        host, end = self._ends(path.addr)
+        if (
+            before is not None
+            and path.addr != before
+            and cid is self._peer_cid
+            and end != self._ends(before)[1]
+        ):
+            # RFC 9000 9.5: not from two addresses, even if the client has used one for both.
+            self.change_connection_id()
+        if path.is_validated and host != self._estimated_host:
+            if self._estimated_host is not None:
+                self._forget_estimates()
+            self._estimated_host = host
+
+    def _send_probe(self) -> None:
+        super()._send_probe()
+        if self._handshake_complete and not self._network_paths[0].is_validated:
+            # RFC 9000 8.2.1: to be repeated. aioquic repeats the oldest packet, of the old path,
+            # and a challenge only after an acknowledgement, which may never come.
+            self._network_paths[0].local_challenge_sent = False
+
+    def _write_application(
+        self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
+    ) -> None:
+        if self._handshake_complete and not network_path.is_validated:
+            self._save_room(builder, network_path, now)
+        super()._write_application(builder, network_path, now)
+
+    def _save_room(
+        self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
+    ) -> None:
+        """Leave room for more challenges in what the path may get (RFC 9000 8).
+
+        A client that only acknowledges gives room for 130 bytes, and may be silent from then on:
+        if a single challenge with data takes them all and is lost, nobody ever sends again.
+        """
+        room = builder.max_total_bytes
+        if room is None:
+            return
+        challenges = not network_path.local_challenge_sent
+        least = 1 + len(self._peer_cid.cid) + NUMBER_BYTES + TAG_BYTES
+        least += PATH_CHALLENGE_FRAME_CAPACITY + _PING_BYTES
+        least += PATH_CHALLENGE_FRAME_CAPACITY * len(network_path.remote_challenges)
+        ack_at = self._spaces[Epoch.ONE_RTT].ack_at
+        acknowledges = ack_at is not None and ack_at <= now
+        if acknowledges:
+            least += ACK_FRAME_CAPACITY
+        # What timers wait for has to be sent, or they would fire again at once.
+        needed = least if challenges or acknowledges or self._probe_pending else 0
+        if challenges and room >= _FULL_CHALLENGE_BYTES:
+            needed = _FULL_CHALLENGE_BYTES
+        builder.max_total_bytes = max(room - _REPETITIONS * least, min(room, needed), 0)
+
+    def _forget_estimates(self) -> None:
+        """Begin as on a new connection (RFC 9000 9.4); packets of the path before do not count."""
+        loss = self._loss
+        loss._cc = create_congestion_control(
+            self._configuration.congestion_control_algorithm,
+            max_datagram_size=self._max_datagram_size,
+        )
+        loss._rtt_initialized = False
+        loss._rtt_latest = loss._rtt_smoothed = loss._rtt_variance = 0.0
+        loss._rtt_min = math.inf
+        loss._pacer.packet_time = None
+        for space in loss.spaces:
+            sent: dict[int, Any] = space.sent_packets
+            for number, packet in sent.items():
+                if type(packet) is SentPiece:
+                    sent[number] = _general(packet)
+                else:
+                    packet.in_flight = False
+
+
+def _general(piece: SentPiece) -> SentPacket:
+    """The same packet, not in flight."""
+    packet = SentPacket(piece.packet_number, piece.sent_time)
+    packet.sent_bytes = piece.sent_bytes
+    packet.is_ack_eliciting = True
+    packet.pieces.append((piece.stream, piece.start, piece.stop, False))
+    return packet
