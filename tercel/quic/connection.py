@@ -267,11 +267,15 @@ class QuicServerConnection(ProbingConnection):
         if space is not None and space.ack_at is not None and space.ack_at > now:
             space.ack_at = now
 
-    def end_log(self) -> None:
-        """Write the qlog of a connection that does not come to its end."""
+    def abandon(self) -> None:
+        """Forget a connection that does not come to its end, once its qlog is written."""
         log, self._quic_logger = self._quic_logger, None
         if log is not None and self._configuration.quic_logger is not None:
             self._configuration.quic_logger.end_trace(log)
+        # They know what to call when they are acknowledged: methods of this connection, which would
+        # stay with them until the garbage collector comes.
+        for space in self._spaces.values():
+            space.sent_packets.clear()
 
     # -- state ------------------------------------------------------------------------------
 

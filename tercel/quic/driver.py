@@ -90,7 +90,7 @@ class ConnectionProtocol:
             self.quic_event_received(
                 events.ConnectionTerminated(ErrorCode.NO_ERROR, None, "abandoned")
             )
-            self.quic.end_log()
+            self.quic.abandon()
             self._terminate()
 
     def _terminate(self) -> None:

@@ -6,10 +6,11 @@ a log that is off. Touches names of aioquic that start with an underscore, with 
 tests/quic/test_lean.py.
 """
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
-from typing import Any, ClassVar, Never
+from typing import Any, ClassVar, Never, Self
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import MAX_EARLY_DATA, QuicReceiveContext
@@ -26,6 +27,7 @@ from aioquic.tls import (
 )
 
 from tercel.quic.resumption import ResumableConnection
+from tercel.quic.weakly import weakly
 
 # Connection IDs that the peer is given, those in use included, and that it may give. aioquic's
 # eight are two moves to another network more than anyone makes before new ones have come.
@@ -51,8 +53,13 @@ class LeanConnection(ResumableConnection):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        setattr(self, _FRAME_HANDLERS, _BoundHandlers(self, getattr(self, _FRAME_HANDLERS)))
         self._local_active_connection_id_limit = MOST_CONNECTION_IDS
+        self._bind_methods()
+
+    def _bind_methods(self) -> None:
+        """Let what this connection owns call it, without keeping it."""
+        setattr(self, _FRAME_HANDLERS, _BoundHandlers(self, getattr(self, _FRAME_HANDLERS)))
+        self._loss._send_probe = weakly(self._send_probe)
 
     def _handle_crypto_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
@@ -78,9 +85,9 @@ class LeanConnection(ResumableConnection):
         self.tls.certificate_private_key = configuration.private_key
         parameters = self._serialize_transport_parameters()
         self.tls.handshake_extensions = [(ExtensionType.QUIC_TRANSPORT_PARAMETERS, parameters)]
-        self.tls.alpn_cb = self._alpn_handler
+        self.tls.alpn_cb = weakly(self._alpn_handler)
         self.tls.get_session_ticket_cb = self._session_ticket_fetcher
-        self.tls.update_traffic_key_cb = self._update_traffic_key
+        self.tls.update_traffic_key_cb = weakly(self._update_traffic_key)
         self._spaces = {
             Epoch.INITIAL: QuicPacketSpace(),
             Epoch.HANDSHAKE: QuicPacketSpace(),
@@ -164,7 +171,6 @@ class _EndedHandshake:
         "alpn_negotiated",
         "cipher_suite",
         "early_data_accepted",
-        "key_schedule",
         "session_resumed",
     )
 
@@ -177,8 +183,11 @@ class _EndedHandshake:
         self.early_data_accepted = context.early_data_accepted
         self.session_resumed = context.session_resumed
         self.cipher_suite: CipherSuite = schedule.cipher_suite
-        self.key_schedule = self
+
+    @property
+    def key_schedule(self) -> Self:
         """Itself, of which only the cipher suite is asked."""
+        return self
 
     def handle_message(self, data: bytes, buffers: dict[Epoch, Buffer]) -> Never:
         # RFC 9001 6: not even a KeyUpdate.
@@ -197,7 +206,7 @@ class _BoundHandlers:
 
     def __init__(self, connection: LeanConnection, handlers: Any) -> None:
         kind = type(connection)
-        self._connection = connection
+        self._connection = weakref.ref(connection)
         if kind not in self._of_class:
             self._of_class[kind] = {
                 frame_type: (handler.__func__, epochs)
@@ -208,4 +217,4 @@ class _BoundHandlers:
     def __getitem__(self, frame_type: int) -> tuple[Callable[..., None], frozenset[Epoch]]:
         """The handler and where the frame may be. Raises KeyError if no frame has that type."""
         function, epochs = self._handlers[frame_type]
-        return MethodType(function, self._connection), epochs
+        return MethodType(function, self._connection()), epochs

@@ -5,6 +5,7 @@ that is not: heads and content that never come, responses that are never taken. 
 now and then, which costs nothing per packet. Knows no frames.
 """
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from tercel.quic.errors import ErrorCode
@@ -25,7 +26,8 @@ class Patience:
     __slots__ = ("_first_seen", "_interval", "_protocol", "_settings", "_taken", "_timer")
 
     def __init__(self, protocol: "Http3Protocol", settings: Settings) -> None:
-        self._protocol = protocol
+        # Weakly: it has this, and in a ring the two would wait for the garbage collector.
+        self._protocol: Http3Protocol = weakref.proxy(protocol)
         self._settings = settings
         shortest = min(settings.header_timeout, settings.content_timeout, settings.send_timeout)
         self._interval = shortest / _LOOKS

@@ -28,6 +28,7 @@ from aioquic.tls import (
 
 from tercel.quic.ecn import MarkedConnection
 from tercel.quic.tickets import SESSION_LIFETIME_SECONDS, InvalidToken, Tokens
+from tercel.quic.weakly import weakly
 
 _DIGEST_BYTES = 16
 _SESSION = struct.Struct(f"!dHII{_DIGEST_BYTES}s")
@@ -112,7 +113,7 @@ class ResumableConnection(MarkedConnection):
         self, *, sessions: Sessions | None = None, limits: str = "", **options: Any
     ) -> None:
         super().__init__(
-            session_ticket_fetcher=None if sessions is None else self._resume, **options
+            session_ticket_fetcher=None if sessions is None else weakly(self._resume), **options
         )
         self._sessions = sessions
         self._limits = limits

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -38,12 +39,25 @@ class ConnectionInfo:
     """The ASGI `tls` extension of a secure connection."""
     transport: asyncio.BaseTransport | None = None
     """The TCP transport; None for QUIC."""
-    protocol: Any = None
-    """The connection itself, `HttpProtocol` or `Http3Protocol`; None for others."""
     adapter: Any = None
     """What the application's adapter keeps for the connection."""
     ctx: SimpleNamespace = field(default_factory=SimpleNamespace)
     """Whatever an application wants to keep for the connection."""
+    _protocol: weakref.ref[Any] | None = None
+
+    @property
+    def protocol(self) -> Any:
+        """The connection itself, `HttpProtocol` or `Http3Protocol`.
+
+        None for others, and for one that has ended and that nobody else holds any more.
+        """
+        # Weakly: the connection knows its facts, and in a ring with them it would stay until the
+        # garbage collector comes, and with it all that TLS holds for it.
+        return None if self._protocol is None else self._protocol()
+
+    @protocol.setter
+    def protocol(self, protocol: Any) -> None:
+        self._protocol = weakref.ref(protocol)
 
     @property
     def client_name(self) -> str:

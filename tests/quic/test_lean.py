@@ -4,6 +4,7 @@ import gc
 import inspect
 import re
 import tracemalloc
+import weakref
 
 import pytest
 from aioquic.quic.connection import QuicConnection
@@ -50,6 +51,29 @@ def test_a_connection_takes_little_memory_once_its_handshake_is_over():
         tracemalloc.stop()
     assert all(server.handshake_completed for server in servers)
     assert (after - before) / len(servers) < MOST_BYTES_OF_A_CONNECTION
+
+
+@pytest.mark.parametrize("handshake", [True, False], ids=["closed", "abandoned"])
+def test_a_connection_that_ended_does_not_wait_for_the_garbage_collector(handshake):
+    pair = Pair(handshake=handshake)
+    if handshake:
+        pair.server.close()
+        pair.run(30)
+        assert ConnectionTerminated in map(type, pair.server_events)
+    else:
+        pair.drop = lambda data: True
+        pair.exchange()
+        assert isinstance(pair.server.tls, Context)
+        pair.server.abandon()
+    gc.collect()
+    gc.disable()
+    try:
+        server = weakref.ref(pair.server)
+        del pair.server
+        pair.server_events.clear()
+        assert server() is None
+    finally:
+        gc.enable()
 
 
 def test_late_packets_of_the_handshake_are_dropped():
@@ -182,13 +206,20 @@ def test_canary_a_handshake_begins_as_with_aioquic(logged):
     for name, value in vars(theirs.tls).items():
         if name != "handshake_extensions" and not callable(value) and "logger" not in name:
             assert getattr(mine.tls, name) == value, name
-    assert mine.tls.alpn_cb == mine._alpn_handler
-    assert mine.tls.update_traffic_key_cb == mine._update_traffic_key
+    assert method_of(mine.tls.alpn_cb) == mine._alpn_handler
+    assert method_of(mine.tls.update_traffic_key_cb) == mine._update_traffic_key
+    assert method_of(mine._loss._send_probe) == mine._send_probe
+    assert theirs._loss._send_probe == theirs._send_probe
     if logged:
         for epoch in (Epoch.ZERO_RTT, Epoch.HANDSHAKE, Epoch.ONE_RTT):
             ours, known = (connection._cryptos[epoch] for connection in (mine, theirs))
             assert ours.recv._setup_cb.args == known.recv._setup_cb.args
             assert ours.send._teardown_cb.args == known.send._teardown_cb.args
+
+
+def method_of(callback):
+    """What `weakly` made `callback` of."""
+    return inspect.getclosurevars(callback).nonlocals["known"]()
 
 
 def test_canary_of_tls_nothing_else_is_asked_after_the_handshake():
@@ -197,7 +228,7 @@ def test_canary_of_tls_nothing_else_is_asked_after_the_handshake():
         # These run before its end, or for a client.
         if inspect.isfunction(member) and name not in {"_initialize", "_connect", "_alpn_handler"}:
             asked |= set(re.findall(r"self\.tls\.(\w+)", inspect.getsource(member)))
-    kept = set(lean._EndedHandshake.__slots__) | {"state", "handle_message"}
+    kept = {name for name in dir(lean._EndedHandshake) if not name.startswith("_")}
     assert asked - kept == {"client_random"}  # for the log of keys
     assert "handshake" not in inspect.getsource(lean._EndedHandshake.handle_message)
 

@@ -1,5 +1,9 @@
 """HTTP/3 on a real endpoint: what requests and responses become, what a fault takes down."""
 
+import asyncio
+import gc
+import weakref
+
 import pytest
 
 from tercel.quic.errors import ErrorCode
@@ -926,3 +930,24 @@ async def test_a_defect_met_by_one_connection_is_not_felt_by_others(method, capl
             await server.until(lambda: victim not in server.connections)
         else:
             assert await client.close_reason() == ErrorCode.INTERNAL_ERROR
+
+
+@on_both_loops
+async def test_a_connection_that_ended_does_not_wait_for_the_garbage_collector():
+    async with serving(echo) as server:
+        try:
+            async with H3Client(server.port) as client:
+                await client.request("POST", content=CONTENT)
+                (connection,) = server.connections
+                assert connection.info.protocol is connection
+                held = [weakref.ref(item) for item in (connection, connection.quic)]
+                del connection
+                server.exchanges.clear()
+                gc.collect()
+                gc.disable()
+            await server.until(lambda: not server.connections)
+            for _ in range(3):  # what ended it is still under way
+                await asyncio.sleep(0)
+            assert not any(known() for known in held)
+        finally:
+            gc.enable()

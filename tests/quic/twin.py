@@ -69,7 +69,9 @@ def copied(server: QuicServerConnection) -> QuicServerConnection:
     for pair in [*server._cryptos.values(), *server._cryptos_initial.values()]:
         for keys in (pair.recv, pair.send):
             memo.update({id(part): part for part in (keys.aead, keys.hp)})
-    return copy.deepcopy(server, memo)
+    other = copy.deepcopy(server, memo)
+    other._bind_methods()  # those of the one that was copied are no part of its state
+    return other
 
 
 @contextmanager
