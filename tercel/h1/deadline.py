@@ -22,7 +22,7 @@ class Deadline:
     ) -> None:
         self._loop = loop
         self._clock = clock
-        self._check = check
+        self._check: Callable[[], None] | None = check
         self.at: float | None = None
         """The point in time. Set to None there is no limit for what goes on now."""
         self._timer: asyncio.TimerHandle | None = None
@@ -45,13 +45,17 @@ class Deadline:
             self._arm(self._clock())
 
     def cancel(self) -> None:
-        """Stop watching for good."""
+        """Stop watching for good: the deadline has no effect from here on."""
         self.at = None
+        # Whose method it is has this deadline: both would wait for the garbage collector.
+        self._check = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self, now: float) -> None:
+        if self._check is None:
+            return
         if self._timer is not None:
             self._timer.cancel()
         assert self.at is not None  # noqa: S101  # both callers have seen to it
@@ -60,4 +64,5 @@ class Deadline:
 
     def _fired(self) -> None:
         self._timer = None
-        self._check()
+        if self._check is not None:
+            self._check()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tercel.h1 import syntax
 from tercel.h1.events import Event, HeadReceived
-from tercel.h1.llhttp import FieldParser, coding_fault
+from tercel.h1.llhttp import FieldParser, FieldSection, coding_fault
 from tercel.shared.errors import (
     ContentTooLarge,
     ExpectationFailed,
@@ -101,9 +101,9 @@ class HeadDecoder:
         method, target, version = match.groups()
         if len(target) > settings.max_target_bytes:
             raise TargetTooLong(f"a target of {len(target)} bytes")
-        heads = self._fields or FieldParser()
-        heads.parse(raw, version)
-        fields = heads.fields
+        parser = self._fields or FieldParser()
+        section = parser.parse(raw, version)
+        fields = section.fields
         if size + lines * syntax.FIELD_OVERHEAD_BYTES > settings.max_field_section_bytes:
             syntax.check_section_size(fields, settings)
         head = RequestHead(
@@ -114,10 +114,10 @@ class HeadDecoder:
             fields=fields,
             http_version="1.1" if version == b"1.1" else "1.0",
         )
-        event = self._decide(head, heads)
-        lasts = event.keep_alive and not heads.upgrade
+        event = self._decide(head, section)
+        lasts = event.keep_alive and not section.upgrade
         # With content to come llhttp waits for it, which it does not get.
-        self._fields = heads if lasts and not event.has_content else None
+        self._fields = parser if lasts and not event.has_content else None
         if not lasts:
             return event
         if method not in _REFUSED_METHODS and target[0] == _SLASH and not event.expect_continue:
@@ -135,10 +135,10 @@ class HeadDecoder:
         if line_end >= 0 and end - line_end - 4 > limit:
             raise FieldsTooLarge(f"header section over {limit} bytes")
 
-    def _decide(self, head: RequestHead, heads: FieldParser) -> HeadReceived:
+    def _decide(self, head: RequestHead, section: FieldSection) -> HeadReceived:
         hosts = 0
         coding = length_value = expect = upgrade = length = None
-        for name, value in heads.decisive:
+        for name, value in section.decisive:
             if name == b"host":
                 hosts += 1
                 head.authority = value
@@ -163,14 +163,15 @@ class HeadDecoder:
         if expect is not None and expect != b"100-continue":
             raise ExpectationFailed("only 100-continue is understood")
         has_content = coding is not None or bool(length)
-        if upgrade is not None and heads.upgrade and not has_content and head.http_version != "1.0":
+        upgrades = section.upgrade and not has_content and head.http_version != "1.0"
+        if upgrade is not None and upgrades:
             # RFC 9110 7.8: Connection names it too, and in HTTP/1.0 it is ignored. With content
             # before the switch it is ignored, as it may be, and so is a list: nobody has ever
             # offered two.
             head.protocol = upgrade.lower() if is_token(upgrade) else None
         return HeadReceived(
             head,
-            heads.keep_alive,
+            section.keep_alive,
             has_content,
             length,
             # RFC 9110 10.1.1: not from an HTTP/1.0 client; without content there is no wait.

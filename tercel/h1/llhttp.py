@@ -27,23 +27,19 @@ _DECISIVE = frozenset((b"content-length", b"expect", b"host", b"transfer-encodin
 class FieldParser:
     """llhttp, used for heads only: each is given whole, and its content is not."""
 
-    __slots__ = ("_llhttp", "_padded", "decisive", "fields", "keep_alive", "upgrade")
+    __slots__ = ("_llhttp", "_section")
 
     def __init__(self) -> None:
-        self._llhttp = httptools.HttpRequestParser(self)
-        self._padded = False
-        self.fields: Fields = []
-        self.decisive: Fields = []
-        """The lines among `fields` that decide what the message is."""
-        self.keep_alive = False
-        self.upgrade = False
+        self._section = FieldSection()
+        self._llhttp = httptools.HttpRequestParser(self._section)
 
-    def parse(self, raw: bytes, version: bytes) -> None:
-        """Take one header section that `syntax.HEAD` matches. Raises RemoteProtocolError."""
-        self.fields = []
-        self.decisive = []
-        # llhttp leaves the white space after a value.
-        self._padded = b" \r\n" in raw or b"\t\r\n" in raw
+    def parse(self, raw: bytes, version: bytes) -> "FieldSection":
+        """What one header section says that `syntax.HEAD` matches; valid until the next.
+
+        Raises RemoteProtocolError.
+        """
+        section = self._section
+        section.begin(raw, self._llhttp)
         try:
             self._llhttp.feed_data(raw)
         except httptools.HttpParserUpgrade:
@@ -53,6 +49,34 @@ class FieldParser:
             raise NotImplementedByServer("unknown method") from None
         except httptools.HttpParserError as error:
             raise _framing_fault(raw, version, str(error)) from None
+        finally:
+            section.llhttp = None
+        return section
+
+
+class FieldSection:
+    """The lines of a header section, and what Connection and Upgrade say in them."""
+
+    __slots__ = ("_padded", "decisive", "fields", "keep_alive", "llhttp", "upgrade")
+
+    def __init__(self) -> None:
+        self.llhttp: httptools.HttpRequestParser | None = None
+        """What calls this, while it does: it has this for good, and a ring of the two would be left
+        to the garbage collector, by each request with content."""
+        self._padded = False
+        self.fields: Fields = []
+        self.decisive: Fields = []
+        """The lines among `fields` that decide what the message is."""
+        self.keep_alive = False
+        self.upgrade = False
+
+    def begin(self, raw: bytes, llhttp: httptools.HttpRequestParser) -> None:
+        """Forget the section before; `llhttp` is to be given `raw`."""
+        self.llhttp = llhttp
+        self.fields = []
+        self.decisive = []
+        # llhttp leaves the white space after a value.
+        self._padded = b" \r\n" in raw or b"\t\r\n" in raw
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -62,8 +86,10 @@ class FieldParser:
             self.decisive.append(line)
 
     def on_headers_complete(self) -> None:
-        self.keep_alive = self._llhttp.should_keep_alive()
-        self.upgrade = self._llhttp.should_upgrade()
+        assert self.llhttp is not None  # noqa: S101  # who calls
+        # Only now: it forgets both when a message without content ends.
+        self.keep_alive = self.llhttp.should_keep_alive()
+        self.upgrade = self.llhttp.should_upgrade()
 
 
 def _framing_fault(raw: bytes, version: bytes, reason: str) -> RemoteProtocolError:

@@ -1,11 +1,13 @@
 """tercel.h1.parser: every row of what a trusted server does with bad HTTP/1.1 input."""
 
+import gc
 from typing import Any
 
 import pytest
 
 from tercel.h1.chunked import MAX_EXTENSION_BYTES
 from tercel.h1.events import ContentReceived, Event, HeadReceived, MessageComplete, MessageFailed
+from tercel.h1.llhttp import FieldParser
 from tercel.h1.parser import RequestParser
 from tercel.shared.errors import (
     ContentTooLarge,
@@ -650,3 +652,25 @@ def test_malformed_message_is_refused_wherever_it_is_split(data: bytes) -> None:
         events = parser.feed(data[:index]) + parser.feed(data[index:])
         assert isinstance(events[-1], MessageFailed), index
         assert events[-1].error.status == 400, index
+
+
+@pytest.mark.parametrize(
+    "data",
+    [request(), post(b"Content-Length: 3", content=b"abc"), chunked(b"0\r\n\r\n")],
+    ids=["none", "length", "chunked"],
+)
+def test_requests_leave_nothing_to_the_garbage_collector(data: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = field_parsers()
+        for _ in range(3):
+            parse(data)
+        assert field_parsers() == before
+    finally:
+        gc.enable()
+
+
+def field_parsers() -> int:
+    """How many there are in the process."""
+    return sum(type(item) is FieldParser for item in gc.get_objects())
