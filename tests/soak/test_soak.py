@@ -27,7 +27,8 @@ WARM_UP_SECONDS = min(60.0, SECONDS / 4)
 # cannot give back what lies below a block that stays. This is what a dozen clients need for a
 # moment, half a megabyte of TLS buffers each, twice over; in a minute it grows by less than 1 MiB.
 # With dead connections that waited for the garbage collector it was 34 MiB.
-TOLERATED_BYTES = 16 << 20
+# A short run is warm only for as long as it takes, and is for what does not come back at all.
+TOLERATED_BYTES = 16 << 20 if SECONDS >= 600 else 48 << 20
 # Short, so that what slow and dead clients leave is gone soon; a client that the machine made slow
 # meets them, too.
 TIME_LIMITS = ("idle", "header", "content", "send", "keep-alive", "handshake")
