@@ -24,7 +24,7 @@ def versions(peers: Iterable[Client | Server]) -> dict[str, str]:
         "tercel": __version__,
         "aioquic": metadata.version("aioquic"),
         "Python": platform.python_version(),
-        "Linux": platform.release(),
+        "Linux": platform.release().partition("-")[0],
         "tshark": version_of("tshark"),
     }
     for peer in peers:
