@@ -25,9 +25,9 @@ from tercel.shared.settings import Settings
 
 VERSION = b"13"
 
-# The library logs every frame's payload at DEBUG and every end at INFO; neither is for our log.
-_library_log = logging.getLogger("tercel.websocket.library")
-_library_log.setLevel(logging.WARNING)
+# websockets logs every frame's payload at DEBUG and every end at INFO; neither is for our log.
+_websockets_log = logging.getLogger("tercel.websocket.protocol")
+_websockets_log.setLevel(logging.WARNING)
 
 # What this side decides about, so what an application may not send beside it.
 _OWN_FIELDS = frozenset(
@@ -99,7 +99,7 @@ class Handshake:
             extensions=enable_server_permessage_deflate(None) if settings.ws_compression else None,
             state=State.OPEN,
             max_size=settings.ws_max_message_bytes,
-            logger=_library_log,
+            logger=_websockets_log,
         )
         self._fields: Fields = []
         self._check_version()
