@@ -1,7 +1,7 @@
 """Frames and settings of HTTP/3 as bytes (RFC 9114 7, 11.2). No state, no I/O."""
 
 from tercel.quic.errors import ErrorCode, H3ConnectionError
-from tercel.quic.varint import encode_varint
+from tercel.quic.varint import decode_varint, encode_varint
 
 # Frame types (RFC 9114 11.2.1).
 DATA = 0x00
@@ -30,27 +30,20 @@ def encode_frame(frame_type: int, payload: bytes) -> bytes:
 
 def frame_header(data: bytes, position: int) -> tuple[int, int, int] | None:
     """Type, length and payload position of the frame at `position`; None if that is cut off."""
-    frame_type = read_varint(data, position)
-    if frame_type is None:
+    try:
+        frame_type, position = decode_varint(data, position)
+        length, position = decode_varint(data, position)
+    except IndexError:
         return None
-    length = read_varint(data, frame_type[1])
-    if length is None:
-        return None
-    return frame_type[0], length[0], length[1]
+    return frame_type, length, position
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int] | None:
-    """The variable-length integer at `position` and the position after it (RFC 9000 16)."""
-    if position >= len(data):
+    """The integer at `position` and the position after it; None if it is cut off."""
+    try:
+        return decode_varint(data, position)
+    except IndexError:
         return None
-    first = data[position]
-    if first < 0x40:
-        return first, position + 1
-    size = 1 << (first >> 6)
-    end = position + size
-    if end > len(data):
-        return None
-    return int.from_bytes(data[position:end], "big") & ((1 << (8 * size - 2)) - 1), end
 
 
 def parse_settings(payload: bytes) -> dict[int, int]:

@@ -13,7 +13,7 @@ from types import MethodType
 from typing import Any, ClassVar, Never, Self
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.quic.connection import MAX_EARLY_DATA, QuicReceiveContext
+from aioquic.quic.connection import MAX_EARLY_DATA
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
@@ -60,14 +60,6 @@ class LeanConnection(ResumableConnection):
         """Let what this connection owns call it, without keeping it."""
         setattr(self, _FRAME_HANDLERS, _BoundHandlers(self, getattr(self, _FRAME_HANDLERS)))
         self._loss._send_probe = weakly(self._send_probe)
-
-    def _handle_crypto_frame(
-        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
-    ) -> None:
-        was_complete = self._handshake_complete
-        super()._handle_crypto_frame(context, frame_type, buf)
-        if self._handshake_complete and not was_complete:
-            self._drop_handshake()
 
     def _initialize(self, peer_cid: bytes) -> None:
         # As aioquic's for a server, but for what waits until it is asked for.
@@ -125,7 +117,8 @@ class LeanConnection(ResumableConnection):
         )
         super()._replenish_connection_ids()
 
-    def _drop_handshake(self) -> None:
+    def _end_handshake(self) -> None:
+        super()._end_handshake()
         # A server's handshake is confirmed when it is complete (RFC 9001 4.1.2), and Initial and
         # Handshake keys are discarded (4.9). Late packets of theirs are dropped for want of keys.
         self.tls = _EndedHandshake(self.tls)  # type: ignore[assignment]

@@ -132,9 +132,13 @@ class ResumableConnection(MarkedConnection):
         was_complete = self._handshake_complete
         super()._handle_crypto_frame(context, frame_type, buf)
         if self._handshake_complete and not was_complete:
-            self._early_streams.clear()
-            if self._sessions is not None and self.tls._psk_key_exchange_mode is not None:
-                self._send_ticket(self._sessions)
+            self._end_handshake()
+
+    def _end_handshake(self) -> None:
+        """Do what is due once the handshake is complete."""
+        self._early_streams.clear()
+        if self._sessions is not None and self.tls._psk_key_exchange_mode is not None:
+            self._send_ticket(self._sessions)
 
     def _send_ticket(self, sessions: Sessions) -> None:
         schedule = self.tls.key_schedule

@@ -339,14 +339,19 @@ async def test_an_answer_leaves_from_the_address_that_was_asked(wildcard, family
         assert {sender[:2] for _, sender in answers} == {(asked, port)}
 
 
-@asynctest
-async def test_a_socket_for_both_families_answers_both():
+def bound_to_both_families():
     try:
         sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     except OSError:
         pytest.skip("this machine has no IPv6")
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.bind(("::", 0))
+    return sock
+
+
+@asynctest
+async def test_a_socket_for_both_families_answers_both():
+    sock = bound_to_both_families()
     server = UdpSocket(sock, asyncio.get_running_loop(), buffer_bytes=256 * KIB)
     with contextlib.closing(server), plain_socket() as client:
         client.sendto(b"ask", ("127.0.0.2", sock.getsockname()[1]))
@@ -389,12 +394,7 @@ async def test_a_mark_arrives_with_its_datagrams(host, family, mark):
 
 @asynctest
 async def test_a_mark_reaches_an_ipv4_peer_of_a_socket_for_both_families():
-    try:
-        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    except OSError:
-        pytest.skip("this machine has no IPv6")
-    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    sock.bind(("::", 0))
+    sock = bound_to_both_families()
     both = UdpSocket(sock, asyncio.get_running_loop(), buffer_bytes=256 * KIB)
     with contextlib.closing(both), udp_socket() as client:
         port = sock.getsockname()[1]

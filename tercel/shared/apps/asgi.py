@@ -10,7 +10,7 @@ from http import HTTPStatus
 from tercel.shared.apps.asgi_types import AsgiCallable, Message, Receive, Scope, Send
 from tercel.shared.apps.endings import answer_status, log_failure
 from tercel.shared.apps.lifespan import Lifespan
-from tercel.shared.apps.response import NOTHING, START, AsgiResponse
+from tercel.shared.apps.response import NOTHING, AsgiResponse
 from tercel.shared.apps.scope import http_scope
 from tercel.shared.apps.websocket import AsgiWebSocketHandler
 from tercel.shared.errors import ResetReason, ServerError
@@ -86,14 +86,7 @@ class AsgiHandler(AsgiResponse, RequestHandler):
     def __init__(
         self, app: AsgiCallable, stream: RequestStream, scope: Scope, trailers: Fields
     ) -> None:
-        # What AsgiResponse.__init__ does, without the call of it.
-        self._stream = stream
-        self._wakeup = None
-        self.expected = START
-        self._head = None
-        self._trailers = None
-        self._trailers_follow = False
-        self._burst = 0
+        AsgiResponse.__init__(self, stream)
         self._app = app
         self._scope = scope
         self._request_trailers = trailers
