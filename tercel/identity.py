@@ -28,11 +28,6 @@ class Identity:
     development: DevelopmentCertificates | None = None
     """Where the certificate comes from when none was given."""
 
-    @property
-    def quic_credential(self) -> Credential:
-        """For QUIC, which has one certificate for now."""
-        return self.credentials[0]
-
     def warnings(self) -> list[str]:
         """What clients may stumble over, one line each."""
         if self.development is not None:

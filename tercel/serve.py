@@ -270,7 +270,7 @@ class _Parts:
         if self.endpoint is not None and self.identity is not None:
             made.append(
                 self.endpoint(
-                    self._context(None), udp, self.identity.quic_credential, preferred=preferred
+                    self._context(None), udp, self.identity.credentials, preferred=preferred
                 )
             )
         made += [self._acceptor(binding) for binding in self.bindings if binding.sockets.tcp]

@@ -30,7 +30,7 @@ def test_everything_else_is_not(host: str) -> None:
 def test_loopback_gets_the_development_certificate() -> None:
     identity = resolve_identity(None, Settings(), [HostPort("127.0.0.1", 4433)], http3=True)
     assert identity.development is not None
-    assert identity.quic_credential.names == ("localhost", "127.0.0.1", "::1")
+    assert identity.credentials[0].names == ("localhost", "127.0.0.1", "::1")
     assert identity.warnings() == []
 
 
@@ -38,9 +38,9 @@ def test_an_unusual_loopback_name_is_in_its_certificate_and_keeps_the_usual_one(
     usual = resolve_identity(None, Settings(), [HostPort("localhost", 1)], http3=True)
     other = resolve_identity(None, Settings(), [HostPort("app.localhost", 1)], http3=True)
     again = resolve_identity(None, Settings(), [HostPort("localhost", 1)], http3=True)
-    assert "app.localhost" in other.quic_credential.names
-    assert "localhost" in other.quic_credential.names
-    assert again.quic_credential.fingerprint == usual.quic_credential.fingerprint
+    assert "app.localhost" in other.credentials[0].names
+    assert "localhost" in other.credentials[0].names
+    assert again.credentials[0].fingerprint == usual.credentials[0].fingerprint
 
 
 def test_one_address_beyond_loopback_is_enough_to_need_a_certificate() -> None:
@@ -51,17 +51,17 @@ def test_one_address_beyond_loopback_is_enough_to_need_a_certificate() -> None:
 
 def test_the_settings_certificate_serves_any_address() -> None:
     made = resolve_identity(None, Settings(), [HostPort("localhost", 1)], http3=True)
-    path = made.quic_credential.certificate_path
+    path = made.credentials[0].certificate_path
     identity = resolve_identity(
         None, Settings(cert=str(path)), [HostPort("0.0.0.0", 1)], http3=True
     )
     assert identity.development is None
-    assert identity.quic_credential.fingerprint == made.quic_credential.fingerprint
+    assert identity.credentials[0].fingerprint == made.credentials[0].fingerprint
 
 
 def test_several_certificates_keep_their_order() -> None:
     first = resolve_identity(None, Settings(), [HostPort("localhost", 1)], http3=True)
     second = resolve_identity(None, Settings(), [HostPort("app.localhost", 1)], http3=True)
-    pair = [second.quic_credential, first.quic_credential]
+    pair = [second.credentials[0], first.credentials[0]]
     identity = resolve_identity(pair, Settings(), [], http3=True)
     assert identity.credentials == tuple(pair)

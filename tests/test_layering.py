@@ -92,6 +92,7 @@ LIBRARY_PRIVATES = (
     "tercel.quic.connection",
     "tercel.quic.ecn",
     "tercel.quic.guard",
+    "tercel.quic.handshake",
     "tercel.quic.lean",
     "tercel.quic.pacing",
     "tercel.quic.paths",

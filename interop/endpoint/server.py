@@ -85,7 +85,7 @@ async def serve(contract: Contract, settings: Settings) -> None:
         endpoint = QuicEndpoint(
             context,
             sockets,
-            credential,
+            [credential],
             protocol=HqProtocol.serving(contract.www),
             alpn=(HQ_ALPN, H3_ALPN),
             preferred=preferred,

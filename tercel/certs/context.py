@@ -8,7 +8,7 @@ import os
 import secrets
 import ssl
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,28 +53,36 @@ def server_context(
 ) -> ServerContext:
     """A context for TLS 1.2 and later that serves the first credential, the others by SNI.
 
+    Its connections have the name that the client asked for as `server_name`.
     `keylog_file` is appended to in the NSS format. Raises ConfigurationError.
     """
     selector = CertificateSelector(credentials)
     contexts = [_single_context(credential, alpn, keylog_file) for credential in credentials]
+    by_credential = dict(zip(credentials, contexts, strict=True))
+
+    def select(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        connection.context = by_credential[selector.select(name)]
+        connection.server_name = name  # type: ignore[attr-defined]  # who asks finds it nowhere else
+        return None
+
     default = contexts[0]
     default.credentials = tuple(credentials)
-    if len(contexts) > 1:
-        by_credential = dict(zip(credentials, contexts, strict=True))
-
-        def select(
-            connection: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext
-        ) -> int | None:
-            connection.context = by_credential[selector.select(server_name)]
-            return None
-
-        default.sni_callback = select
+    default.sni_callback = select
     return default
 
 
 def quic_identity(credential: Credential) -> QuicIdentity:
     """The credential as the QUIC side needs it."""
     return QuicIdentity(credential.leaf, list(credential.chain), credential.private_key)
+
+
+def quic_identities(
+    credentials: Sequence[Credential],
+) -> Callable[[str | None], QuicIdentity]:
+    """What `server_context` is for TCP: the identity for a server name, None being no name."""
+    selector = CertificateSelector(credentials)
+    identities = {credential: quic_identity(credential) for credential in credentials}
+    return lambda name: identities[selector.select(name)]
 
 
 def resolve_ssl(value: object, *, now: datetime | None = None) -> list[Credential]:

@@ -303,6 +303,7 @@ def _connection_info(transport: asyncio.Transport, unix: str | None) -> Connecti
         client=peer[:2] if isinstance(peer, tuple) else None,
         server=local[:2] if is_ip else (unix or _path(local), None),
         secure=tls is not None,
+        server_name=getattr(tls, "server_name", None) or "",
         tls=None if tls is None else tls_extension(tls),
         transport=transport,
     )

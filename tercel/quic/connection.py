@@ -308,6 +308,12 @@ class QuicServerConnection(ProbingConnection):
         return self._network_paths
 
     @property
+    def server_name(self) -> str:
+        """The host name that the client asked for in its handshake, if any."""
+        name: str = self.tls.server_name  # type: ignore[attr-defined]  # a ServerHandshake's
+        return name
+
+    @property
     def cipher_suite(self) -> int | None:
         """The cipher suite's number (RFC 8446 B.4), None before the handshake has chosen it."""
         schedule = self.tls.key_schedule

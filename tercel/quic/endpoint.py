@@ -22,7 +22,7 @@ from aioquic.quic.packet import (
     pull_quic_header,
 )
 
-from tercel.certs.context import quic_identity
+from tercel.certs.context import quic_identities
 from tercel.certs.load import Credential
 from tercel.quic.connection import QuicServerConnection
 from tercel.quic.entrance import Admission, Entrance
@@ -56,7 +56,7 @@ class QuicEndpoint(Listener):
         self,
         context: ServerContext,
         sockets: Sequence[socket.socket],
-        credential: Credential,
+        credentials: Sequence[Credential],
         *,
         protocol: type[Http3Protocol] = Http3Protocol,
         alpn: Sequence[str] = (H3_ALPN,),
@@ -74,7 +74,8 @@ class QuicEndpoint(Listener):
         self._sockets: list[UdpSocket] = []
         self._protocol = protocol
         self._keylog: Any = None
-        self._configuration = self._configure(credential)
+        self._identify = quic_identities(credentials)
+        self._configuration = self._configure()
         self._ring = read_key_ring(context.settings.token_key)
         self._sessions = Sessions(
             Tokens(context.wall_clock, self._ring),
@@ -388,6 +389,7 @@ class QuicEndpoint(Listener):
         host = path.peer[0]
         quic = QuicServerConnection(
             configuration=self._configuration,
+            identify=self._identify,
             settings=self.context.settings,
             original_destination_connection_id=admission.original_cid,
             retry_source_connection_id=admission.retry_cid,
@@ -421,7 +423,7 @@ class QuicEndpoint(Listener):
     def _is_drained(self) -> bool:
         return all(connection.idle for connection in self._connections)
 
-    def _configure(self, credential: Credential) -> QuicConfiguration:
+    def _configure(self) -> QuicConfiguration:
         settings = self.context.settings
         configuration = QuicConfiguration(
             alpn_protocols=self._alpn,
@@ -432,9 +434,9 @@ class QuicEndpoint(Listener):
             max_data=settings.connection_window_bytes,
             max_stream_data=settings.stream_window_bytes,
         )
-        identity = quic_identity(credential)
+        identity = self._identify(None)
         configuration.certificate = identity.certificate
-        configuration.certificate_chain = list(identity.certificate_chain)
+        configuration.certificate_chain = identity.certificate_chain
         configuration.private_key = identity.private_key
         if settings.keylog_file is not None:
             self._keylog = open(settings.keylog_file, "a")  # noqa: SIM115  # closed at the end

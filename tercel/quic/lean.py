@@ -20,12 +20,12 @@ from aioquic.quic.stream import QuicStream
 from aioquic.tls import (
     AlertUnexpectedMessage,
     CipherSuite,
-    Context,
     Epoch,
     ExtensionType,
     State,
 )
 
+from tercel.quic.handshake import Identify, ServerHandshake
 from tercel.quic.resumption import ResumableConnection
 from tercel.quic.weakly import weakly
 
@@ -51,8 +51,10 @@ _NO_KEYS = CryptoPair()
 class LeanConnection(ResumableConnection):
     """A server's QUIC connection that keeps nothing of its handshake."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, identify: Identify | None = None, **options: Any) -> None:
+        """`identify` finds what to show instead of the configuration's identity."""
         super().__init__(**options)
+        self._identify = identify
         self._local_active_connection_id_limit = MOST_CONNECTION_IDS
         self._bind_methods()
 
@@ -64,10 +66,10 @@ class LeanConnection(ResumableConnection):
     def _initialize(self, peer_cid: bytes) -> None:
         # As aioquic's for a server, but for what waits until it is asked for.
         configuration = self._configuration
-        self.tls = Context(
+        self.tls = ServerHandshake(
+            self._identify,
             alpn_protocols=configuration.alpn_protocols,
             cipher_suites=configuration.cipher_suites,
-            is_client=False,
             logger=self._logger,
             max_early_data=MAX_EARLY_DATA,
             verify_mode=configuration.verify_mode,
@@ -121,7 +123,7 @@ class LeanConnection(ResumableConnection):
         super()._end_handshake()
         # A server's handshake is confirmed when it is complete (RFC 9001 4.1.2), and Initial and
         # Handshake keys are discarded (4.9). Late packets of theirs are dropped for want of keys.
-        self.tls = _EndedHandshake(self.tls)  # type: ignore[assignment]
+        self.tls = _EndedHandshake(self.tls)  # type: ignore[assignment,arg-type]
         self._crypto_buffers = {}
         self._crypto_streams = {Epoch.ONE_RTT: self._crypto_streams[Epoch.ONE_RTT]}
         self._cryptos_initial = dict.fromkeys(self._configuration.supported_versions, _NO_KEYS)
@@ -164,17 +166,19 @@ class _EndedHandshake:
         "alpn_negotiated",
         "cipher_suite",
         "early_data_accepted",
+        "server_name",
         "session_resumed",
     )
 
     state = State.SERVER_POST_HANDSHAKE
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ServerHandshake) -> None:
         schedule = context.key_schedule
         assert schedule is not None  # noqa: S101  # the handshake is complete
         self.alpn_negotiated = context.alpn_negotiated
         self.early_data_accepted = context.early_data_accepted
         self.session_resumed = context.session_resumed
+        self.server_name = context.server_name
         self.cipher_suite: CipherSuite = schedule.cipher_suite
 
     @property

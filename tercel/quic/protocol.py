@@ -88,6 +88,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             elif isinstance(event, events.ProtocolNegotiated):
                 self._http = H3Connection(self.quic, self.context.settings, self.quic.budgets)
                 self._connected = True
+                self.info.server_name = self.quic.server_name
                 self.context.application.connected(self.info)
                 if self._stopping:
                     self.stop_accepting()

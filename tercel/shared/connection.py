@@ -35,6 +35,8 @@ class ConnectionInfo:
     """The local IP address and port, or the path of a unix socket and None."""
     secure: bool = False
     """Whether TLS protects the connection."""
+    server_name: str = ""
+    """The host name that the client asked for in its TLS handshake (RFC 6066 3), if any."""
     tls: dict[str, Any] | None = None
     """The ASGI `tls` extension of a secure connection."""
     transport: asyncio.BaseTransport | None = None

@@ -216,7 +216,7 @@ async def serving(
     app.context = context
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((host, 0))
-    endpoint = WatchedEndpoint(context, [sock], credential(), preferred=preferred)
+    endpoint = WatchedEndpoint(context, [sock], [credential()], preferred=preferred)
     endpoint.changed = changed
     served = Served(endpoint, app, sock.getsockname()[1])
     await endpoint.start()

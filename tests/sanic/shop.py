@@ -367,6 +367,7 @@ def _add_pages(app: Sanic[Any, Any]) -> None:
                 "port": facts.port > 0,
                 "server": info.server == f"127.0.0.1:{info.server_port}",
                 "ssl": info.ssl,
+                "server_name": info.server_name,
                 "peer": info.peername[0],
                 "url": facts.url == f"https://{facts.host}{facts.path}?{facts.query_string}",
                 "header": facts.headers.getall("x-twice", []),

@@ -63,6 +63,7 @@ async def test_request_says_where_it_comes_from_and_what_it_asks(shop: Connect) 
         "port": True,
         "server": True,
         "ssl": True,
+        "server_name": "localhost",
         "peer": "127.0.0.1",
         "url": True,
         "header": ["one", "two"],

@@ -40,6 +40,7 @@ class ConnectionFacts(ConnInfo):
         super().__init__(transport, unix=_unix_path(info))
         self.ctx = info.ctx
         self.ssl = info.secure
+        self.server_name = self.server_name or info.server_name
         if self.network_paths is None:
             self.network_paths = []
         if info.server is not None and info.server[1] is not None:

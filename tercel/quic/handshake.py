@@ -1,0 +1,39 @@
+"""The server's side of a TLS handshake: aioquic's, with the certificate that the client asks for.
+
+Touches names of aioquic that start with an underscore, with a canary in tests/quic/test_lean.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.tls import Context
+
+from tercel.certs.context import QuicIdentity
+from tercel.certs.sni import server_name
+
+Identify = Callable[[str | None], QuicIdentity]
+"""Which identity to show to who asks for a name; None is for no name."""
+
+
+class ServerHandshake(Context):
+    """The TLS of one connection, until its handshake is over."""
+
+    def __init__(self, identify: Identify | None, **options: Any) -> None:
+        """`options` are Context's. Without `identify` its own identity is shown to everyone."""
+        super().__init__(is_client=False, **options)
+        self.server_name = ""
+        """The host name that the client asked for, if any."""
+        self._identify = identify
+
+    def _server_handle_hello(
+        self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer
+    ) -> None:
+        name = server_name(input_buf.data_slice(0, input_buf.capacity))
+        self.server_name = name or ""
+        if self._identify is not None:
+            identity = self._identify(name)
+            self.certificate = identity.certificate
+            self.certificate_chain = identity.certificate_chain
+            self.certificate_private_key = identity.private_key
+        super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
