@@ -27,7 +27,7 @@ from aioquic.tls import (
 
 from tercel.quic.handshake import Identify, ServerHandshake
 from tercel.quic.resumption import ResumableConnection
-from tercel.quic.weakly import weakly
+from tercel.shared.weakly import weakly
 
 # Connection IDs that the peer is given, those in use included, and that it may give. aioquic's
 # eight are two moves to another network more than anyone makes before new ones have come.

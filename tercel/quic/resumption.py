@@ -28,7 +28,7 @@ from aioquic.tls import (
 
 from tercel.quic.ecn import MarkedConnection
 from tercel.quic.tickets import SESSION_LIFETIME_SECONDS, InvalidToken, Tokens
-from tercel.quic.weakly import weakly
+from tercel.shared.weakly import weakly
 
 _DIGEST_BYTES = 16
 _SESSION = struct.Struct(f"!dHII{_DIGEST_BYTES}s")

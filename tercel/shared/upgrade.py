@@ -120,7 +120,10 @@ class UpgradedStream(ByteStream, RequestHandler):
         """The exchange is over; `error` says why if neither side ended it."""
         if not self._lost:
             self._lost = True
-            self._receiver.connection_lost(error)
+            # It knows this stream: a ring, which would stay until the garbage collector comes.
+            receiver, self._receiver = self._receiver, _NOBODY
+            self._stream.upgraded = None
+            receiver.connection_lost(error)
 
     def _deliver_rest(self) -> None:
         # The peer sent it before it went; a receiver that paused gets it all the same, or never.
@@ -134,3 +137,22 @@ class UpgradedStream(ByteStream, RequestHandler):
 
     def _can_write(self) -> bool:
         return not self.closed and self._stream.can_send_content
+
+
+class _Nobody(ByteReceiver):
+    """Gets what comes after the end."""
+
+    def data_received(self, data: bytes) -> None:
+        pass
+
+    def eof_received(self) -> None:
+        pass
+
+    def connection_lost(self, error: ServerError | None) -> None:
+        pass
+
+    def going_away(self) -> None:
+        pass
+
+
+_NOBODY = _Nobody()

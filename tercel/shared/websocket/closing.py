@@ -5,6 +5,7 @@ peer's, or a broken rule's.
 """
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
@@ -70,16 +71,7 @@ class Closing:
 
     def error(self) -> ConnectionClosed:
         """What the application gets for using the connection after its end."""
-        protocol = self._protocol
-        received, sent = protocol.close_rcvd, protocol.close_sent
-        if received is None or sent is None:
-            error: ConnectionClosed = ConnectionClosedError(received, sent)
-        else:
-            regular = received.code in _REGULAR and sent.code in _REGULAR
-            kind = ConnectionClosedOK if regular else ConnectionClosedError
-            error = kind(received, sent, bool(protocol.close_rcvd_then_sent))
-        error.__cause__ = protocol.parser_exc
-        return error
+        return _error_of(self._protocol)
 
     def begin(self, output: "FrameOutput") -> None:
         """A close frame was sent: the peer has a limited time for the rest."""
@@ -120,6 +112,7 @@ class Closing:
                 self.output.stream.close()
             else:
                 self.drop_output()
+        self._let_go()
         self.changed.set()
 
     def drop_output(self) -> None:
@@ -152,11 +145,13 @@ class Closing:
         if not self._input.blocked:
             self.input_ended()
         self._pings.abort(self.error)
+        self._let_go()
         self.changed.set()
 
     def _finish_input(self) -> None:
         self._input.stop()
-        self._assembler.end(self.error)
+        # Not the method, which would be a ring.
+        self._assembler.end(partial(_error_of, self._protocol))
 
     def _overdue(self) -> bool:
         if self._input.paused and self.reading:
@@ -169,3 +164,30 @@ class Closing:
         self._keepalive.stop()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+
+    def _let_go(self) -> None:
+        """Take the library's rings apart, once it gets no further bytes.
+
+        Its parser is a generator that knows it, and so does the traceback of what the parser met.
+        In them it would stay, and the buffers of its compression with it, until the garbage
+        collector comes.
+        """
+        protocol = self._protocol
+        if self.lost and protocol.state is State.CLOSED:
+            protocol.parser.close()
+            if protocol.parser_exc is not None:
+                protocol.parser_exc.__traceback__ = None
+
+
+def _error_of(protocol: ServerProtocol) -> ConnectionClosed:
+    """What the end of `protocol` is to an application."""
+    received, sent = protocol.close_rcvd, protocol.close_sent
+    if received is None or sent is None:
+        error: ConnectionClosed = ConnectionClosedError(received, sent)
+    else:
+        regular = received.code in _REGULAR and sent.code in _REGULAR
+        kind = ConnectionClosedOK if regular else ConnectionClosedError
+        error = kind(received, sent, bool(protocol.close_rcvd_then_sent))
+    error.__cause__ = protocol.parser_exc
+    return error

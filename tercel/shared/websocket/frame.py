@@ -7,6 +7,7 @@ waits.
 
 import asyncio
 import codecs
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol, cast
@@ -47,7 +48,7 @@ class FrameSource(Protocol):
 class WebsocketFrameAssembler:
     """Joins frames to messages, in order, each once.
 
-    Of what `protocol` brings, complete messages stay readable after `end`.
+    Of what `protocol` brings, complete messages stay readable after `end`. Does not keep it.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class WebsocketFrameAssembler:
         "_ended",
         "_fetched",
         "_open",
+        "_protocol",
         "_queue",
         "_reading",
         "_streamed",
@@ -64,12 +66,13 @@ class WebsocketFrameAssembler:
         "_wanted",
         "max_queue",
         "paused",
-        "protocol",
         "size",
     )
 
     def __init__(self, protocol: FrameSource) -> None:
-        self.protocol = protocol
+        # Weakly: a source has its assembler, and in a ring with it would stay after its end until
+        # the garbage collector comes.
+        self._protocol = weakref.ref(protocol)
         self.max_queue = protocol.max_queue or DEFAULT_MAX_QUEUE
         self.paused = False
         """Whether `protocol` is held back from here."""
@@ -290,12 +293,15 @@ class WebsocketFrameAssembler:
 
     def _hold_back(self) -> None:
         if not self.paused and self._full():
-            self.paused = self.protocol.pause_frames()
+            protocol = self._protocol()
+            self.paused = protocol is not None and protocol.pause_frames()
 
     def _resume(self) -> None:
         if self.paused:
             self.paused = False
-            self.protocol.resume_frames()
+            protocol = self._protocol()
+            if protocol is not None:
+                protocol.resume_frames()
 
     def _unread(self) -> int:
         """Messages beside the one that whoever waits will take in a moment."""

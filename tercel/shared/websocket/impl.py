@@ -21,6 +21,7 @@ from websockets.server import ServerProtocol
 
 from tercel.shared.bytestream import ByteStream
 from tercel.shared.errors import ServerError
+from tercel.shared.weakly import weakly
 from tercel.shared.websocket.closing import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, Closing
 from tercel.shared.websocket.frame import MessageFrames, WebsocketFrameAssembler
 from tercel.shared.websocket.input import FrameInput
@@ -65,13 +66,16 @@ class WebsocketImplProtocol(MessageSender):
         self._keepalive = Keepalive(
             interval=ping_interval,
             timeout=ping_timeout,
-            ping=self._keepalive_ping,
-            excused=self._pong_excused,
-            overdue=self._pong_overdue,
+            ping=weakly(self._keepalive_ping),
+            excused=weakly(self._pong_excused),
+            overdue=weakly(self._pong_overdue),
         )
         self._progress: Progress | None = None
         self._input = FrameInput(
-            ws_proto, self.assembler, process=self._process, answer=self._answer
+            ws_proto,
+            self.assembler,
+            process=weakly(self._process),
+            answer=weakly(self._answer),
         )
         self._eof = False
         self._going_away = False

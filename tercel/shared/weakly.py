@@ -1,4 +1,4 @@
-"""Methods that a connection hands to what it owns. Knows no connection."""
+"""Methods that an object hands to what it owns."""
 
 import weakref
 from collections.abc import Callable
