@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +24,7 @@ from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal
 from tercel.shared.sockets import AddressInUse, bind_datagram_socket, bind_socket
 from tests.support.asynchronous import PATIENCE_SECONDS
+from tests.support.descriptors import no_socket_left_open
 
 Headers = dict[str, str]
 
@@ -66,19 +67,6 @@ def pem(development: DevelopmentCertificates) -> Path:
     path = development.ensure().certificate_path
     assert path is not None
     return path
-
-
-@pytest.fixture
-def no_socket_left_open() -> Iterator[None]:
-    before = open_sockets()
-    yield
-    assert open_sockets() == before
-
-
-def open_sockets() -> int:
-    descriptors = Path("/proc/self/fd")
-    links = [item for item in list(descriptors.iterdir()) if item.is_symlink()]
-    return sum(os.readlink(item).startswith("socket:") for item in links)
 
 
 def within_seconds(test: Coroutine[Any, Any, None]) -> None:
@@ -465,7 +453,6 @@ def test_callbacks_one_or_several_plain_or_async_get_app_and_loop() -> None:
     within_seconds(main())
 
 
-@pytest.mark.usefixtures("no_socket_left_open")
 def test_an_application_that_fails_to_start_leaves_no_socket_open() -> None:
     async def failing(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -475,7 +462,8 @@ def test_an_application_that_fails_to_start_leaves_no_socket_open() -> None:
         with pytest.raises(ServerError, match="no database"):
             await serve_async("127.0.0.1", 0, failing, version=3)
 
-    within_seconds(main())
+    with no_socket_left_open():
+        within_seconds(main())
 
 
 def test_an_exchange_that_runs_when_the_server_stops_is_finished() -> None:
@@ -553,10 +541,8 @@ def test_a_thread_serves_without_signals() -> None:
 
 def mistake(*args: Any, **kwargs: Any) -> str:
     """What serve says about its arguments; also when it is to block."""
-    before = open_sockets()
-    with pytest.raises(ConfigurationError) as caught:
+    with no_socket_left_open(), pytest.raises(ConfigurationError) as caught:
         tercel.serve(*args, **kwargs)
-    assert open_sockets() == before
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -628,10 +614,8 @@ def test_one_address_that_cannot_be_bound_releases_the_others(tmp_path: Path) ->
                 bind=("127.0.0.1:0",),
                 plain_bind=(f"127.0.0.1:{other.getsockname()[1]}",),
             )
-            before = open_sockets()
-            with pytest.raises(AddressInUse):
+            with no_socket_left_open(), pytest.raises(AddressInUse):
                 compose(app, settings, loop=asyncio.get_running_loop())
-            assert open_sockets() == before
 
     within_seconds(main())
 

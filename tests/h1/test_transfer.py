@@ -14,6 +14,7 @@ from tercel.shared.errors import LocalProtocolError, StreamAborted
 from tercel.shared.messages import ResponseHead
 from tests.h1.conftest import Tls
 from tests.h1.serving import Exchange, serving
+from tests.support.descriptors import open_descriptors
 
 SIZE = 8 * 1024 * 1024
 CONTENT = bytes(range(256)) * (SIZE // 256)
@@ -48,11 +49,6 @@ def sends(
             part.close()
 
     return script
-
-
-def descriptors() -> int:
-    """How many descriptors of this process are open."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 async def test_the_file_arrives_whole_and_the_connection_goes_on(file: Path) -> None:
@@ -157,12 +153,12 @@ async def test_no_descriptor_is_left_open_by_a_cancelled_transfer(file: Path) ->
         client = await server.connect(limit=1024)
         client.get()
         await client.reader.readuntil(b"\r\n\r\n")
-        before = descriptors()
+        before = open_descriptors()
         tasks = server.application.context.tasks
         await tasks.cancel_all()
         assert isinstance(errors[0], asyncio.CancelledError)
         # The file's own, and the one of the socket.
-        assert descriptors() == before - 2
+        assert open_descriptors() == before - 2
 
 
 async def test_under_tls_the_kernel_cannot_do_it(tls: Tls) -> None:

@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
+from tercel.shared import logs
 from tercel.shared.logs import LogQueue
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 
 class Gate(logging.Handler):
@@ -20,8 +22,14 @@ class Gate(logging.Handler):
 
     def emit(self, record):
         self.entered.set()
-        self.open.wait(10)
+        self.open.wait(PATIENCE_SECONDS)
         self.lines.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """On a loaded machine it may take more than a second to write what is left."""
+    monkeypatch.setattr(logs, "_CLOSE_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -53,7 +61,7 @@ def test_a_stream_that_blocks_does_not_block_who_logs_and_costs_the_oldest_lines
     queue = LogQueue(gate, capacity=100)
     logger.addHandler(queue)
     logger.info("first")
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(PATIENCE_SECONDS)
     for number in range(1000):
         logger.info("line %d", number)  # would never return
     assert queue.dropped == 900
@@ -67,11 +75,11 @@ def test_a_stream_that_blocks_does_not_block_who_logs_and_costs_the_oldest_lines
 
 
 def test_a_stream_that_blocks_for_ever_does_not_keep_the_process(gate, logger, monkeypatch):
-    monkeypatch.setattr("tercel.shared.logs._CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(logs, "_CLOSE_SECONDS", 0.05)
     queue = LogQueue(gate)
     logger.addHandler(queue)
     logger.info("never written")
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(PATIENCE_SECONDS)
     queue.close()
     assert gate.lines == []
 
@@ -87,7 +95,7 @@ def test_a_pipe_that_nobody_reads_does_not_block(logger):
         drained = threading.Thread(target=_read_all, args=(reader,))
         drained.start()
         queue.close()
-    drained.join(10)
+    drained.join(PATIENCE_SECONDS)
 
 
 def _read_all(reader):

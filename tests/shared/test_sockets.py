@@ -1,8 +1,7 @@
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,27 +21,9 @@ from tercel.shared.sockets import (
     remove_unix_socket,
     unacknowledged_bytes,
 )
+from tests.support.descriptors import no_socket_left_open
 
 LOOPBACK = HostPort("127.0.0.1", 0)
-
-
-def open_sockets() -> int:
-    """How many sockets this process has open."""
-    descriptors = Path("/proc/self/fd")
-    return sum(os.readlink(item).startswith("socket:") for item in _links(descriptors))
-
-
-def _links(directory: Path) -> Iterator[Path]:
-    for item in list(directory.iterdir()):
-        if item.is_symlink():
-            yield item
-
-
-@contextmanager
-def no_socket_left_open() -> Iterator[None]:
-    before = open_sockets()
-    yield
-    assert open_sockets() == before
 
 
 needs_ipv6 = pytest.mark.skipif(

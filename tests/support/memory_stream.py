@@ -13,6 +13,7 @@ from tercel.shared.messages import Fields, RequestHead, ResponseHead
 from tercel.shared.settings import Settings
 from tercel.shared.stream import RequestStream
 from tercel.shared.tasks import TaskSet
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b"ok"}
@@ -159,7 +160,7 @@ class Exchange:
 
     async def finish(self) -> MemoryStream:
         """Wait until the application has returned."""
-        assert await self.tasks.wait(10), "the application still runs"
+        assert await self.tasks.wait(PATIENCE_SECONDS), "the application still runs"
         return self.stream
 
 

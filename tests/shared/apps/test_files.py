@@ -10,7 +10,8 @@ import pytest
 
 from tercel.shared.apps import files
 from tercel.shared.apps.files import FilePart
-from tests.support.asynchronous import asynctest, turns
+from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, turns
+from tests.support.descriptors import open_descriptors
 
 
 def is_open(descriptor: int) -> bool:
@@ -32,12 +33,12 @@ class Held:
 
     def __call__(self, *args: Any) -> Any:
         self.entered.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(PATIENCE_SECONDS)
         self.result = self._call(*args)
         return self.result
 
     async def reached(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, 10)
+        assert await asyncio.to_thread(self.entered.wait, PATIENCE_SECONDS)
 
 
 async def closed(descriptor: int) -> None:
@@ -70,10 +71,10 @@ async def test_what_is_no_file_raises_and_leaves_nothing_open(tmp_path: Path, ki
         path.mkdir()
     elif kind == "fifo":
         os.mkfifo(path)
-    before = len(os.listdir("/dev/fd"))
+    before = open_descriptors()
     with pytest.raises(OSError):
         await FilePart.of_path(str(path), limit=None)
-    assert len(os.listdir("/dev/fd")) == before
+    assert open_descriptors() == before
 
 
 @asynctest

@@ -10,7 +10,8 @@ from tercel.shared.apps import lifespan
 from tercel.shared.apps.lifespan import Lifespan
 from tercel.shared.errors import LocalProtocolError, ServerError
 from tercel.shared.settings import Settings
-from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, turns
+from tests.support.asynchronous import PATIENCE_SECONDS, turns
+from tests.support.fake_clock import clocktest
 
 STARTED = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}
@@ -59,7 +60,7 @@ async def refusing(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
-@asynctest
+@clocktest
 async def test_application_is_started_and_stopped_in_one_task(mode: str) -> None:
     app = Recorder()
     run = Lifespan(app, settings=settings(mode))
@@ -75,7 +76,7 @@ async def test_application_is_started_and_stopped_in_one_task(mode: str) -> None
     assert app.scope["asgi"] == {"version": "3.0", "spec_version": "2.0"}
 
 
-@asynctest
+@clocktest
 async def test_lifespan_off_does_not_call_the_application() -> None:
     app = Recorder()
     run = Lifespan(app, settings=settings("off"))
@@ -85,7 +86,7 @@ async def test_lifespan_off_does_not_call_the_application() -> None:
 
 
 @pytest.mark.parametrize("app", [ignorant, indifferent])
-@asynctest
+@clocktest
 async def test_auto_goes_on_without_a_lifespan(app: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "tercel.asgi")
     run = Lifespan(app, settings=settings())
@@ -99,14 +100,14 @@ async def test_auto_goes_on_without_a_lifespan(app: Any, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("app", "reason"), [(ignorant, "raised ValueError"), (indifferent, "returned before")]
 )
-@asynctest
+@clocktest
 async def test_on_needs_a_lifespan(app: Any, reason: str) -> None:
     with pytest.raises(ServerError, match=reason):
         await Lifespan(app, settings=settings("on")).startup()
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
-@asynctest
+@clocktest
 async def test_application_that_fails_to_start_stops_the_server(
     mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,7 +117,7 @@ async def test_application_that_fails_to_start_stops_the_server(
     assert caplog.records == []
 
 
-@asynctest
+@clocktest
 async def test_failure_without_a_message_is_told_all_the_same() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "lifespan.startup.failed"})
@@ -125,7 +126,7 @@ async def test_failure_without_a_message_is_told_all_the_same() -> None:
         await Lifespan(app, settings=settings()).startup()
 
 
-@asynctest
+@clocktest
 async def test_application_that_never_starts_is_given_up() -> None:
     cancelled = asyncio.Event()
 
@@ -140,7 +141,7 @@ async def test_application_that_never_starts_is_given_up() -> None:
     assert cancelled.is_set()
 
 
-@asynctest
+@clocktest
 async def test_application_that_swallows_cancellation_does_not_hold_the_server(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -159,7 +160,7 @@ async def test_application_that_swallows_cancellation_does_not_hold_the_server(
     end.set()
 
 
-@asynctest
+@clocktest
 async def test_application_that_cancels_itself_does_not_hang_the_start() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise asyncio.CancelledError
@@ -169,7 +170,7 @@ async def test_application_that_cancels_itself_does_not_hang_the_start() -> None
     assert run.state is None
 
 
-@asynctest
+@clocktest
 async def test_cancelled_start_cancels_the_application() -> None:
     app_cancelled = asyncio.Event()
 
@@ -187,7 +188,7 @@ async def test_cancelled_start_cancels_the_application() -> None:
     await asyncio.wait_for(app_cancelled.wait(), PATIENCE_SECONDS)
 
 
-@asynctest
+@clocktest
 async def test_application_that_fails_to_stop_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -201,7 +202,7 @@ async def test_application_that_fails_to_stop_is_logged(caplog: pytest.LogCaptur
     assert caplog.messages == ["the application failed to stop: still busy"]
 
 
-@asynctest
+@clocktest
 async def test_application_that_raises_while_stopping_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -217,7 +218,7 @@ async def test_application_that_raises_while_stopping_is_logged_once(
     assert caplog.messages == ["the application's lifespan failed"]
 
 
-@asynctest
+@clocktest
 async def test_application_that_never_stops_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -230,7 +231,7 @@ async def test_application_that_never_stops_is_given_up(caplog: pytest.LogCaptur
     assert caplog.messages == ["the application did not stop within 0.01 seconds"]
 
 
-@asynctest
+@clocktest
 async def test_lifespan_that_ended_early_is_not_asked_to_stop(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -246,7 +247,7 @@ async def test_lifespan_that_ended_early_is_not_asked_to_stop(
 
 
 @pytest.mark.parametrize("message", [STOPPED, {"type": "http.response.start"}, {}])
-@asynctest
+@clocktest
 async def test_wrong_lifespan_message_is_raised_in_the_application(message: Any) -> None:
     errors = []
 

@@ -15,7 +15,7 @@ from tercel.shared.apps.sanic.application import SanicApplication
 from tercel.shared.errors import ConnectionClosed, ResetReason
 from tercel.shared.settings import Settings
 from tercel.shared.tasks import TaskSet
-from tests.support.asynchronous import asynctest, turns
+from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, turns
 from tests.support.memory_stream import MemoryStream, request_head
 
 POST = {"method": b"POST"}
@@ -40,7 +40,7 @@ class Call:
         return self
 
     async def end(self) -> MemoryStream:
-        await self._tasks.wait(5)
+        assert await self._tasks.wait(PATIENCE_SECONDS), "the handler still runs"
         await self._application.shutdown()
         return self.stream
 
