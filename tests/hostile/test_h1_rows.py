@@ -265,6 +265,7 @@ async def test_a_head_byte_by_byte_does_not_gain_time():
         for byte in request(b"A: b")[:12]:
             client.send(bytes([byte]))
             await server.until(lambda: bool(server.connections))
+            await server.until(lambda: server.connection._parser.started)
             await asyncio.sleep(0)
             await server.pass_time(1)
         assert (await client.response()).status == 408

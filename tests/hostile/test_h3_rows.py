@@ -304,8 +304,7 @@ async def test_64_kb_of_qpack_never_become_megabytes(table, bomb):
 
 @pytest.mark.parametrize(("table", "bomb"), BOMBS.values(), ids=BOMBS.keys())
 def test_64_kb_of_qpack_cost_at_most_5_ms_of_cpu_and_64_kib_of_fields(table, bomb):
-    seconds = []
-    for _ in range(7):
+    for seconds in tries():
         http = H3Connection(FakeQuic(), Settings())
         if table:
             http.receive_data(ENCODER_STREAM, b"\x02" + insert(b"a", b"x" * 4000), False)
@@ -314,20 +313,28 @@ def test_64_kb_of_qpack_cost_at_most_5_ms_of_cpu_and_64_kib_of_fields(table, bom
         (event,) = http.receive_data(0, data, True)
         seconds.append(time.process_time() - started)
         assert isinstance(event, MessageFailed)
-    assert min(seconds) < 0.005
 
 
 def test_the_largest_section_that_is_taken_costs_at_most_5_ms_of_cpu():
     lines = [*PSEUDO, (b"n", b"v" * 65_000)]  # in Huffman code, which takes longest
     data = frame(HEADERS, section(lines))
-    seconds = []
-    for _ in range(7):
+    for seconds in tries():
         http = H3Connection(FakeQuic(), Settings())
         started = time.process_time()
         (event,) = http.receive_data(0, data, True)
         seconds.append(time.process_time() - started)
         assert event.fields == lines
-    assert min(seconds) < 0.005
+
+
+def tries():
+    """Yield a list for what each try takes until one has taken less than 5 ms; a hundred may not.
+
+    What else the machine does, caches and clock rates included, only ever makes a try take longer.
+    """
+    seconds = []
+    while not seconds or seconds[-1] >= 0.005:
+        assert len(seconds) < 100, f"{min(seconds):.4f} seconds at best"
+        yield seconds
 
 
 @asynctest
@@ -477,8 +484,11 @@ async def test_a_flood_of_table_instructions_ends_in_excessive_load():
 async def test_a_client_that_gives_no_credit_is_given_up_and_its_memory_freed():
     """Responses that are written whole, so that no application waits for them."""
 
+    kept = []
+
     def app(exchange):
         exchange.respond(200, b"x" * 200_000)
+        kept.append(server.connections[0].quic.kept())
 
     async with (
         serving(app, send_timeout=3) as server,
@@ -489,7 +499,7 @@ async def test_a_client_that_gives_no_credit_is_given_up_and_its_memory_freed():
         streams = [client.begin() for _ in range(20)]
         await server.until(lambda: len(server.exchanges) == 20)
         connection = server.connections[0]
-        assert connection.quic.kept() > 3_000_000
+        assert kept[-1] > 3_000_000
         assert (await other.request()).status == 200
         await client.until(lambda: all(stream.reset_code is not None for stream in streams))
         await server.until(lambda: connection.quic.kept() < 1000)
@@ -512,10 +522,11 @@ async def test_what_is_kept_for_one_client_is_bounded_over_all_its_streams():
         client.quic.withhold_credit = True
         for _ in range(50):
             client.begin()
+        quic = server.connections[0].quic
+        await server.until(lambda: quic.kept() >= bound)
         await client.settled()
         await turns(50)
-        kept = server.connections[0].quic.kept()
-        assert bound <= kept <= 2 * bound + 50 * 10_000
+        assert bound <= quic.kept() <= 2 * bound + 50 * 10_000
         good = other.begin()
         await other.until(lambda: good.status == 200)
         other.reset(good)

@@ -360,12 +360,15 @@ class H3Client:
         return self.close_code
 
     async def settled(self) -> None:
-        """Return when the server has answered all that was sent before: a PING and its ACK."""
+        """Return when the server has taken all that was sent before, or has closed the connection.
+
+        A PING and its acknowledgement.
+        """
         self._pings += 1
         number = self._pings
         self.quic.send_ping(number)
         self.flush()
-        await self.until(lambda: number in self._acknowledged)
+        await self.until(lambda: number in self._acknowledged or self.close_code is not None)
 
     @property
     def close_code(self) -> int | None:
