@@ -14,6 +14,7 @@ from tercel.h1.protocol import HttpProtocol
 from tercel.shared.errors import StreamAborted
 from tests.h1.conftest import Tls
 from tests.h1.serving import Exchange, echo, nothing, serving
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 
 async def test_addresses_are_those_of_the_sockets() -> None:
@@ -164,7 +165,7 @@ async def test_drain_ends_with_the_last_exchange_or_its_time() -> None:
         assert not await server.acceptor.drain(0.01)
         gate.set()
         assert (await client.response()).content == b"/x"
-        assert await server.acceptor.drain(10)
+        assert await server.acceptor.drain(PATIENCE_SECONDS)
 
 
 async def test_close_aborts_what_still_runs() -> None:

@@ -21,6 +21,7 @@ from tercel.shared.messages import ResponseHead
 from tercel.shared.stream import RequestHandler, RequestStream
 from tercel.shared.upgrade import upgrade
 from tests.h1.serving import Client, Clock, Eager, Exchange, Script, echo, nothing, serving
+from tests.support.asynchronous import PATIENCE_SECONDS
 
 CHUNKED = "Transfer-Encoding: chunked"
 
@@ -375,7 +376,7 @@ async def test_fault_is_answered_in_brief_and_the_connection_closed(
 
 
 async def test_answer_to_a_fault_can_be_read_while_the_client_still_sends() -> None:
-    async with serving(echo) as server:
+    async with serving(echo, clock=Clock()) as server:
         client = await server.connect()
         client.send(b"POST / HTTP/1.1\r\n\r\n" + b"x" * 500_000)
         assert (await client.response()).status == 400
@@ -573,7 +574,7 @@ async def test_connection_with_more_unread_content_is_closed(field: str) -> None
     async def ignore(exchange: Exchange) -> None:
         exchange.answer(b"ignored")
 
-    async with serving(ignore, max_drain_bytes=10_000) as server:
+    async with serving(ignore, clock=Clock(), max_drain_bytes=10_000) as server:
         client = await server.connect()
         client.post(field)
         assert (await client.response()).content == b"ignored"
@@ -628,13 +629,14 @@ async def test_writer_waits_for_a_client_that_does_not_read() -> None:
         client.get()
         await server.application.exchange()
         connection = server.connection
-        await server.until(lambda: connection.write_gate.paused)
-        unsent = connection.transport.get_write_buffer_size()
-        assert 100_000 < unsent <= 180_000
-        stopped_at = sent
-        for _ in range(20):
+        stopped_at, turns = 0, 0
+        while turns < 20:  # the kernel may go on to take some, and then more is written
             await asyncio.sleep(0)
-        assert sent == stopped_at
+            turns = turns + 1 if connection.write_gate.paused and sent == stopped_at else 0
+            stopped_at = sent
+            assert connection.transport.get_write_buffer_size() <= 180_000
+        assert connection.transport.get_write_buffer_size() > 25_000
+        assert sent < 80_000_000
         client.writer.transport.resume_reading()
         assert len((await client.response()).content) == 80_000_000
 
@@ -894,7 +896,7 @@ async def test_response_under_way_says_close_when_the_server_stops() -> None:
         gate.set()
         assert (await client.response()).fields[b"connection"] == b"close"
         assert await client.rest() == b""
-        assert await server.acceptor.drain(5)
+        assert await server.acceptor.drain(PATIENCE_SECONDS)
 
 
 async def test_idle_connection_closes_when_the_server_stops() -> None:
@@ -1054,7 +1056,7 @@ async def test_upgraded_connection_is_told_that_the_server_stops() -> None:
         server.acceptor.stop_accepting()
         assert await client.rest() == b""
         assert receiver.told_to_go
-        assert await server.acceptor.drain(5)
+        assert await server.acceptor.drain(PATIENCE_SECONDS)
         assert receiver.lost == [None]
 
 
