@@ -13,8 +13,9 @@ from tests.contract.client import Client, Exchange, Fields, Interim
 from tests.support.asynchronous import turns
 
 _READ_BYTES = 65_536
-# How many turns of the loop, which the server shares, without a change count as the end of it:
-# on the loopback interface a segment is there when the call that sent it returns.
+# How many turns of the loop, which the server shares, without a change count as the end of it: on
+# the loopback interface a segment is there when the call that sent it returns, mostly. Nothing may
+# depend on it that was sent just before.
 _STILL_TURNS = 200
 
 

@@ -162,7 +162,7 @@ async def test_the_application_starts_before_the_first_request_and_stops_after_t
     pair: Pair,
 ) -> None:
     events: list[str] = []
-    release = asyncio.Event()
+    begun, release = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -173,13 +173,14 @@ async def test_the_application_starts_before_the_first_request_and_stops_after_t
             await send({"type": f"{kind}.complete"})
             return
         events.append("request")
+        begun.set()
         await release.wait()
         events.append("response")
         await respond(send)
 
     async with pair(app) as client:
         exchange = await client.begin("GET", "/", end=True)
-        await client.still(lambda: len(events))
+        await begun.wait()
         closing = client.server.close()
         await client.still(lambda: len(events))
         release.set()

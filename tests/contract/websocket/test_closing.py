@@ -118,7 +118,7 @@ async def test_an_application_that_fails_closes_with_1011(
         conversation = await client.connect()
         assert (await conversation.end()).code == 1011
         assert conversation.ended_in_peace
-        assert len(errors(caplog)) == 1
+    assert len(errors(caplog)) == 1
 
 
 @asynctest
@@ -135,7 +135,7 @@ async def test_a_client_that_vanishes_is_a_disconnect_with_1006(
             "code": 1006,
             "reason": "",
         }
-        assert errors(caplog) == []
+    assert errors(caplog) == []
 
 
 @asynctest

@@ -93,4 +93,4 @@ async def test_an_error_of_the_application_closes_with_1011(
 
     async with served(app) as client:
         assert (await (await client.connect("/ws")).end()).code == 1011
-        assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1

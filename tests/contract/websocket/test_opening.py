@@ -91,7 +91,7 @@ async def test_an_accept_against_the_rules_is_the_applications_fault(
     async with served(accepted(nothing, **accept)) as client:
         refused = await client.refusal(subprotocols=["one"])
         assert refused.status == 500
-        assert len(errors(caplog)) == 1
+    assert len(errors(caplog)) == 1
 
 
 @asynctest
@@ -140,7 +140,7 @@ async def test_accepting_after_a_denial_began_breaks_the_response_off(
         # What the client makes of the half response is its own affair.
         with pytest.raises((Refused, OSError, EOFError, Exception)):
             await client.connect()
-        assert len(errors(caplog)) == 1
+    assert len(errors(caplog)) == 1
 
 
 async def raises(receive: Receive, send: Send) -> None:
@@ -170,7 +170,7 @@ async def test_an_application_that_fails_before_it_accepts_is_answered_with_500(
 
     async with served(app) as client:
         assert (await client.refusal()).status == 500
-        assert len(errors(caplog)) == 1
+    assert len(errors(caplog)) == 1
 
 
 @asynctest
