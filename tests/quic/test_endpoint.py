@@ -470,7 +470,7 @@ async def test_draining_ends_at_once_when_nothing_runs():
         assert (await client.request()).status == 200
         await client.settled()
         server.endpoint.stop_accepting()
-        assert await server.endpoint.drain(5)
+        assert await server.endpoint.drain(PATIENCE_SECONDS)
 
 
 @asynctest
