@@ -18,6 +18,7 @@ from interop.endpoint.driver import ClientConnection
 from interop.endpoint.hq import FileSender
 from interop.endpoint.server import settings_for
 from interop.probe import is_version_negotiation, probe
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "interop" / "run_endpoint.sh"
@@ -238,12 +239,6 @@ def mounts(tmp_path_factory):
     (root / "www" / "first").write_bytes(os.urandom(30_000))
     (root / "www" / "second").write_bytes(os.urandom(100_000))
     return root
-
-
-def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from tests.contract.h3 import H3ContractClient
 from tests.contract.websocket.client import WebSocketClient
 from tests.contract.websocket.h1 import H1WebSocketClient
 from tests.contract.websocket.h3 import H3WebSocketClient
+from tests.support.ports import free_port
 
 _ROOT = Path(__file__).parent.parent.parent
 _SECONDS = 60
@@ -31,7 +31,7 @@ class Server:
     """A server process and what it says of its start and stop."""
 
     def __init__(self, how: str, pem: Path, directory: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.said: list[tuple[str, str]] = []
         """The listeners that have run, in order, each with its process."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -74,10 +74,13 @@ class Server:
     def wait_for(self, event: str, count: int = 1) -> None:
         """Return when `event` was said `count` times."""
         until = time.monotonic() + _SECONDS
+        runs = True
         while self.events.count(event) < count:
             assert time.monotonic() < until, f"no {event} in time:\n{self.output}"
-            assert self.process.poll() is None, f"the server ended:\n{self.output}"
-            self._listen(1)
+            # It may have said so, and ended, since it was listened to.
+            assert runs, f"the server ended:\n{self.output}"
+            runs = self.process.poll() is None
+            self._listen(1 if runs else 0)
 
     def stop(self) -> None:
         """Send SIGTERM, and wait for the end."""
@@ -107,14 +110,6 @@ class Server:
                 name, _, process = line.decode().partition(" ")
                 self.said.append((name, process))
             seconds = 0
-
-
-def _free_port() -> int:
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", 0))
-        port: int = tcp.getsockname()[1]
-        udp.bind(("127.0.0.1", port))
-        return port
 
 
 Start = Callable[[str], Server]

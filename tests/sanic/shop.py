@@ -331,7 +331,7 @@ def make(name: str = "shop", *, events: Path | None = None) -> Sanic[Any, Any]:
     app: Sanic[Any, Any] = Sanic(name)
     app.config.RESPONSE_TIMEOUT = 6
     app.config.REQUEST_MAX_SIZE = 2_000_000
-    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 2
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 30
     app.config.FALLBACK_ERROR_FORMAT = "json"
     app.ctx.items = {}
     app.ctx.rooms = {}

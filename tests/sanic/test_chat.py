@@ -1,6 +1,7 @@
 """The shop's WebSockets: the same on Sanic's own server and on tercel's."""
 
 import json
+import uuid
 
 import pytest
 
@@ -11,13 +12,15 @@ from tests.support.asynchronous import asynctest
 
 @asynctest
 async def test_message_reaches_everybody_in_the_room_and_nobody_else(shop: Connect) -> None:
+    # Rooms of its own: who leaves another test's is in it for a moment longer.
+    tea, coffee = f"tea-{uuid.uuid4().hex}", f"coffee-{uuid.uuid4().hex}"
     async with shop() as client:
-        ann = await client.connect("/chat/rooms/tea")
-        bob = await client.connect("/chat/rooms/tea")
-        eve = await client.connect("/chat/rooms/coffee")
-        assert await ann.recv() == "welcome to tea, you are number 1"
-        assert await bob.recv() == "welcome to tea, you are number 2"
-        assert await eve.recv() == "welcome to coffee, you are number 1"
+        ann = await client.connect(f"/chat/rooms/{tea}")
+        bob = await client.connect(f"/chat/rooms/{tea}")
+        eve = await client.connect(f"/chat/rooms/{coffee}")
+        assert await ann.recv() == f"welcome to {tea}, you are number 1"
+        assert await bob.recv() == f"welcome to {tea}, you are number 2"
+        assert await eve.recv() == f"welcome to {coffee}, you are number 1"
         await bob.send("hello")
         assert (await ann.recv(), await bob.recv()) == ("hello", "hello")
         await ann.send(b"\x00bytes")

@@ -1,6 +1,7 @@
 """Protocol classes in a program's own hands, as with those of Sanic's server."""
 
 import asyncio
+import uuid
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ def client_of(port: int) -> H1PlainClient:
 
 def in_process(name: str) -> Any:
     """The shop, started as it was written: Sanic rewrites its own source once per process only."""
-    app = make(name)
+    app = make(f"{name}-{uuid.uuid4().hex}")
     app.config.TOUCHUP = False
     return app
 
