@@ -390,7 +390,7 @@ async def churn(flood, act):
         while client.close_code is None and count < 4 * LIMITS[flood][0]:
             act(client)
             count += 1
-            await turns(4)
+            await client.settled()
         assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
         name = flood.name.lower().replace("_", " ")
         assert server.endpoint.context.limits.met[f"too many {name}"] == 1

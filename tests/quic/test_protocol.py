@@ -25,6 +25,8 @@ from tests.support.h3_client import (
     headers,
     section,
 )
+from tests.support.raw_quic import numbers, short_packet
+from tests.support.raw_quic import stream as stream_frame
 
 pytestmark = pytest.mark.usefixtures("either_path")
 
@@ -578,8 +580,9 @@ async def test_what_is_written_after_a_stop_in_the_same_batch_is_dropped():
     async with serving(app) as server, H3Client(server.port) as client:
         stream = client.begin("POST", end=False)
         await client.until(lambda: stream.status == 200)
-        client.send(stream, frame(DATA, b"content"))
-        client.stop(stream)  # both wait in the socket when the server's turn comes
+        content = stream_frame(stream.id, client.sent(stream), frame(DATA, b"content"))
+        stop = b"\x05" + numbers(stream.id, ErrorCode.REQUEST_CANCELLED)
+        client._socket.sendto(short_packet(client.quic, content + stop), client._address)
         await client.until(lambda: stream.done)
         assert (stream.reset_code, bytes(stream.content)) == (ErrorCode.REQUEST_CANCELLED, b"")
         assert server.exchanges[0].calls == ["content", "aborted"]
