@@ -9,6 +9,11 @@ _GAIN = 1.25
 # them were sent at a time, and 150 Mbit/s were the most.
 _BURST_SECONDS = 0.001
 
+# aioquic's.
+_LEAST_RTT = _LEAST_PACKET_SECONDS = 0.000001
+_MOST_PACKET_SECONDS = 1.0
+_LEAST_BURST_PACKETS, _MOST_BURST_PACKETS = 2, 16
+
 
 class Pacer(QuicPacketPacer):
     """aioquic's, with bursts for loops whose timers are coarse."""
@@ -18,11 +23,26 @@ class Pacer(QuicPacketPacer):
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         """Take a new window in bytes and a new round-trip time in seconds."""
-        super().update_rate(congestion_window, smoothed_rtt)
-        if self.packet_time is not None:
-            self.packet_time /= _GAIN
-            self.bucket_max = max(self.bucket_max / _GAIN, _BURST_SECONDS)
-            self.pause = max(self.packet_time, _BURST_SECONDS / 2)
+        # As aioquic's, in one step, then with the gain: for each acknowledgement, 1 us is a lot.
+        size = self._max_datagram_size
+        rate = congestion_window / (smoothed_rtt if smoothed_rtt > _LEAST_RTT else _LEAST_RTT)
+        packet_time = size / rate
+        if packet_time > _MOST_PACKET_SECONDS:
+            packet_time = _MOST_PACKET_SECONDS
+        elif packet_time < _LEAST_PACKET_SECONDS:
+            packet_time = _LEAST_PACKET_SECONDS
+        burst = congestion_window // 4
+        if burst > _MOST_BURST_PACKETS * size:
+            burst = _MOST_BURST_PACKETS * size
+        elif burst < _LEAST_BURST_PACKETS * size:
+            burst = _LEAST_BURST_PACKETS * size
+        most = burst / rate
+        if self.bucket_time > most:
+            self.bucket_time = most
+        self.packet_time = packet_time = packet_time / _GAIN
+        most /= _GAIN
+        self.bucket_max = most if most > _BURST_SECONDS else _BURST_SECONDS
+        self.pause = packet_time if packet_time > _BURST_SECONDS / 2 else _BURST_SECONDS / 2
 
     def update_after_send(self, now: float) -> None:
         """Note that a packet was sent."""

@@ -31,6 +31,8 @@ def decode_varint(data: bytes, position: int) -> tuple[int, int]:
     first = data[position]
     if first < 0x40:
         return first, position + 1
+    if first < 0x80:
+        return (first & 0x3F) << 8 | data[position + 1], position + 2
     end = position + (1 << (first >> 6))
     if end > len(data):
         raise IndexError("cut off")

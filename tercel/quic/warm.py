@@ -75,7 +75,8 @@ class WarmConnection(AcknowledgedSender):
         if opened is None:
             return False
         first, number, plain = opened
-        if not plain or number in space.received_packets:
+        known = space.received_packets
+        if not plain or number < known._lower or number in known._received:
             return False
         self.budgets.passes(now)
         if number > space.expected_packet_number:
@@ -83,20 +84,27 @@ class WarmConnection(AcknowledgedSender):
         if number > self._spin_highest_pn:
             self._spin_bit = bool(first & SPIN_BIT)
             self._spin_highest_pn = number
+        self._idle = True
         try:
-            is_ack_eliciting = self._take_payload(plain, path, now)
+            is_ack_eliciting = self._take_frames(plain, path, now)
+            if self._idle:
+                self.budgets.spend(Flood.IDLE_PACKETS)
+        except H3ConnectionError as error:
+            self.exceeded = str(error)
+            self.close(error.code, None, str(error))
+            return True
         except QuicConnectionError as error:
             self.close(error.error_code, error.frame_type, error.reason_phrase)
             return True
         if self._state in END_STATES or self._close_pending:
             return True
-        self._close_at = now + self._times()[1]
+        self._close_at = now + (self._known_times or self._times())[1]
         self._ack_eliciting_sent_since_receipt = False
         if number > space.largest_received_packet:
             space.largest_received_packet = number
             space.largest_received_time = now
         _add_number(space.ack_queue, number)
-        space.received_packets.add(number)
+        known.add(number)
         mark = self.arriving_mark
         if mark:
             self._data_marks[mark] += 1
@@ -109,22 +117,11 @@ class WarmConnection(AcknowledgedSender):
 
     # -- frames -----------------------------------------------------------------------------------
 
-    def _take_payload(self, plain: bytes, path: QuicNetworkPath, now: float) -> bool:
+    def _take_frames(self, plain: bytes, path: QuicNetworkPath, now: float) -> bool:
         """Apply the frames of a packet; whether it asks for an acknowledgement.
 
-        Raises QuicConnectionError.
+        Raises QuicConnectionError and H3ConnectionError.
         """
-        self._idle = True
-        try:
-            is_ack_eliciting = self._take_frames(plain, path, now)
-            if self._idle:
-                self.budgets.spend(Flood.IDLE_PACKETS)
-        except H3ConnectionError as error:
-            self.exceeded = str(error)
-            raise QuicConnectionError(error.code, None, str(error)) from error  # type: ignore[arg-type]
-        return is_ack_eliciting
-
-    def _take_frames(self, plain: bytes, path: QuicNetworkPath, now: float) -> bool:
         position, end = 0, len(plain)
         is_ack_eliciting = has_ack = False
         while position < end:
@@ -137,7 +134,7 @@ class WarmConnection(AcknowledgedSender):
                     taken = self._take_ack(plain, position, now)
                     has_ack = taken != UNCOMMON
                 elif kind == _PADDING:
-                    taken = end - len(plain[position:].lstrip(b"\0"))
+                    taken = _padding_end(plain, position)
                 elif kind == _MAX_DATA:
                     taken = self._take_max_data(plain, position)
                 elif kind == _MAX_STREAM_DATA:
@@ -167,7 +164,7 @@ class WarmConnection(AcknowledgedSender):
         )
         if has_ack:
             self._acknowledged_in = context
-        # Not the guard's, which asks whether a whole packet was of any use; so does _take_payload.
+        # Not the guard's, which asks whether a whole packet was of any use; so does _receive.
         return QuicConnection._payload_received(self, context, rest)[0]
 
     def _take_stream(self, plain: bytes, position: int) -> int:
@@ -280,10 +277,22 @@ class WarmConnection(AcknowledgedSender):
         return end
 
 
+def _padding_end(plain: bytes, position: int) -> int:
+    """Where PADDING ends (RFC 9000 19.1)."""
+    rest = plain[position:]
+    # Clients fill datagrams up to the last byte: 0.1 us where a search takes 1.5.
+    if rest == bytes(len(rest)):
+        return len(plain)
+    return len(plain) - len(rest.lstrip(b"\0"))
+
+
 def _add_number(received: RangeSet, number: int) -> None:
     """Add a packet number to those to be acknowledged."""
     parts = received._RangeSet__ranges  # type: ignore[attr-defined]
-    if parts and parts[-1].stop == number:
+    if not parts:
+        parts.append(range(number, number + 1))
+        return
+    if parts[-1].stop == number:
         parts[-1] = range(parts[-1].start, number + 1)
         return
     received.add(number)

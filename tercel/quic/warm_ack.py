@@ -11,7 +11,7 @@ from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
 from tercel.quic.ecn import Counts, EcnState
-from tercel.quic.sent import SentPacket, SentPiece
+from tercel.quic.sent import SentPacket, SentPiece, forget_acknowledged
 from tercel.quic.varint import decode_varint
 from tercel.quic.warm_send import WarmSender
 
@@ -122,6 +122,8 @@ class AcknowledgedSender(WarmSender):
             for handler, arguments in packet.delivery_handlers:
                 handler(_ACKED, *arguments)
             return
+        if packet.acknowledged is not None:
+            forget_acknowledged(*packet.acknowledged)
         for handler, arguments in packet.handlers:
             handler(_ACKED, *arguments)
         for stream, start, stop, fin in packet.pieces:
@@ -147,16 +149,19 @@ class AcknowledgedSender(WarmSender):
 
     def _measure(self, rtt: float, delay: float, now: float) -> None:
         """A new sample of the round-trip time, as aioquic takes it (RFC 9002 5)."""
-        loss = self._loss
-        latest = max(rtt, _LEAST_RTT)
-        loss._rtt_min = min(loss._rtt_min, latest)
-        delay = min(delay, loss.max_ack_delay)
-        if latest > loss._rtt_min + delay:
+        loss, control = self._loss, self._loss._cc
+        latest = rtt if rtt > _LEAST_RTT else _LEAST_RTT
+        least = loss._rtt_min
+        if latest < least:
+            loss._rtt_min = least = latest
+        if delay > loss.max_ack_delay:
+            delay = loss.max_ack_delay
+        if latest > least + delay:
             latest -= delay
         loss._rtt_latest = latest
         self._known_times = None
         if loss._rtt_initialized:
-            deviation = abs(loss._rtt_min - latest)
+            deviation = abs(least - latest)
             loss._rtt_variance = 3 / 4 * loss._rtt_variance + 1 / 4 * deviation
             loss._rtt_smoothed = 7 / 8 * loss._rtt_smoothed + 1 / 8 * latest
         else:
@@ -164,10 +169,8 @@ class AcknowledgedSender(WarmSender):
             loss._rtt_initialized = True
             loss._rtt_variance = rtt / 2
             loss._rtt_smoothed = rtt
-        loss._cc.on_rtt_measurement(now=now, rtt=rtt)
-        loss._pacer.update_rate(
-            congestion_window=loss._cc.congestion_window, smoothed_rtt=loss._rtt_smoothed
-        )
+        control.on_rtt_measurement(now=now, rtt=rtt)
+        self._pacer.update_rate(control.congestion_window, loss._rtt_smoothed)
 
     # -- timers -----------------------------------------------------------------------------------
 
@@ -199,6 +202,9 @@ def _still_in_flight(ranges: list[range], sent: dict[int, Any]) -> list[int]:
     if not sent:
         return []
     oldest = next(iter(sent))
+    if len(sent) == 1:
+        # A client that asks for one thing after another.
+        return [oldest] if any(oldest in part for part in ranges) else []
     numbers: list[int] = []
     for part in ranges:
         start = max(part.start, oldest)

@@ -13,7 +13,6 @@ from typing import Any
 
 from aioquic.quic.connection import Limit
 from aioquic.quic.packet_builder import QuicDeliveryState
-from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamSender
 
@@ -26,7 +25,7 @@ from tercel.quic.protection import (
     first_byte,
     seal,
 )
-from tercel.quic.sent import SentPacket, SentPiece
+from tercel.quic.sent import SentPacket, SentPiece, forget_acknowledged
 from tercel.quic.survey import SurveyedConnection
 from tercel.quic.varint import encode_varint, varint_size
 
@@ -221,13 +220,13 @@ class WarmSender(SurveyedConnection):
         space.ack_at = None
         delay = int((now - space.largest_received_time) * 1_000_000)  # type: ignore[operator]
         frame, count = encode_ack(
-            space.ack_queue,
+            space.ack_queue._RangeSet__ranges,  # type: ignore[attr-defined]
             delay >> self._local_ack_delay_exponent,
             room - 1 - COUNTS_MAX_BYTES,
         )
         if has_marks(self._data_marks):
             frame = _ACK_ECN + frame[1:] + encode_counts(self._data_marks)
-        packet.handlers.append((self._on_ack_delivery, (space, space.largest_received_packet)))
+        packet.acknowledged = space, space.largest_received_packet
         if (
             count > 1
             and packet.packet_number % _ACK_OF_ACK_PERIOD == 0
@@ -332,29 +331,18 @@ class WarmSender(SurveyedConnection):
     def _on_ack_delivery(
         self, delivery: QuicDeliveryState, space: QuicPacketSpace, highest_acked: int
     ) -> None:
-        if delivery is not QuicDeliveryState.ACKED:
-            return
-        # As aioquic's subtract(0, highest_acked + 1), for a third of the time.
-        ranges = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
-        while ranges and ranges[0].stop <= highest_acked + 1:
-            del ranges[0]
-        if ranges and ranges[0].start <= highest_acked:
-            ranges[0] = range(highest_acked + 1, ranges[0].stop)
-        if not ranges:
-            # A packet that came late, and below what the client knows to be acknowledged: aioquic
-            # would fail to write an ACK of nothing. RFC 9000 13.2.4 allows to leave it out.
-            space.ack_at = None
+        if delivery is QuicDeliveryState.ACKED:
+            forget_acknowledged(space, highest_acked)
 
 
-def encode_ack(ranges: RangeSet, delay: int, room: int) -> tuple[bytes, int]:
+def encode_ack(ranges: list[range], delay: int, room: int) -> tuple[bytes, int]:
     """An ACK frame (RFC 9000 19.3), and how many of the ranges, the newest, are in it.
 
-    `room` is how many bytes the frame may have after its type.
+    `ranges` are in ascending order; `room` is how many bytes the frame may have after its type.
     """
-    known = len(ranges)
-    newest = ranges[known - 1]
+    newest = ranges[-1]
     largest, start = newest.stop - 1, newest.start
-    count = known
+    known = count = len(ranges)
     if 2 * (known + 1) * _VARINT_MAX_BYTES > room:
         # As aioquic: no field is larger than these two.
         count = min(known, room // (2 * varint_size(max(largest, delay))) - 1)
@@ -365,9 +353,9 @@ def encode_ack(ranges: RangeSet, delay: int, room: int) -> tuple[bytes, int]:
         encode_varint(count - 1),
         encode_varint(largest - start),
     ]
-    for index in range(known - 2, known - 1 - count, -1):
-        older = ranges[index]
-        parts.append(encode_varint(start - older.stop - 1))
-        parts.append(encode_varint(older.stop - older.start - 1))
-        start = older.start
+    if count > 1:
+        for older in ranges[known - 2 : known - 1 - count if count < known else None : -1]:
+            parts.append(encode_varint(start - older.stop - 1))
+            parts.append(encode_varint(older.stop - older.start - 1))
+            start = older.start
     return b"".join(parts), count

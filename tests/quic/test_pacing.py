@@ -38,6 +38,18 @@ def test_a_window_and_a_quarter_may_be_sent_in_a_round_trip(window, rtt):
     assert sent * SIZE == pytest.approx(100 * 1.25 * window, rel=0.15)
 
 
+@pytest.mark.parametrize("rtt", [0.0, 1e-7, 0.0004, 0.02, 3.0])
+@pytest.mark.parametrize("window", [2400, 12_000, 57_601, 1_000_000, 1 << 40])
+def test_the_rate_is_aioquic_s_and_a_quarter(window, rtt):
+    pacer, plain = Pacer(max_datagram_size=SIZE), QuicPacketPacer(max_datagram_size=SIZE)
+    pacer.bucket_time = plain.bucket_time = 0.01
+    pacer.update_rate(window, rtt)
+    plain.update_rate(window, rtt)
+    assert pacer.packet_time == plain.packet_time / 1.25
+    assert pacer.bucket_time == plain.bucket_time
+    assert pacer.bucket_max == max(plain.bucket_max / 1.25, 0.001)
+
+
 def test_a_fast_path_gets_what_a_millisecond_brings_at_once():
     pacer = paced(10_000_000, 0.01)  # 10 Gbit/s
     burst(pacer, 1000.0)

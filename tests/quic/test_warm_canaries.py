@@ -10,16 +10,16 @@ import pytest
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.quic.rangeset import RangeSet
-from aioquic.quic.recovery import QuicPacketRecovery
+from aioquic.quic.recovery import QuicPacketNumberWindow, QuicPacketRecovery
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
-from tercel.quic import guard, protection, survey, warm, warm_ack, warm_send
+from tercel.quic import guard, protection, sent, survey, warm, warm_ack, warm_send
 from tercel.quic.sent import SentPacket, SentPiece
 from tercel.shared.settings import Settings
 from tests.quic.pair import Pair, server_configuration
 
-WARM = (survey, warm_send, warm_ack, warm, protection)
+WARM = (survey, warm_send, warm_ack, warm, sent, protection)
 
 
 def bare():
@@ -51,6 +51,7 @@ def owners():
         "aead": keys.recv.aead,
         "protection": keys.recv.hp,
         "self._data_keys": keys,
+        "known": QuicPacketNumberWindow(),
         "QuicConnection": QuicConnection,
     }
 
