@@ -844,9 +844,23 @@ def test_a_known_section_with_references_is_acknowledged_like_the_first(stream_i
     peer.receive(4, head, ended=True)
     assert peer.receive(stream_id, head, ended=True) == [("head", stream_id, tuple(fields), True)]
     assert peer.events[-1].known is not None
+    peer.receive(ENCODER_STREAM, b"")
     plain.receive(stream_id, head, ended=True)
     assert peer.decoder_stream == b"\x84" + plain.decoder_stream
     peer.check_credit()
+
+
+def test_known_sections_are_acknowledged_eight_at_a_time():
+    encoder, peer = Encoder(), Peer()
+    encoder.head(40)
+    head, _ = encoder.head(0)
+    peer.receive(ENCODER_STREAM, encoder.flush())
+    told = []
+    for stream_id in range(0, 18 * 4, 4):
+        before = len(peer.decoder_stream)
+        peer.receive(stream_id, head, ended=True)
+        told.append(len(peer.decoder_stream) - before)
+    assert told == [1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 8, 0]
 
 
 def test_what_is_known_is_forgotten_when_the_table_changes():
