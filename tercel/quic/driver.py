@@ -50,7 +50,9 @@ class ConnectionProtocol:
     def process_events(self) -> None:
         """Handle what the datagrams, or a timer, brought about."""
         while (event := self.quic.next_event()) is not None:
-            if isinstance(event, events.ConnectionIdIssued):
+            if type(event) is events.StreamDataReceived:
+                self.quic_event_received(event)  # nearly all are
+            elif isinstance(event, events.ConnectionIdIssued):
                 self.endpoint.add_connection_id(event.connection_id, self)
             elif isinstance(event, events.ConnectionIdRetired):
                 self.endpoint.remove_connection_id(event.connection_id)

@@ -45,6 +45,9 @@ _BATCH = 64
 # Handshakes begun in one turn of the loop; each takes one or two milliseconds.
 _HANDSHAKES = 2
 _CID_BYTES = 8
+# RFC 9000 17.3: a short header has the connection ID behind its first byte.
+_LONG_HEADER = 0x80
+_SHORT_CID_END = 1 + _CID_BYTES
 # RFC 9000 7.2: what a client makes up to send its first Initial to is at least this long.
 _LEAST_CLIENT_CID_BYTES = 8
 
@@ -218,11 +221,14 @@ class QuicEndpoint(Listener):
             self.context.limits.memory_ran_out()
         finally:
             self._reading = False
-            if any(connection.streams for connection in self._to_flush):
-                # Applications that become ready now run before this flush, so that each response
-                # leaves together with the acknowledgement of its request: 1.0 datagrams, not 2.1.
-                self.context.loop.call_soon(self._flush, self._to_flush)
-            elif self._to_flush:
+            for connection in self._to_flush:
+                if connection.streams:
+                    # Applications that become ready now run before this flush, so that each
+                    # response leaves together with the acknowledgement of its request: 1.0
+                    # datagrams, not 2.1.
+                    self.context.loop.call_soon(self._flush, self._to_flush)
+                    break
+            else:
                 # Everything is answered already; a turn of the loop is a system call.
                 self._flush(self._to_flush)
 
@@ -230,10 +236,17 @@ class QuicEndpoint(Listener):
         now = self.context.clock()
         touched: dict[Http3Protocol, None] = {}
         for datagram in datagrams:
-            connection = self._route(datagram)
-            if connection is not None:
-                touched[connection] = None
-                self._receive(connection, datagram, now)
+            data, path, mark = datagram
+            connection = self._by_cid.get(data[1:_SHORT_CID_END])
+            if connection is None or data[0] & _LONG_HEADER:
+                connection = self._route(datagram)
+                if connection is None:
+                    continue
+            touched[connection] = None
+            try:
+                connection.receive_datagram(data, path, now, mark)
+            except Exception as error:
+                self._close_faulty(connection, error)
         for connection in touched:
             self._handle(connection)
         if self._newcomers and not self._opening:
@@ -278,15 +291,14 @@ class QuicEndpoint(Listener):
                 self.give_up(connection, error)
 
     def _route(self, datagram: Datagram) -> Http3Protocol | None:
+        """Whose a datagram is that has no short header with a known connection ID."""
         data, path, _ = datagram
         if not data:
             return None
-        if data[0] & 0x80:
+        if data[0] & _LONG_HEADER:
             return self._route_long(datagram)
-        connection = self._by_cid.get(data[1 : 1 + _CID_BYTES])
-        if connection is None:
-            self._entrance.reset(data, path)
-        return connection
+        self._entrance.reset(data, path)
+        return None
 
     def _route_long(self, datagram: Datagram) -> Http3Protocol | None:
         data = datagram[0]

@@ -16,7 +16,13 @@ from tercel.quic.driver import ConnectionProtocol
 from tercel.quic.errors import ErrorCode, H3ConnectionError, code_name, stream_error_code
 from tercel.quic.h3 import H3Connection
 from tercel.quic.patience import Patience
-from tercel.quic.requests import ContentReceived, H3Event, MessageFailed, SectionReceived
+from tercel.quic.requests import (
+    ContentReceived,
+    H3Event,
+    KnownRequest,
+    MessageFailed,
+    SectionReceived,
+)
 from tercel.quic.stream import H3RequestStream, check_served, refusal
 from tercel.shared.connection import HttpProtocolMixin
 from tercel.shared.errors import (
@@ -114,7 +120,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._failed = True
 
     def _stream_data_received(self, event: events.StreamDataReceived) -> None:
-        if self._http is None:
+        http = self._http
+        if http is None:
             return
         stream_id = event.stream_id
         if (
@@ -125,11 +132,25 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self.quic.grant(stream_id, len(event.data))
             self._reject(stream_id)
             return
-        if len(event.data) < DRIBBLE_BYTES and not event.end_stream:
-            self.quic.budgets.spend(Flood.DRIBBLE)
         self._patience.watch()
-        for item in self._http.receive_data(stream_id, event.data, event.end_stream):
+        if event.end_stream:
+            known = http.requests.recognise(stream_id, event.data)
+            if known is not None:
+                self._open_known(stream_id, known)
+                return
+        elif len(event.data) < DRIBBLE_BYTES:
+            self.quic.budgets.spend(Flood.DRIBBLE)
+        for item in http.receive_data(stream_id, event.data, event.end_stream):
             self._handle(item)
+
+    def _open_known(self, stream_id: int, known: KnownRequest) -> None:
+        """Serve a request that came before: in one step, if it was served then."""
+        if not known.served or self.quic.is_early(stream_id) or not self.quic.can_send(stream_id):
+            self._handle(known.event(stream_id))
+            return
+        assert known.head is not None  # noqa: S101  # it was served
+        head, content_length = known.head
+        self._serve(H3RequestStream(self, stream_id, head, content_length, ended=True))
 
     def _handle(self, event: H3Event) -> None:
         try:
@@ -181,8 +202,13 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self.streams[event.stream_id] = stream
             self._fail(event.stream_id, error)
             return
-        self._begin(event.stream_id, stream)
-        if ended and stream.handler is not None and not stream.aborted:
+        if event.known is not None:
+            event.known.served = True
+        self._serve(stream)
+
+    def _serve(self, stream: H3RequestStream) -> None:
+        self._begin(stream.stream_id, stream)
+        if stream.handler is not None and stream.content.ended and not stream.aborted:
             stream.handler.message_complete()
             self._finish_if_ended(stream)
 

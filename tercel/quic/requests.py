@@ -32,7 +32,7 @@ _FREE_FRAMES = 8
 class KnownRequest:
     """A request of one HEADERS frame and nothing else, which came on this connection before."""
 
-    __slots__ = ("fields", "head", "refers")
+    __slots__ = ("fields", "head", "refers", "served")
 
     def __init__(self, fields: Fields, refers: bool) -> None:
         self.fields = fields
@@ -41,6 +41,14 @@ class KnownRequest:
         """Whether it needs the dynamic table, and so has to be acknowledged."""
         self.head: tuple[RequestHead, int | None] | None = None
         """What the receiver of the event made of it, for the next time."""
+        self.served = False
+        """Whether that was found to be what the server serves, whoever asks."""
+
+    def event(self, stream_id: int) -> "SectionReceived":
+        """The event that the request is on its stream."""
+        event = SectionReceived(stream_id, self.fields, False, True)
+        event.known = self
+        return event
 
 
 class SectionReceived:
@@ -136,10 +144,11 @@ class RequestStreams:
         Everything but content is consumed here, and its credit granted; the credit for content is
         the caller's to grant when the application has read it.
         """
+        known = self.recognise(stream_id, data) if ended else None
+        if known is not None:
+            return [known.event(stream_id)]
         frames = self._open.get(stream_id)
         is_whole = ended and frames is None
-        if is_whole and data in self._known:
-            return [self._repeated(stream_id, data)]
         if frames is None:
             frames = self._open[stream_id] = _RequestFrames()
             self.next_id = max(self.next_id, stream_id + 4)
@@ -148,6 +157,21 @@ class RequestStreams:
         if is_whole and len(data) <= _MOST_KNOWN_BYTES:
             self._remember(data, events)
         return events
+
+    def recognise(self, stream_id: int, data: bytes) -> KnownRequest | None:
+        """Take `data`, all that comes on its stream, if it is a request that came before.
+
+        None for what `receive` has to take. Saves 8 of 50 us of a small request.
+        """
+        known = self._known.get(data)
+        if known is None or stream_id in self._open:
+            return None
+        if self.next_id <= stream_id:
+            self.next_id = stream_id + 4
+        self._grant(stream_id, len(data))
+        if known.refers:
+            self._sections.acknowledge(stream_id)
+        return known
 
     def unblock(self, stream_ids: list[int]) -> list[H3Event]:
         """The table has changed; go on with streams whose sections had to wait for that."""
@@ -191,18 +215,6 @@ class RequestStreams:
                 self._known.clear()
             # RFC 9204 4.5.1.1: the Required Insert Count comes first, and 0 is a zero byte.
             self._known[data] = KnownRequest(event.fields, refers=data[header[2]] != 0)
-
-    def _repeated(self, stream_id: int, data: bytes) -> SectionReceived:
-        """The event for bytes that are known. Saves 8 of 50 us of a small request."""
-        if self.next_id <= stream_id:
-            self.next_id = stream_id + 4
-        self._grant(stream_id, len(data))
-        known = self._known[data]
-        if known.refers:
-            self._sections.acknowledge(stream_id)
-        event = SectionReceived(stream_id, known.fields, False, True)
-        event.known = known
-        return event
 
     def _receive(
         self,

@@ -61,7 +61,7 @@ class H3RequestStream(RequestStream):
         """Made when too much waits for the first time: most responses come to that never."""
         self._held = b""
         self._expects_continue = (
-            content_length != 0 and field_value(head.fields, b"expect") is not None
+            not ended and content_length != 0 and field_value(head.fields, b"expect") is not None
         )
         self.waiting_since: float | None = None
         """Since when the application has been waiting for content."""
