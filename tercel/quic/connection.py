@@ -134,7 +134,7 @@ class QuicServerConnection(ProbingConnection):
         if not events:
             return None
         event = events.popleft()
-        if type(event) is not StreamDataReceived:
+        if not events or type(event) is not StreamDataReceived:
             return event
         parts = [event.data]
         end = event.end_stream
@@ -167,8 +167,7 @@ class QuicServerConnection(ProbingConnection):
             return False
         if self._kept is not None:
             self._kept += len(data)
-        sender.write(data, end_stream)
-        self._due[stream_id] = stream
+        self._queue(stream, data, end_stream)
         return True
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
@@ -180,7 +179,7 @@ class QuicServerConnection(ProbingConnection):
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """What waits to be sent, and where to."""
         self._kept = None
-        if self._handshake_complete:
+        if self._handshake_complete and not self._surveyed:
             path = self._network_paths[0]
             if not (path.is_validated or path.local_challenge_sent):
                 # RFC 9000 9.3: the challenge of a new path comes first. What fills the congestion
@@ -323,13 +322,18 @@ class QuicServerConnection(ProbingConnection):
 
     def _connection_limits_due(self) -> list[Limit]:
         due = []
-        data = self._local_max_data
+        data, bidi, uni = (
+            self._local_max_data,
+            self._local_max_streams_bidi,
+            self._local_max_streams_uni,
+        )
         if data.value - data.sent >= self._connection_step:
             due.append(data)
-        for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
-            # As many again as the peer has left to open: neither a frame a stream, nor a stall.
-            if limit.value - limit.sent > limit.sent - limit.used:
-                due.append(limit)
+        # As many again as the peer has left to open: neither a frame a stream, nor a stall.
+        if bidi.value - bidi.sent > bidi.sent - bidi.used:
+            due.append(bidi)
+        if uni.value - uni.sent > uni.sent - uni.used:
+            due.append(uni)
         return due
 
     def _is_stream_limit_due(self, stream: QuicStream) -> bool:

@@ -279,7 +279,8 @@ class MarkedConnection(QuicConnection):
 
 def has_marks(marks: list[int]) -> bool:
     """Whether any packet came with a mark."""
-    return any(marks[Mark.ECT_1 :])
+    _, ect_1, ect_0, ce = marks
+    return bool(ect_1 or ect_0 or ce)
 
 
 def encode_counts(marks: list[int]) -> bytes:

@@ -35,24 +35,29 @@ class ProbingConnection(WarmConnection):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """What waits to be sent, and where to."""
+        if not self._surveyed:
+            # Neither a time-out nor another path leaves a survey as it was.
+            self._follow_path()
+        datagrams = super().datagrams_to_send(now)
+        if (
+            datagrams
+            and len(datagrams[0][0]) >= self._max_datagram_size
+            and self._surveyed  # else aioquic's code sent them
+        ):
+            self._follow(len(datagrams))
+            if self._full_datagrams >= _FULL_DATAGRAMS_FIRST:
+                size = self._mtu.probe(now)
+                if size is not None:
+                    datagrams.append((self._probe_packet(size, now), self._mtu_address))
+        return datagrams
+
+    def _follow_path(self) -> None:
         if self._mtu.size > BASE_DATAGRAM_BYTES and self._loss._pto_count >= _TIMEOUTS:
             self._mtu.fall_back()
             self._apply_size()
         address = self._network_paths[0].addr if self._network_paths else None
         if address != self._mtu_address:
             self._use_path(address)
-        datagrams = super().datagrams_to_send(now)
-        if (
-            self._surveyed  # else aioquic's code sent them
-            and datagrams
-            and len(datagrams[0][0]) >= self._max_datagram_size
-        ):
-            self._follow(len(datagrams))
-            if self._full_datagrams >= _FULL_DATAGRAMS_FIRST:
-                size = self._mtu.probe(now)
-                if size is not None:
-                    datagrams.append((self._probe_packet(size, now), address))
-        return datagrams
 
     def _use_path(self, address: Any) -> None:
         """Begin with what every path carries (RFC 9000 14.3): this is another one."""

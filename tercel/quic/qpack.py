@@ -198,8 +198,10 @@ def section_acknowledgment(stream_id: int) -> bytes:
     """The instruction that says that a field section was decoded (RFC 9204 4.4.1)."""
     if stream_id < 0x7F:
         return bytes((0x80 | stream_id,))
-    result = [0xFF]
     rest = stream_id - 0x7F
+    if rest < 0x4000:
+        return bytes((0xFF, rest)) if rest < 0x80 else bytes((0xFF, rest & 0x7F | 0x80, rest >> 7))
+    result = [0xFF]
     while rest >= 0x80:
         result.append(rest & 0x7F | 0x80)
         rest >>= 7

@@ -18,7 +18,14 @@ class Receiver(QuicStreamReceiver):
     """Keeps what arrived out of order in pieces, so that a gap costs nothing."""
 
     def __init__(self, stream_id: int | None, budgets: Budgets) -> None:
-        super().__init__(stream_id, readable=True)
+        # As aioquic's, but for the ranges that only it asks for: there is one for each request.
+        self.highest_offset = 0
+        self.is_finished = False
+        self.stop_pending = False
+        self._buffer_start = 0
+        self._final_size: int | None = None
+        self._stream_id = stream_id
+        self._stop_error_code: int | None = None
         self._budgets = budgets
         self._offsets: list[int] = []
         self._pieces: list[bytearray] = []

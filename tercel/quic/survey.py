@@ -72,6 +72,25 @@ class SurveyedConnection(GuardedConnection):
         stream.sender.write(data, end_stream)
         self._due[stream_id] = stream
 
+    def _queue(self, stream: QuicStream, data: bytes, end_stream: bool) -> None:
+        """Queue `data` on a stream whose sending part is open, as aioquic's `write`."""
+        sender = stream.sender
+        start = sender._buffer_stop
+        if data:
+            stop = sender._buffer_stop = start + len(data)
+            sender._buffer += data
+            pending = sender._pending._RangeSet__ranges  # type: ignore[attr-defined]
+            if pending and pending[-1].stop == start:
+                pending[-1] = range(pending[-1].start, stop)
+            else:
+                pending.append(range(start, stop))
+        if end_stream:
+            sender._buffer_fin = sender._buffer_stop
+            sender._pending_eof = True
+        if data or end_stream:
+            sender.buffer_is_empty = False
+        self._due[stream.stream_id] = stream  # type: ignore[index]  # None only for CRYPTO
+
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """Give up the sending part of a stream."""
         self._surveyed = False
@@ -193,9 +212,11 @@ class SurveyedConnection(GuardedConnection):
             if self._streams.pop(stream_id, None) is None:
                 continue
             self._due.pop(stream_id, None)
-            self._limits_due.pop(stream_id, None)
-            if not stream_id & 1:
-                # RFC 9000 4.6
+            if self._limits_due:
+                self._limits_due.pop(stream_id, None)
+            if not stream_id & 3:
+                self._local_max_streams_bidi.value += 1  # RFC 9000 4.6
+            elif not stream_id & 1:
                 self._stream_limit(stream_id).value += 1
             self._stale += 1
         self._ended.clear()

@@ -86,6 +86,10 @@ class UdpSocket:
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._waiting: deque[Datagram] = deque()
+        self._ancillary: list[tuple[int, int, bytes]] = []
+        """What came with the last datagram, which is mostly what comes with the next."""
+        self._read: tuple[int, bytes | None, int] = 0, None, 0
+        """What that says."""
         self._lone = 0
         """Looks in a row that found a single datagram."""
         self._unlooked = 0
@@ -138,7 +142,9 @@ class UdpSocket:
                 # What still waits comes with the next turn, so that no error can hold the loop.
                 log.debug("receive: %s", error)
                 break
-            segment, local, mark = self._read_ancillary(ancillary)
+            if ancillary != self._ancillary:
+                self._ancillary, self._read = ancillary, self._read_ancillary(ancillary)
+            segment, local, mark = self._read
             path = Path(peer, local, self)
             if size <= segment or not segment:
                 datagrams.append((bytes(self._view[:size]), path, mark))

@@ -18,8 +18,11 @@ from tercel.quic.warm_send import WarmSender
 _ACK_ECN = 0x03
 # Finding a member of an enumeration by its class costs 0.1 us.
 _ACKED = QuicDeliveryState.ACKED
+_CAPABLE = EcnState.CAPABLE
 
 _LEAST_RTT = 0.001
+# RFC 9000 16: from this on an integer takes more.
+_ONE_BYTE = 0x40
 
 UNCOMMON = 0
 """Returned instead of a position: the frame is not for the warm path, and nothing has changed."""
@@ -34,8 +37,12 @@ class AcknowledgedSender(WarmSender):
         """Apply an ACK frame (RFC 9000 19.3); returns where it ends."""
         largest, end = decode_varint(plain, position + 1)
         delay, end = decode_varint(plain, end)
-        count, end = decode_varint(plain, end)
-        length, end = decode_varint(plain, end)
+        count, length = plain[end], plain[end + 1]
+        if count or length >= _ONE_BYTE:
+            count, end = decode_varint(plain, end)
+            length, end = decode_varint(plain, end)
+        else:
+            end += 2  # one range, of few packets: nearly all are
         start = largest - length
         ranges = [range(start, largest + 1)]
         for _ in range(count):
@@ -71,7 +78,7 @@ class AcknowledgedSender(WarmSender):
         numbers = _still_in_flight(ranges, sent)
         if largest > space.largest_acked_packet:
             space.largest_acked_packet = largest
-            if numbers and self.ecn.state is EcnState.CAPABLE:
+            if numbers and self.ecn.state is _CAPABLE:
                 marked = self.ecn.count_marked(numbers)
                 sent_time = sent[numbers[-1]].sent_time
                 self.take_counts(
@@ -104,8 +111,7 @@ class AcknowledgedSender(WarmSender):
             return False
         if newest.packet_number == largest and eliciting:
             self._measure(now - newest.sent_time, delay, now)
-        oldest = next(iter(sent), None)
-        if oldest is None or oldest > space.largest_acked_packet:
+        if not sent or next(iter(sent)) > space.largest_acked_packet:
             space.loss_time = None
         else:
             in_flight = len(sent)
@@ -186,7 +192,7 @@ class AcknowledgedSender(WarmSender):
         if space.loss_time is not None:
             self._loss_at = space.loss_time
         elif space.ack_eliciting_in_flight:
-            timeout = self._times()[0] * (1 << loss._pto_count)
+            timeout = (self._known_times or self._times())[0] * (1 << loss._pto_count)
             self._loss_at = loss._time_of_last_sent_ack_eliciting_packet + timeout
         else:
             self._loss_at = None
@@ -204,7 +210,10 @@ def _still_in_flight(ranges: list[range], sent: dict[int, Any]) -> list[int]:
     oldest = next(iter(sent))
     if len(sent) == 1:
         # A client that asks for one thing after another.
-        return [oldest] if any(oldest in part for part in ranges) else []
+        for part in ranges:
+            if oldest in part:
+                return [oldest]
+        return []
     numbers: list[int] = []
     for part in ranges:
         start = max(part.start, oldest)

@@ -186,7 +186,7 @@ class WarmSender(SurveyedConnection):
             loss._time_of_last_sent_ack_eliciting_packet = now
             if not self._ack_eliciting_sent_since_receipt:
                 # RFC 9000 10.1
-                self._close_at = now + self._times()[1]
+                self._close_at = now + (self._known_times or self._times())[1]
                 self._ack_eliciting_sent_since_receipt = True
         if packet.in_flight:
             loss._cc.on_packet_sent(packet=packet)  # type: ignore[arg-type]
@@ -194,15 +194,14 @@ class WarmSender(SurveyedConnection):
     def _times(self) -> tuple[float, float]:
         """aioquic's `get_probe_timeout()` and `_idle_timeout()`, for a connection that is armed.
 
-        Kept until the round-trip time has been measured again: a small request asks five times.
+        `_known_times` keeps them until the round-trip time has been measured again.
         """
-        if self._known_times is None:
-            probe = self._loss.get_probe_timeout()
-            idle = self._configuration.idle_timeout
-            remote = self._remote_max_idle_timeout
-            if remote is not None and remote < idle:
-                idle = remote
-            self._known_times = probe, max(idle, 3 * probe)
+        probe = self._loss.get_probe_timeout()
+        idle = self._configuration.idle_timeout
+        remote = self._remote_max_idle_timeout
+        if remote is not None and remote < idle:
+            idle = remote
+        self._known_times = probe, max(idle, 3 * probe)
         return self._known_times
 
     # -- frames -----------------------------------------------------------------------------------
@@ -298,8 +297,8 @@ class WarmSender(SurveyedConnection):
                 kind |= _FIN
                 sender._pending_eof = False
             size = stop - start
-            parts.append(_STREAM_TYPES[kind] + header + (size | 0x4000).to_bytes(2, "big"))
-            if pending:
+            parts += _STREAM_TYPES[kind], header, (size | 0x4000).to_bytes(2, "big")
+            if size:
                 begin = sender._buffer_start
                 parts.append(sender._buffer[start - begin : stop - begin])
                 self._take(sender, pending, stop)
