@@ -38,6 +38,9 @@ class ConnectionProtocol:
         self.context = context
         self.info = info
         self.terminated = False
+        self.answering = False
+        """Whether an application may do something about what came since the last `transmit`, when
+        its turn comes."""
         self._timer: Any = None
         self._timer_at = 0.0
         self._handshake_deadline = context.clock() + context.settings.handshake_timeout

@@ -222,7 +222,7 @@ class QuicEndpoint(Listener):
         finally:
             self._reading = False
             for connection in self._to_flush:
-                if connection.streams:
+                if connection.answering:
                     # Applications that become ready now run before this flush, so that each
                     # response leaves together with the acknowledgement of its request: 1.0
                     # datagrams, not 2.1.

@@ -165,6 +165,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
                     # Its exchange has ended since the datagram arrived: nobody will take it.
                     self.quic.grant(event.stream_id, len(event.data))
                 return
+            self.answering = True
             if isinstance(event, ContentReceived):
                 stream.accept_content(event.data)
                 trailers = []
@@ -208,6 +209,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def _serve(self, stream: H3RequestStream) -> None:
         self._begin(stream.stream_id, stream)
+        if stream.stream_id in self.streams:
+            self.answering = True
         if stream.handler is not None and stream.content.ended and not stream.aborted:
             stream.handler.message_complete()
             self._finish_if_ended(stream)
@@ -270,6 +273,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         """Give up an exchange in both directions, whatever they have come to."""
         if self.streams.get(stream.stream_id) is not stream:
             return
+        self.answering = True
         self._close_receiving(stream.stream_id, stream.content.ended, code)
         if self.quic.can_send(stream.stream_id):
             self.quic.reset_stream(stream.stream_id, code)
@@ -372,6 +376,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     def transmit(self) -> None:
         """Send what waits to be sent, then let writers go on whose data has left."""
+        self.answering = False
         if self._held:
             held, self._held = self._held, []
             for stream in held:

@@ -10,7 +10,7 @@ from tercel.quic.errors import ErrorCode
 from tercel.quic.h3 import H3Connection
 from tercel.shared.errors import LocalProtocolError, ResetReason
 from tercel.shared.messages import ResponseHead
-from tests.quic.served import echo, serving
+from tests.quic.served import echo, hello, serving
 from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, on_both_loops
 from tests.support.h3_client import (
     CONTROL,
@@ -157,6 +157,48 @@ async def test_head_and_content_of_one_turn_leave_in_one_datagram():
         server.endpoint.send = lambda *args: (sent.append(len(args[0])), send(*args))
         await client.request()
         assert sent[0] == 1
+
+
+async def flushing(script):
+    """What happened when a request came beside one that waits, in order."""
+    order = []
+
+    def app(exchange):
+        return exchange.path == b"/wait" or script(exchange)
+
+    async with serving(app) as server, H3Client(server.port) as client:
+        waiting = client.begin("GET", "/wait")
+        await client.request()
+        endpoint = server.endpoint
+        take, flush = endpoint._take, endpoint._flush
+
+        def watched_take(datagrams):
+            take(datagrams)
+            if len(server.exchanges) == 3 and "taken" not in order:
+                order.append("taken")
+                asyncio.get_running_loop().call_soon(order.append, "next turn")
+
+        def watched_flush(connections):
+            order.append("flushed")
+            flush(connections)
+
+        endpoint._take, endpoint._flush = watched_take, watched_flush
+        await client.request()
+        assert not waiting.done
+    return order[order.index("taken") :]
+
+
+@on_both_loops
+async def test_an_answer_leaves_at_once_beside_an_exchange_that_waits():
+    assert (await flushing(hello))[:2] == ["taken", "flushed"]
+
+
+@on_both_loops
+async def test_an_acknowledgement_waits_a_turn_for_the_answer_of_an_application_s_task():
+    def answers_soon(exchange):
+        asyncio.get_running_loop().call_soon(hello, exchange)
+
+    assert (await flushing(answers_soon))[:3] == ["taken", "next turn", "flushed"]
 
 
 @asynctest
