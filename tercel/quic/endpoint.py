@@ -98,6 +98,8 @@ class QuicEndpoint(Listener):
         """Where those were sent that have not opened their connection yet."""
         self._opening = False
         self._accepting = False
+        self.is_behind = False
+        """Whether the last look at a socket left datagrams there, as far as can be told."""
         self._drained = asyncio.Event()
 
     # -- Listener ---------------------------------------------------------------------------------
@@ -234,6 +236,7 @@ class QuicEndpoint(Listener):
 
     def _take(self, datagrams: list[Datagram]) -> None:
         now = self.context.clock()
+        self.is_behind = len(datagrams) >= _BATCH
         touched: dict[Http3Protocol, None] = {}
         for datagram in datagrams:
             data, path, mark = datagram

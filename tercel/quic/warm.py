@@ -138,6 +138,9 @@ class WarmConnection(AcknowledgedSender):
                     has_ack = taken != UNCOMMON
                 elif kind == _PADDING:
                     taken = _padding_end(plain, position)
+                elif kind == _PING:
+                    self.budgets.spend(Flood.CONTROL_FRAMES)
+                    is_ack_eliciting, taken = True, position + 1
                 elif kind == _MAX_DATA:
                     taken = self._take_max_data(plain, position)
                 elif kind == _MAX_STREAM_DATA:

@@ -202,6 +202,10 @@ class AcknowledgedSender(WarmSender):
             timer = self._pacing_at
         return timer
 
+    def is_loss_timer(self, at: float) -> bool:
+        """Whether it is for a late acknowledgement that `get_timer` said `at`, at the last call."""
+        return self._loss_at == at
+
 
 def _still_in_flight(ranges: list[range], sent: dict[int, Any]) -> list[int]:
     """The numbers in `ranges` that are keys of `sent`, both in ascending order."""
