@@ -45,6 +45,10 @@ class HqProtocol(Http3Protocol):
         else:
             self._files.receive(event)
 
+    def needs_transmit(self) -> bool:
+        """Whether `transmit` may have anything to do after `process_events`."""
+        return self._files is not None or super().needs_transmit()
+
     def transmit(self) -> None:
         """Send what waits to be sent, after some more of the files."""
         if self._files is not None:

@@ -26,7 +26,7 @@ class ConnectionProtocol:
     """Drives one QUIC connection: datagrams and timers in, datagrams out.
 
     The endpoint calls `receive_datagram` for each datagram of a batch, then `process_events` once,
-    then `transmit` once at the end of the loop's turn.
+    then, if that `needs_transmit`, `transmit` once at the end of the loop's turn.
     """
 
     def __init__(
@@ -74,6 +74,10 @@ class ConnectionProtocol:
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
         """Handle one QUIC event."""
+
+    def needs_transmit(self) -> bool:
+        """Whether `transmit` may have anything to do after `process_events`."""
+        return True
 
     def transmit(self) -> None:
         """Send what waits to be sent, and set the timer."""

@@ -270,7 +270,7 @@ class QuicEndpoint(Listener):
             self._close_faulty(connection, error)
         if connection in self._half_open:
             self._settle(connection)
-        if not connection.terminated:
+        if not connection.terminated and connection.needs_transmit():
             self.flush_soon(connection)
 
     def _close_faulty(self, connection: Http3Protocol, error: Exception) -> None:

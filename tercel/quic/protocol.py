@@ -374,6 +374,11 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._held.append(stream)
         self.endpoint.flush_soon(self)
 
+    def needs_transmit(self) -> bool:
+        """Whether `transmit` may have anything to do after `process_events`."""
+        # Every second packet of a client that asks for one thing after another only acknowledges.
+        return bool(self._gated or self._stopping) or not self.quic.has_nothing_to_do()
+
     def transmit(self) -> None:
         """Send what waits to be sent, then let writers go on whose data has left."""
         self.answering = False

@@ -144,6 +144,20 @@ class SurveyedConnection(GuardedConnection):
         self._surveyed = False
         super()._send_probe()
 
+    def has_nothing_to_do(self) -> bool:
+        """Whether nothing is to be sent, and no timer to be set, before something else happens.
+
+        So it is after the acknowledgement of all that was sent. False if that is not known.
+        """
+        if not self._surveyed or self._due or self._limits_due:
+            return False
+        space = self._data_space
+        if space.ack_at is not None or space.ack_eliciting_in_flight or space.loss_time is not None:
+            return False
+        if self._ended:
+            self._forget_ended()
+        return not self._connection_limits_due()
+
     def _arm(self) -> None:
         """Begin to use the warm path, once the handshake is confirmed (RFC 9001 4.1.2)."""
         if (

@@ -130,6 +130,10 @@ class WatchedEndpoint(QuicEndpoint):
         super().connection_terminated(connection)
         self.changed.set()
 
+    def _handle(self, connection: Any) -> None:
+        super()._handle(connection)
+        self.changed.set()
+
     def _flush(self, connections: Any) -> None:
         super()._flush(connections)
         self.changed.set()

@@ -10,7 +10,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
-from tests.quic.pair import CLIENT, Pair
+from tests.quic.pair import CLIENT, SERVER, Pair
 
 pytestmark = pytest.mark.usefixtures("either_path")
 
@@ -231,6 +231,54 @@ def test_a_single_request_at_a_time_still_makes_room_for_the_next():
     for number in range(3):
         finish(pair, 4 * number)
     assert len([e for e in pair.server_events if isinstance(e, events.StreamDataReceived)]) == 3
+
+
+def answered(**settings):
+    """A pair whose client has asked, and has an answer that it has not acknowledged yet."""
+    pair = Pair(quic_fast_path=True, **settings)
+    pair.client.send_stream_data(0, b"", end_stream=True)
+    pair.exchange()
+    pair.server.write(0, b"answer", True)
+    pair.server.hasten_acknowledgement(pair.now)
+    for data, _ in pair.server.datagrams_to_send(pair.now):
+        pair.client.receive_datagram(data, SERVER, pair.now)
+    return pair
+
+
+def acknowledge(pair):
+    """Let the client's acknowledgement come."""
+    pair.now += 0.1
+    pair.client.handle_timer(pair.now)
+    for data, _ in pair.client.datagrams_to_send(pair.now):
+        pair.server.receive_datagram(data, CLIENT, pair.now)
+
+
+def test_after_the_acknowledgement_of_all_there_is_nothing_to_do():
+    pair = answered()
+    assert not pair.server.has_nothing_to_do(), "a timer waits for the acknowledgement"
+    acknowledge(pair)
+    assert pair.server.has_nothing_to_do()
+    assert 0 not in pair.server._streams
+    assert pair.server.datagrams_to_send(pair.now) == []
+    pair.server.grant(0, pair.settings.connection_window_bytes)
+    assert not pair.server.has_nothing_to_do(), "the client is to be told"
+
+
+def test_a_client_that_may_open_no_stream_is_told_when_it_may_again():
+    pair = answered(max_concurrent_streams=1)
+    acknowledge(pair)
+    assert not pair.server.has_nothing_to_do()
+    pair.exchange()
+    assert pair.client._remote_max_streams_bidi == 2
+    assert pair.server._local_max_streams_bidi.value == 2
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_is_not_known_may_be_something_to_do(fast):
+    pair = Pair(quic_fast_path=fast)
+    pair.run()
+    pair.server.send_ping(1)
+    assert not pair.server.has_nothing_to_do()
 
 
 def test_a_lost_max_streams_is_repeated():
