@@ -133,12 +133,12 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._reject(stream_id)
             return
         self._patience.watch()
-        if event.end_stream:
+        if event.end_stream and not stream_id & 2:
             known = http.requests.recognise(stream_id, event.data)
             if known is not None:
                 self._open_known(stream_id, known)
                 return
-        elif len(event.data) < DRIBBLE_BYTES:
+        elif len(event.data) < DRIBBLE_BYTES and not event.end_stream:
             self.quic.budgets.spend(Flood.DRIBBLE)
         for item in http.receive_data(stream_id, event.data, event.end_stream):
             self._handle(item)

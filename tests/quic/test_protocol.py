@@ -159,6 +159,18 @@ async def test_head_and_content_of_one_turn_leave_in_one_datagram():
         assert sent[0] == 1
 
 
+@asynctest
+async def test_a_request_that_came_before_is_none_on_a_unidirectional_stream():
+    async with serving() as server, H3Client(server.port) as client:
+        request = headers()
+        for _ in range(3):
+            stream = client.send(client.open(), request, end=True)
+            await client.until(lambda stream=stream: stream.done)
+        client.open_uni(request[0], request[1:], end=True)
+        assert await client.close_reason() == ErrorCode.STREAM_CREATION_ERROR
+        assert len(server.exchanges) == 3
+
+
 async def flushing(script):
     """What happened when a request came beside one that waits, in order."""
     order = []
