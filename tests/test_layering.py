@@ -102,6 +102,7 @@ LIBRARY_PRIVATES = (
     "tercel.quic.qlog",
     "tercel.quic.receiver",
     "tercel.quic.resumption",
+    "tercel.quic.sent",
     "tercel.quic.survey",
     "tercel.quic.warm",
     "tercel.quic.warm_ack",
