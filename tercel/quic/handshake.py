@@ -29,11 +29,14 @@ class ServerHandshake(Context):
     def _server_handle_hello(
         self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer
     ) -> None:
-        name = server_name(input_buf.data_slice(0, input_buf.capacity))
+        self.show(server_name(input_buf.data_slice(0, input_buf.capacity)))
+        super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
+
+    def show(self, name: str | None) -> None:
+        """Be who the client asks for by `name`, None if by none."""
         self.server_name = name or ""
         if self._identify is not None:
             identity = self._identify(name)
             self.certificate = identity.certificate
             self.certificate_chain = identity.certificate_chain
             self.certificate_private_key = identity.private_key
-        super()._server_handle_hello(input_buf, initial_buf, handshake_buf)

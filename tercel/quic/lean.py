@@ -25,7 +25,9 @@ from aioquic.tls import (
     State,
 )
 
+from tercel.quic.flight import QuickHandshake
 from tercel.quic.handshake import Identify, ServerHandshake
+from tercel.quic.keys import KeyPair
 from tercel.quic.resumption import ResumableConnection
 from tercel.shared.weakly import weakly
 
@@ -51,9 +53,12 @@ _NO_KEYS = CryptoPair()
 class LeanConnection(ResumableConnection):
     """A server's QUIC connection that keeps nothing of its handshake."""
 
-    def __init__(self, *, identify: Identify | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, fast_path: bool = True, identify: Identify | None = None, **options: Any
+    ) -> None:
         """`identify` finds what to show instead of the configuration's identity."""
         super().__init__(**options)
+        self._fast_path = fast_path
         self._identify = identify
         self._local_active_connection_id_limit = MOST_CONNECTION_IDS
         self._bind_methods()
@@ -66,7 +71,7 @@ class LeanConnection(ResumableConnection):
     def _initialize(self, peer_cid: bytes) -> None:
         # As aioquic's for a server, but for what waits until it is asked for.
         configuration = self._configuration
-        self.tls = ServerHandshake(
+        self.tls = (QuickHandshake if self._fast_path else ServerHandshake)(
             self._identify,
             alpn_protocols=configuration.alpn_protocols,
             cipher_suites=configuration.cipher_suites,
@@ -104,7 +109,7 @@ class LeanConnection(ResumableConnection):
 
     def _key_pair(self, epoch: Epoch) -> CryptoPair:
         if self._quic_logger is None:
-            return CryptoPair()
+            return KeyPair()
         received, sent = (f"{side}_{_KEY_NAMES[epoch]}_secret" for side in ("client", "server"))
         return CryptoPair(
             recv_setup_cb=partial(self._log_key_updated, received),
@@ -153,7 +158,7 @@ class _InitialKeys(dict[int, CryptoPair]):
     def __missing__(self, version: int) -> CryptoPair:
         if version not in self._versions:
             raise KeyError(version)
-        pair = self[version] = CryptoPair()
+        pair = self[version] = KeyPair()
         if not self._space.discarded:
             pair.setup_initial(cid=self._cid, is_client=False, version=version)
         return pair

@@ -30,8 +30,7 @@ class SurveyedConnection(GuardedConnection):
     """Knows which of its streams have something to send."""
 
     def __init__(self, *, fast_path: bool, **options: Any) -> None:
-        super().__init__(**options)
-        self._fast_path = fast_path
+        super().__init__(fast_path=fast_path, **options)
         self._armed = False
         """Whether the handshake is over, so that there may be packets for the warm path."""
         self._surveyed = False
