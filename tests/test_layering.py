@@ -106,6 +106,7 @@ LIBRARY_PRIVATES = (
     "tercel.quic.pacing",
     "tercel.quic.paths",
     "tercel.quic.preferred",
+    "tercel.quic.prepared",
     "tercel.quic.protection",
     "tercel.quic.probing",
     "tercel.quic.qlog",

@@ -10,15 +10,13 @@ from enum import Enum, IntEnum, auto
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.quic.connection import (
-    QuicConnection,
-    QuicReceiveContext,
-)
+from aioquic.quic.connection import QuicReceiveContext
 from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_ack_frame, push_ack_frame
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicSentPacket
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
 
+from tercel.quic.prepared import PreparedConnection
 from tercel.quic.varint import encode_varint
 
 _VARINT_MAX_BYTES = 8
@@ -131,7 +129,7 @@ class EcnValidator:
                 del self._flips[:2]
 
 
-class MarkedConnection(QuicConnection):
+class MarkedConnection(PreparedConnection):
     """A QUIC connection that knows of marks.
 
     Before each `receive_datagram`, `arriving_mark` is set to the ECN field of its packet; after

@@ -28,6 +28,7 @@ from aioquic.tls import (
 from tercel.quic.flight import QuickHandshake
 from tercel.quic.handshake import Identify, ServerHandshake
 from tercel.quic.keys import KeyPair
+from tercel.quic.prepared import frame_handlers
 from tercel.quic.resumption import ResumableConnection
 from tercel.shared.weakly import weakly
 
@@ -65,7 +66,7 @@ class LeanConnection(ResumableConnection):
 
     def _bind_methods(self) -> None:
         """Let what this connection owns call it, without keeping it."""
-        setattr(self, _FRAME_HANDLERS, _BoundHandlers(self, getattr(self, _FRAME_HANDLERS)))
+        setattr(self, _FRAME_HANDLERS, _BoundHandlers(self))
         self._loss._send_probe = weakly(self._send_probe)
 
     def _initialize(self, peer_cid: bytes) -> None:
@@ -206,14 +207,11 @@ class _BoundHandlers:
 
     _of_class: ClassVar[dict[type, _Handlers]] = {}
 
-    def __init__(self, connection: LeanConnection, handlers: Any) -> None:
+    def __init__(self, connection: LeanConnection) -> None:
         kind = type(connection)
         self._connection = weakref.ref(connection)
         if kind not in self._of_class:
-            self._of_class[kind] = {
-                frame_type: (handler.__func__, epochs)
-                for frame_type, (handler, epochs) in handlers.items()
-            }
+            self._of_class[kind] = frame_handlers(kind)
         self._handlers = self._of_class[kind]
 
     def __getitem__(self, frame_type: int) -> tuple[Callable[..., None], frozenset[Epoch]]:

@@ -1,0 +1,151 @@
+"""A server's QUIC connection as aioquic begins it, from a state that is prepared once.
+
+aioquic makes 33 sets of where each type of frame may be, and looks at what can only be wrong in a
+program, for each connection anew: a twentieth of a handshake. Touches names of aioquic that start
+with an underscore, with canaries in tests/quic/test_prepared.py.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import cache
+from typing import Any, NamedTuple
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import (
+    Limit,
+    QuicConnection,
+    QuicConnectionAdapter,
+    QuicConnectionId,
+    logger,
+)
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.recovery import QuicPacketRecovery
+from aioquic.tls import Epoch
+
+_RESET_TOKEN_BYTES = 16
+# aioquic's, before a subclass has set others.
+_MAX_STREAMS = 128
+_FRAME_HANDLERS = "_QuicConnection__frame_handlers"
+
+# What a connection has of its own from the beginning, beside numbers and empty containers.
+MADE_FOR_EACH = frozenset(
+    (
+        "_configuration",
+        "_host_cids",
+        "_local_max_data",
+        "_local_max_streams_bidi",
+        "_local_max_streams_uni",
+        "_logger",
+        "_loss",
+        "_peer_cid",
+        "_peer_cid_sequence_numbers",
+        _FRAME_HANDLERS,
+    )
+)
+
+
+class _Beginning(NamedTuple):
+    """The state of a connection that has only begun."""
+
+    plain: dict[str, Any]
+    """What is never changed but replaced."""
+    empty: Sequence[tuple[str, Callable[[], Any]]]
+    """What is empty, and what makes another."""
+    handlers: dict[int, tuple[str, frozenset[Epoch]]]
+    """By the type of a frame: the name of the method for it, and where the frame may be."""
+
+
+@cache
+def _beginning() -> _Beginning:
+    something: Any = object()
+    configuration = QuicConfiguration(is_client=False, certificate=something, private_key=something)
+    connection = QuicConnection(configuration=configuration, original_destination_connection_id=b"")
+    plain, empty = {}, []
+    for name, value in vars(connection).items():
+        if type(value) in (list, dict, set, deque) and not value:
+            empty.append((name, type(value)))
+        elif value is None or isinstance(value, (int, float, bytes, str, Enum)):
+            plain[name] = value
+    handlers = {
+        kind: (handler.__name__, epochs)
+        for kind, (handler, epochs) in getattr(connection, _FRAME_HANDLERS).items()
+    }
+    return _Beginning(plain, empty, handlers)
+
+
+def frame_handlers(
+    kind: type[QuicConnection],
+) -> dict[int, tuple[Callable[..., None], frozenset[Epoch]]]:
+    """By the type of a frame: the function of `kind` for it, and where the frame may be."""
+    handlers = _beginning().handlers
+    return {number: (getattr(kind, name), epochs) for number, (name, epochs) in handlers.items()}
+
+
+class PreparedConnection(QuicConnection):
+    """A QUIC connection; what is prepared is a server's.
+
+    Such a one has no table of its `frame_handlers`: that is a subclass's to make.
+    """
+
+    def __init__(self, *, configuration: QuicConfiguration, **options: Any) -> None:
+        if configuration.is_client:
+            super().__init__(configuration=configuration, **options)
+        else:
+            self._begin(configuration, **options)
+
+    def _begin(
+        self,
+        configuration: QuicConfiguration,
+        *,
+        original_destination_connection_id: bytes,
+        retry_source_connection_id: bytes | None = None,
+        session_ticket_fetcher: Any = None,
+    ) -> None:
+        beginning = _beginning()
+        state = vars(self)
+        state.update(beginning.plain)
+        for name, empty in beginning.empty:
+            state[name] = empty()
+        chance = os.urandom(configuration.connection_id_length + _RESET_TOKEN_BYTES)
+        cid = chance[_RESET_TOKEN_BYTES:]
+        self._configuration = configuration
+        self._host_cids = [QuicConnectionId(cid, 0, chance[:_RESET_TOKEN_BYTES], was_sent=True)]
+        self.host_cid = self._local_initial_source_connection_id = cid
+        # Until the first packet has told it.
+        self._peer_cid = QuicConnectionId(bytes(len(cid)), None)  # type: ignore[arg-type]
+        self._peer_cid_sequence_numbers = {0}
+        self._set_limits(configuration)
+        self._original_destination_connection_id = original_destination_connection_id
+        self._retry_source_connection_id = retry_source_connection_id
+        self._session_ticket_fetcher = session_ticket_fetcher
+        self._logger = QuicConnectionAdapter(
+            logger, {"id": original_destination_connection_id.hex()}
+        )
+        if configuration.quic_logger:
+            self._quic_logger = configuration.quic_logger.start_trace(
+                is_client=False, odcid=original_destination_connection_id
+            )
+        self._loss = QuicPacketRecovery(
+            congestion_control_algorithm=configuration.congestion_control_algorithm,
+            initial_rtt=configuration.initial_rtt,
+            max_datagram_size=configuration.max_datagram_size,
+            peer_completed_address_validation=True,
+            quic_logger=self._quic_logger,
+            send_probe=self._send_probe,
+            logger=self._logger,
+        )
+
+    def _set_limits(self, configuration: QuicConfiguration) -> None:
+        self._max_datagram_size = configuration.max_datagram_size
+        self._local_max_data = Limit(QuicFrameType.MAX_DATA, "max_data", configuration.max_data)
+        self._local_max_stream_data_bidi_local = configuration.max_stream_data
+        self._local_max_stream_data_bidi_remote = configuration.max_stream_data
+        self._local_max_stream_data_uni = configuration.max_stream_data
+        self._local_max_streams_bidi = Limit(
+            QuicFrameType.MAX_STREAMS_BIDI, "max_streams_bidi", _MAX_STREAMS
+        )
+        self._local_max_streams_uni = Limit(
+            QuicFrameType.MAX_STREAMS_UNI, "max_streams_uni", _MAX_STREAMS
+        )
