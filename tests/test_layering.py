@@ -96,6 +96,7 @@ SANS_IO = (
 )
 
 LIBRARY_PRIVATES = (
+    "tercel.quic.brief",
     "tercel.quic.connection",
     "tercel.quic.ecn",
     "tercel.quic.flight",

@@ -16,7 +16,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder, QuicSentPacket
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
 
-from tercel.quic.prepared import PreparedConnection
+from tercel.quic.brief import BriefConnection
 from tercel.quic.varint import encode_varint
 
 _VARINT_MAX_BYTES = 8
@@ -129,7 +129,7 @@ class EcnValidator:
                 del self._flips[:2]
 
 
-class MarkedConnection(PreparedConnection):
+class MarkedConnection(BriefConnection):
     """A QUIC connection that knows of marks.
 
     Before each `receive_datagram`, `arriving_mark` is set to the ECN field of its packet; after

@@ -1,6 +1,7 @@
 """Error codes of HTTP/3 and QPACK, and the total maps from tercel's errors to them. No I/O."""
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import assert_never
 
 from tercel.shared.errors import (
@@ -80,6 +81,7 @@ def reset_code(reason: ResetReason) -> ErrorCode:
             assert_never(reason)
 
 
+@lru_cache(maxsize=64)
 def code_name(code: int) -> str:
     """How a code is called in logs: `H3_NO_ERROR`, `QPACK_...`, or its number."""
     try:

@@ -22,11 +22,11 @@ from aioquic.tls import (
     Epoch,
     NewSessionTicket,
     SessionTicket,
-    hkdf_expand_label,
     push_new_session_ticket,
 )
 
 from tercel.quic.ecn import MarkedConnection
+from tercel.quic.keys import Secret, expansion_label
 from tercel.quic.tickets import SESSION_LIFETIME_SECONDS, InvalidToken, Tokens
 from tercel.shared.weakly import weakly
 
@@ -150,13 +150,9 @@ class ResumableConnection(MarkedConnection):
             max_early_data_size=MAX_EARLY_DATA if sessions.early_data else None,
         )
         # RFC 8446 4.6.1
-        secret = hkdf_expand_label(
-            algorithm=schedule.algorithm,
-            secret=schedule.derive_secret(b"res master"),
-            label=b"resumption",
-            hash_value=message.ticket_nonce,
-            length=schedule.algorithm.digest_size,
-        )
+        size = schedule.algorithm.digest_size
+        master = Secret(schedule.derive_secret(b"res master"), schedule.algorithm)
+        secret = master.expand(expansion_label(b"resumption", message.ticket_nonce, size), size)
         message.ticket = sessions.seal(
             Session(
                 int(schedule.cipher_suite),
