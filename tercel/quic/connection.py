@@ -297,6 +297,11 @@ class QuicServerConnection(ProbingConnection):
         return self._close_event
 
     @property
+    def drains_until(self) -> float | None:
+        """When the draining period ends (RFC 9000 10.2.2); None unless the peer has closed."""
+        return self._close_at if self._state is QuicConnectionState.DRAINING else None
+
+    @property
     def version(self) -> int | None:
         """The QUIC version in use, None before the first packet."""
         return self._version

@@ -71,6 +71,13 @@ class ConnectionProtocol:
         if closing is not None and not self.terminated:
             # Told now, not when the closing period is over: nothing will be delivered any more.
             self.quic_event_received(closing)
+            until = self.quic.drains_until
+            if until is not None:
+                # RFC 9000 10.2: nothing may be sent any more, so that nothing is worth keeping but
+                # the knowledge of that. With a timer for the end it took 4 % of a short connection.
+                self.quic.abandon()
+                self.endpoint.connection_drains(self, until)
+                self._terminate()
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
         """Handle one QUIC event."""

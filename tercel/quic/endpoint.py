@@ -25,6 +25,7 @@ from aioquic.quic.packet import (
 from tercel.certs.context import quic_identities
 from tercel.certs.load import Credential
 from tercel.quic.connection import QuicServerConnection
+from tercel.quic.departed import DepartedIds
 from tercel.quic.entrance import Admission, Entrance
 from tercel.quic.errors import ErrorCode
 from tercel.quic.preferred import encode_preferred_address
@@ -88,6 +89,7 @@ class QuicEndpoint(Listener):
         self._entrance = Entrance(context, self._ring, cid_bytes=_CID_BYTES)
         self._by_cid: dict[bytes, Http3Protocol] = {}
         self._connections: dict[Http3Protocol, set[bytes]] = {}
+        self._departed = DepartedIds()
         self._half_open: set[Http3Protocol] = set()
         self._to_flush: dict[Http3Protocol, None] = {}
         self._reading = False
@@ -181,6 +183,11 @@ class QuicEndpoint(Listener):
         self._half_open.discard(connection)
         self._to_flush.pop(connection, None)
         self._drained.set()
+
+    def connection_drains(self, connection: Any, until: float) -> None:
+        """Drop what comes for a connection, which is about to be forgotten, without an answer."""
+        cids = self._connections.get(connection, ())
+        self._departed.add(cids, until, self.context.clock())
 
     def flush_soon(self, connection: Any) -> None:
         """Let `connection` transmit at the end of this turn of the loop."""
@@ -300,7 +307,8 @@ class QuicEndpoint(Listener):
             return None
         if data[0] & _LONG_HEADER:
             return self._route_long(datagram)
-        self._entrance.reset(data, path)
+        if data[1 : 1 + _CID_BYTES] not in self._departed:
+            self._entrance.reset(data, path)
         return None
 
     def _route_long(self, datagram: Datagram) -> Http3Protocol | None:
@@ -317,6 +325,7 @@ class QuicEndpoint(Listener):
         # forged one cannot be used to reach somebody else.
         if (
             known is None
+            and cid not in self._departed
             and len(data) >= SMALLEST_MAX_DATAGRAM_SIZE
             and not self._entrance.is_shed(data)
         ):

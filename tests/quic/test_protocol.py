@@ -550,9 +550,8 @@ async def test_a_close_by_the_client_aborts_its_exchanges_at_once():
         async with H3Client(server.port) as client:
             client.begin("POST", end=False)
             await server.until(lambda: len(server.exchanges) == 1)
-            (connection,) = server.connections
         await server.until(lambda: server.exchanges[0].calls == ["aborted"])
-        assert server.connections == [connection], "the draining period is not over yet"
+        assert server.connections == []  # in its draining period a connection has nothing to do
 
 
 @asynctest
