@@ -105,6 +105,7 @@ LIBRARY_PRIVATES = (
     "tercel.quic.keys",
     "tercel.quic.lean",
     "tercel.quic.pacing",
+    "tercel.quic.parameters",
     "tercel.quic.paths",
     "tercel.quic.preferred",
     "tercel.quic.prepared",

@@ -13,13 +13,11 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStreamSender
 from aioquic.tls import Epoch
 
-from tercel.quic.prepared import PreparedConnection
+from tercel.quic.parameters import ParameterConnection
 
 
-class BriefConnection(PreparedConnection):
+class BriefConnection(ParameterConnection):
     """A QUIC connection that begins no packet for nothing."""
-
-    _fast_path = False
 
     def _write_handshake(self, builder: QuicPacketBuilder, epoch: Epoch, now: float) -> None:
         if not self._fast_path or self._probe_pending:
