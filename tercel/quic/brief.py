@@ -6,6 +6,8 @@ is what aioquic writes, frame by frame, by its own methods; whatever is uncommon
 Touches names of aioquic that start with an underscore, with canaries in tests/quic/test_brief.py.
 """
 
+from typing import Any
+
 from aioquic.quic.connection import QuicNetworkPath
 from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder
@@ -15,9 +17,55 @@ from aioquic.tls import Epoch
 
 from tercel.quic.parameters import ParameterConnection
 
+_EARLIER = (Epoch.INITIAL, Epoch.HANDSHAKE)
+
 
 class BriefConnection(ParameterConnection):
     """A QUIC connection that begins no packet for nothing."""
+
+    def _are_limits_due(self) -> bool:
+        """Whether the peer is to be told that it may send more; it may be, where nobody knows."""
+        return True
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """What waits to be sent, and where to."""
+        if not self._fast_path or not self._is_idle(now):
+            return super().datagrams_to_send(now)
+        self._pacing_at = None
+        if self._cryptos[Epoch.ONE_RTT].send.is_valid():
+            self._pacing_at = self._loss._pacer.next_send_time(now=now)
+        return []
+
+    def _is_idle(self, now: float) -> bool:
+        """Whether there is nothing to send, as after most acknowledgements in a handshake."""
+        if self._close_pending or self._probe_pending or len(self._network_paths) != 1:
+            return False
+        if not self._handshake_confirmed and any(
+            self._spaces[epoch].ack_at is not None
+            or not self._crypto_streams[epoch].sender.buffer_is_empty
+            for epoch in _EARLIER
+            if self._cryptos[epoch].send.is_valid()
+        ):
+            return False
+        if not self._cryptos[Epoch.ONE_RTT].send.is_valid():
+            return True
+        ack_at = self._spaces[Epoch.ONE_RTT].ack_at
+        return (
+            not (
+                (ack_at is not None and ack_at <= now)
+                or self._is_uncommon(self._network_paths[0])
+                or not self._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
+                or any(not stream.sender.buffer_is_empty for stream in self._streams_queue)
+                or (self._handshake_complete and self._has_news())
+            )
+            and not self._are_limits_due()
+        )
+
+    def _has_news(self) -> bool:
+        """Whether the client is to be told that the handshake is over, or of connection IDs."""
+        return self._handshake_done_pending or any(
+            not connection_id.was_sent for connection_id in self._host_cids
+        )
 
     def _write_handshake(self, builder: QuicPacketBuilder, epoch: Epoch, now: float) -> None:
         if not self._fast_path or self._probe_pending:

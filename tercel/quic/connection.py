@@ -341,6 +341,11 @@ class QuicServerConnection(ProbingConnection):
             due.append(uni)
         return due
 
+    def _are_limits_due(self) -> bool:
+        return bool(self._connection_limits_due()) or any(
+            map(self._is_stream_limit_due, self._streams.values())
+        )
+
     def _is_stream_limit_due(self, stream: QuicStream) -> bool:
         # A lost update sets `sent` to 0 (aioquic), which makes the step large enough.
         if stream.max_stream_data_local - stream.max_stream_data_local_sent < self._stream_step:

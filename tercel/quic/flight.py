@@ -48,6 +48,21 @@ _ALPN = b"\0\x10"
 _FIRST_IDENTITY = b"\0\x29\0\x02\0\0"
 _EARLY_DATA = b"\0\x2a\0\0"
 
+_LOGGER = "_Context__logger"
+# What a context may change in its place.
+_LISTS = (
+    "_cipher_suites",
+    "_ec_private_keys",
+    "_legacy_compression_methods",
+    "_peer_certificate_chain",
+    "_psk_key_exchange_modes",
+    "_signature_algorithms",
+    "_supported_groups",
+    "_supported_versions",
+    "certificate_chain",
+    "handshake_extensions",
+)
+
 _T = TypeVar("_T")
 
 
@@ -63,6 +78,20 @@ class _Choice(NamedTuple):
 
 class QuickHandshake(ServerHandshake):
     """The TLS of one connection, until its handshake is over."""
+
+    def _begin(self, **options: Any) -> None:
+        # As aioquic's constructor, which asks OpenSSL anew for what it can do.
+        state = vars(self)
+        state.update(_beginning())
+        for name in _LISTS:
+            state[name] = state[name].copy()
+        self._alpn_protocols = options["alpn_protocols"]
+        if options["cipher_suites"] is not None:
+            self._cipher_suites = options["cipher_suites"]
+        self._max_early_data = options["max_early_data"]
+        if options["verify_mode"] is not None:
+            self._verify_mode = options["verify_mode"]
+        state[_LOGGER] = options["logger"]
 
     def _server_handle_hello(
         self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer
@@ -203,6 +232,12 @@ class QuickHandshake(ServerHandshake):
         return _message(
             HandshakeType.CERTIFICATE_VERIFY, algorithm.to_bytes(2, "big"), _opaque(2, signature)
         )
+
+
+@lru_cache
+def _beginning() -> dict[str, Any]:
+    """The state in which a server's TLS begins."""
+    return vars(Context(is_client=False))
 
 
 @lru_cache

@@ -21,10 +21,13 @@ class ServerHandshake(Context):
 
     def __init__(self, identify: Identify | None, **options: Any) -> None:
         """`options` are Context's. Without `identify` its own identity is shown to everyone."""
-        super().__init__(is_client=False, **options)
+        self._begin(**options)
         self.server_name = ""
         """The host name that the client asked for, if any."""
         self._identify = identify
+
+    def _begin(self, **options: Any) -> None:
+        super().__init__(is_client=False, **options)
 
     def _server_handle_hello(
         self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer

@@ -3,6 +3,7 @@
 import inspect
 import random
 import re
+import ssl
 from datetime import UTC, datetime, timedelta
 from unittest import mock
 
@@ -100,7 +101,14 @@ class Fixed:
 
 def answer(kind, message, *, key=SIGNING_KEY, takes_early=True, identify=None):
     """What a server of `kind` does about `message`: bytes, keys and state, or its error."""
-    context = kind(identify, alpn_protocols=["h3"], max_early_data=0xFFFFFFFF)
+    context = kind(
+        identify,
+        alpn_protocols=["h3"],
+        cipher_suites=None,
+        logger=None,
+        max_early_data=0xFFFFFFFF,
+        verify_mode=None,
+    )
     context.certificate = credential().leaf
     context.certificate_chain = list(credential().chain)
     context.certificate_private_key = key
@@ -278,6 +286,29 @@ def test_every_kind_of_key_signs(key, algorithm):
         position += 4 + size
     assert list(found) == [8, 11, 15, 20]
     assert int.from_bytes(found[15][:2], "big") == algorithm
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"cipher_suites": SUITES[:1], "alpn_protocols": None, "verify_mode": None}]
+)
+def test_it_begins_as_aioquic_s(options):
+    options = {
+        "alpn_protocols": ["h3"],
+        "cipher_suites": None,
+        "logger": object(),
+        "max_early_data": 5,
+        "verify_mode": ssl.CERT_NONE,
+    } | options
+    theirs = vars(Context(is_client=False, **options))
+    mine, other = (vars(QuickHandshake(None, **options)) for _ in range(2))
+    assert set(mine) - set(theirs) == {"_identify", "server_name"}
+    for name, known in theirs.items():
+        if name != "update_traffic_key_cb":
+            assert mine[name] == known, name
+        if isinstance(known, list) and known is not options.get(name.removeprefix("_")):
+            assert mine[name] is not other[name], name
+    for context in (theirs, mine):
+        context["update_traffic_key_cb"](1, 2, 3, 4)  # as long as nobody listens
 
 
 def test_canary_aioquic_takes_the_steps_that_are_taken_here():
