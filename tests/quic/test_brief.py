@@ -85,7 +85,7 @@ def test_a_handshake_and_requests(greeting, logged):
     for size in (1, 3000, 60_000):
         answered(pair, b"r" * size)
     assert pair.server.handshake_completed
-    assert pair.flushes >= 10
+    assert pair.flushes > 5
     assert pair.server.is_delivered()
 
 
