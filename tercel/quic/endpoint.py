@@ -307,7 +307,7 @@ class QuicEndpoint(Listener):
             return None
         if data[0] & _LONG_HEADER:
             return self._route_long(datagram)
-        if data[1 : 1 + _CID_BYTES] not in self._departed:
+        if data[1:_SHORT_CID_END] not in self._departed:
             self._entrance.reset(data, path)
         return None
 
