@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tercel.quic")
 
-# How long an acknowledgement may wait in the socket to be read, and how often it is looked again.
+# How long an acknowledgement may wait in the socket to be read, and how often it is looked again:
+# a server that is behind takes many batches in that time, so one that has taken none is not.
 _UNREAD_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
 
@@ -172,7 +173,7 @@ class ConnectionProtocol:
         quarter of what was sent to them.
         """
         return (
-            self.endpoint.is_behind
+            now < self.endpoint.behind_at + _LOOK_SECONDS
             and now < timer_at + _UNREAD_SECONDS
             and self.quic.is_loss_timer(timer_at)
         )

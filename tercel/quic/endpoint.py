@@ -7,6 +7,7 @@ flush at the end of the loop's turn.
 
 import asyncio
 import logging
+import math
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -100,8 +101,8 @@ class QuicEndpoint(Listener):
         """Where those were sent that have not opened their connection yet."""
         self._opening = False
         self._accepting = False
-        self.is_behind = False
-        """Whether the last look at a socket left datagrams there, as far as can be told."""
+        self.behind_at = -math.inf
+        """When a look at a socket left datagrams there for the last time, as far as can be told."""
         self._drained = asyncio.Event()
 
     # -- Listener ---------------------------------------------------------------------------------
@@ -243,7 +244,8 @@ class QuicEndpoint(Listener):
 
     def _take(self, datagrams: list[Datagram]) -> None:
         now = self.context.clock()
-        self.is_behind = len(datagrams) >= _BATCH
+        if len(datagrams) >= _BATCH:
+            self.behind_at = now
         touched: dict[Http3Protocol, None] = {}
         for datagram in datagrams:
             data, path, mark = datagram

@@ -43,7 +43,9 @@ class Clocked:
         self.now = 1000.0
         self.waits = []
         self.quic = FakeQuic(timer_at=self.now, is_loss_timer=is_loss_timer)
-        self.endpoint = SimpleNamespace(is_behind=behind)
+        self.behind = behind
+        """Whether batches are full."""
+        self.endpoint = SimpleNamespace(behind_at=self.now - 0.2)
         loop = SimpleNamespace(call_later=self._call_later)
         context = SimpleNamespace(loop=loop, clock=lambda: self.now, settings=Settings())
         self.driver = ConnectionProtocol(
@@ -57,6 +59,8 @@ class Clocked:
     def fire(self):
         """Let the timer fire, at the time it was set for last."""
         self.now += self.waits[-1] if self.waits else 0.0
+        if self.behind:
+            self.endpoint.behind_at = self.now - 0.01
         self.driver._timer_fired()
 
 
@@ -82,7 +86,7 @@ def test_an_acknowledgement_is_not_waited_for_for_ever():
 def test_what_waits_to_be_read_is_read_before_anything_is_given_up():
     clocked = Clocked(behind=True)
     clocked.fire()
-    clocked.endpoint.is_behind = False
+    clocked.behind = False
     clocked.fire()
     assert clocked.quic.handled == pytest.approx([1000.1])
 
