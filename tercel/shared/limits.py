@@ -121,8 +121,10 @@ class Limits:
             self._looked_at = now
             # Connections that went may be garbage that nobody has looked for yet.
             gc.collect()
-            # Free memory may be in pieces: a reserve that cannot be had turns nobody away.
+            # Free memory may be in pieces: a reserve that cannot be had turns nobody away. It is
+            # not taken from those it was let go for, so there has to be as much beside it.
             with contextlib.suppress(MemoryError):
+                bytes(2 * MEMORY_RESERVE_BYTES)
                 self._reserve = bytes(MEMORY_RESERVE_BYTES)
         return False
 

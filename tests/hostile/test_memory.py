@@ -183,6 +183,27 @@ def test_the_reserve_is_let_go_and_nobody_comes_in_for_a_second():
     assert len(limits._reserve) == MEMORY_RESERVE_BYTES
 
 
+def test_the_reserve_is_not_taken_from_those_it_was_let_go_for(monkeypatch):
+    now = [100.0]
+    limits = Limits(clock=lambda: now[0])
+    limits.memory_ran_out()
+    now[0] += 1.1
+    free = MEMORY_RESERVE_BYTES
+
+    def scarce(size):
+        if size > free:
+            raise MemoryError
+        return b"\0" * size
+
+    monkeypatch.setattr("tercel.shared.limits.bytes", scarce, raising=False)
+    assert limits.open_connection(None)
+    assert len(limits._reserve) == 0
+    free = 3 * MEMORY_RESERVE_BYTES
+    now[0] += 1.1
+    assert limits.open_connection(None)
+    assert len(limits._reserve) == MEMORY_RESERVE_BYTES
+
+
 @on_both_loops
 async def test_memory_errors_of_the_loop_are_counted_and_others_passed_on():
     loop = asyncio.get_running_loop()
