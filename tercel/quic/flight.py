@@ -1,9 +1,9 @@
 """The server's answer to a ClientHello (RFC 8446 2) as nearly all of them are.
 
 aioquic writes each message through a buffer, value by value. What is common is done here in one
-pass, to the same bytes: the same steps in the same order, for half the time. Whatever is not common
-goes to aioquic before anything has changed. Touches names of aioquic that start with an underscore,
-with canaries in tests/quic/test_flight.py.
+pass, to the same bytes: the same steps in the same order. Whatever is not common goes to aioquic
+before anything has changed. Touches names of aioquic that start with an underscore, with canaries
+in tests/quic/test_flight.py.
 """
 
 import os
