@@ -38,7 +38,7 @@ AIMS: list[Aim] = [
     *_each("3", ("small GET, 4 connections, 32 in flight",), hypercorn=8, sanic=6, nginx=2),
     *_each("3", ("small GET, 100 connections", "small GET, 1 connection"), hypercorn=6, nginx=1),
     *_each("3", ("5 MB down", "5 MB up", "100 MB down", "100 MB up"), hypercorn=6),
-    *_each("3", ("handshake and a GET", "full handshake", "resumed handshake"), aioquic=1.5),
+    *_each("3", ("full handshake", "resumed handshake"), aioquic=1.5),
     *_each("1-plain", ("small GET, 32 connections",), uvicorn=1.2, granian=1.2),
     *_each("1", ("small GET, 32 connections",), uvicorn=1.2),
     *_each("1-plain", ("WebSocket echo, 32 connections",), uvicorn=1.2),

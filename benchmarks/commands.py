@@ -114,7 +114,8 @@ def _tercel(certificate: Certificate, port: int, http: str) -> list[str]:
     else:
         command += ["--bind", f"127.0.0.1:{port}"]
     command += ["--http", "3" if http == "3" else "1", "--keep-alive-timeout", _KEEP_ALIVE]
-    command += ["--idle-timeout", _KEEP_ALIVE, "--loop", "uvloop"]
+    # The others ask no client to show its address first, however fast connections come.
+    command += ["--idle-timeout", _KEEP_ALIVE, "--loop", "uvloop", "--retry", "never"]
     return [*command, "--cert", str(certificate.cert), "--key", str(certificate.key), "app:app"]
 
 
@@ -214,8 +215,10 @@ def _peer_python(name: str) -> Path:
     python = home / "bin" / "python"
     requirements = HERE / "peers" / f"{name}.txt"
     ready = home / "ready"
-    if not ready.exists() or ready.read_text() != requirements.read_text():
+    # Also made anew for another interpreter: all servers run on the same.
+    made_of = f"{requirements.read_text()}# {sys.base_prefix} {sys.version}\n"
+    if not ready.exists() or ready.read_text() != made_of:
         venv.create(home, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
-        ready.write_text(requirements.read_text())
+        ready.write_text(made_of)
     return python

@@ -96,16 +96,14 @@ def upload(server: Server, seconds: int, ca: Path, size: int) -> Work:
     return _transfers(server, seconds, ca, size, "/upload", extra)
 
 
-def handshakes(server: Server, count: int) -> Work:
-    """`count` connections with one request each, 50 a second at most; a unit is a connection."""
-    if not programs.speaks_http3("h2load"):
-        raise NotSupported("no h2load with HTTP/3")
-    command = [*programs.tool("h2load"), "--alpn-list=h3", "-n", f"{count}", "-c", f"{count}"]
-    command += ["-m", "1", "-r", "50", f"{server.url}/plaintext"]
-    before = server.cpu_seconds()
-    output = programs.run(*command)
-    cpu = server.cpu_seconds() - before
-    return Work(int(_find(r"(\d+) succeeded", output)), 0, cpu)
+def handshakes(server: Server, count: int, kind: str) -> Work:
+    """`count` connections with one request each; a unit is a connection.
+
+    `kind` is "full", or "resumed" for such as take up the session of an earlier one.
+    """
+    command = [sys.executable, str(HERE / "ngtcp2_handshakes.py"), f"{server.url}/plaintext"]
+    output, cpu = _run_marked([*command, f"{count}", kind], server)
+    return Work(int(_find(r"(\d+) succeeded, 0 failed", output)), 0, cpu)
 
 
 def body_file(size: int) -> Path:

@@ -18,13 +18,10 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent
 from aioquic.tls import SessionTicket
-from commands import NotSupported
 from loads import Work
 from servers import Server
 
 _OPENING_AT_ONCE = 20
-# One at a time would measure how cold the server's caches are between two.
-_AT_ONCE = 5
 _TICKET_SECONDS = 0.5
 _TIMEOUT_SECONDS = 20
 
@@ -172,35 +169,11 @@ async def beside_idle_streams(
         return Work(done, seconds, server.cpu_seconds() - before)
 
 
-async def resumptions(server: Server, count: int) -> Work:
-    """`count` connections that take up sessions. Raises NotSupported if they cannot."""
-
-    async def resume(tickets: list[SessionTicket]) -> None:
-        for _ in range(count // _AT_ONCE):
-            ticket = tickets.pop() if len(tickets) > 1 else tickets[0]
-            if not await _visit(server, configuration(session_ticket=ticket), tickets):
-                raise NotSupported(f"{server.name} does not resume sessions")
-
-    chains: list[list[SessionTicket]] = [[] for _ in range(_AT_ONCE)]
-    for tickets in chains:
-        await _visit(server, configuration(), tickets)
-        if not tickets:
-            raise NotSupported(f"{server.name} gives no session tickets")
-    before = server.cpu_seconds()
-    await asyncio.gather(*map(resume, chains))
-    return Work(count, 0, server.cpu_seconds() - before)
-
-
-async def full_handshakes(server: Server, count: int) -> Work:
-    """`count` connections, each from the beginning, for comparison with `resumptions`."""
-
-    async def begin() -> None:
-        for _ in range(count // _AT_ONCE):
-            await _visit(server, configuration(), [])
-
-    before = server.cpu_seconds()
-    await asyncio.gather(*(begin() for _ in range(_AT_ONCE)))
-    return Work(count, 0, server.cpu_seconds() - before)
+async def takes_up_sessions(server: Server) -> bool:
+    """Whether a second connection can resume the session of a first (RFC 8446 2.2)."""
+    tickets: list[SessionTicket] = []
+    await _visit(server, configuration(), tickets)
+    return bool(tickets) and await _visit(server, configuration(session_ticket=tickets[0]), tickets)
 
 
 async def _visit(server: Server, settings: QuicConfiguration, tickets: list[SessionTicket]) -> bool:

@@ -10,6 +10,7 @@ import flow_control
 import loads
 import quic_client
 import websocket
+from commands import NotSupported
 from loads import Work
 from servers import Server
 
@@ -107,15 +108,13 @@ def _async(function: Callable[..., object], **arguments: object) -> Callable[...
     return run
 
 
-def _counted(function: Callable[..., object], count: int) -> Callable[..., Work]:
+def _handshakes(kind: str) -> Scenario:
     def run(server: Server, seconds: int, ca: Path) -> Work:
-        return asyncio.run(function(server, count))  # type: ignore[arg-type,return-value]
+        if kind == "resumed" and not asyncio.run(quic_client.takes_up_sessions(server)):
+            raise NotSupported(f"{server.name} does not resume sessions")
+        return loads.handshakes(server, 300, kind)
 
-    return run
-
-
-def _handshakes(server: Server, seconds: int, ca: Path) -> Work:
-    return loads.handshakes(server, 100)
+    return Scenario(f"{kind} handshake", "3", "connection", HANDSHAKES, run, True, warm=True)
 
 
 SCENARIOS = [
@@ -132,13 +131,8 @@ SCENARIOS = [
     ),
     *_bulk("5 MB", "3", H3, 5_000_000, True),
     *_bulk("100 MB", "3", H3, 100_000_000, False),
-    Scenario("handshake and a GET", "3", "connection", HANDSHAKES, _handshakes, True, warm=True),
-    Scenario(
-        "full handshake", "3", "connection", HANDSHAKES, _counted(quic_client.full_handshakes, 100)
-    ),
-    Scenario(
-        "resumed handshake", "3", "connection", HANDSHAKES, _counted(quic_client.resumptions, 100)
-    ),
+    _handshakes("full"),
+    _handshakes("resumed"),
     Scenario(
         "GET beside none", "3", "request", H3,
         _async(quic_client.beside_idle_streams, connections=10, streams=0),
