@@ -11,11 +11,9 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from tercel.quic.pmtud import BASE_DATAGRAM_BYTES, PathMtu
 from tercel.quic.protection import NUMBER_BYTES, TAG_BYTES, first_byte, seal
 from tercel.quic.sent import SentPacket
-from tercel.quic.varint import decode_varint
 from tercel.quic.warm import WarmConnection
 
 _PING_FRAME = b"\x01"
-_MAX_UDP_PAYLOAD_SIZE = 0x03
 
 # Full datagrams that a path has carried before it is worth a probe.
 _FULL_DATAGRAMS_FIRST = 16
@@ -114,23 +112,5 @@ class ProbingConnection(WarmConnection):
 
     # -- what the peer takes ----------------------------------------------------------------------
 
-    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
-        super()._parse_transport_parameters(data, from_session_ticket)
-        most = max_udp_payload_size(data)
-        if most is not None:
-            self._most_datagram_bytes = min(self._most_datagram_bytes, most)
-
-
-def max_udp_payload_size(parameters: bytes) -> int | None:
-    """The largest datagram that a peer takes (RFC 9000 18.2), None for any.
-
-    `parameters` are well-formed transport parameters.
-    """
-    position = 0
-    while position < len(parameters):
-        name, position = decode_varint(parameters, position)
-        length, position = decode_varint(parameters, position)
-        if name == _MAX_UDP_PAYLOAD_SIZE:
-            return decode_varint(parameters, position)[0]
-        position += length
-    return None
+    def _limit_datagrams(self, most: int) -> None:
+        self._most_datagram_bytes = min(self._most_datagram_bytes, most)

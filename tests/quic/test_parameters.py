@@ -70,7 +70,8 @@ def heard(data, *, fast):
     except QuicConnectionError as error:
         return error.error_code, error.frame_type, error.reason_phrase
     known = {name: value for name, value in vars(connection).items() if "_remote" in name}
-    return known | {"max_ack_delay": connection._loss.max_ack_delay}
+    most = connection._most_datagram_bytes
+    return known | {"max_ack_delay": connection._loss.max_ack_delay, "most": most}
 
 
 def parameter(name, content):

@@ -5,8 +5,8 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery
 
+from tercel.quic.parameters import max_udp_payload_size
 from tercel.quic.pmtud import RAISE_SECONDS
-from tercel.quic.probing import max_udp_payload_size
 from tercel.quic.varint import encode_varint
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.settings import Settings
