@@ -83,6 +83,7 @@ SANS_IO = (
     "tercel.quic.fields",
     "tercel.quic.frames",
     "tercel.quic.h3",
+    "tercel.quic.heads",
     "tercel.quic.hello",
     "tercel.quic.protection",
     "tercel.quic.requests",
@@ -96,6 +97,7 @@ SANS_IO = (
 )
 
 LIBRARY_PRIVATES = (
+    "tercel.quic.arriving",
     "tercel.quic.brief",
     "tercel.quic.connection",
     "tercel.quic.ecn",
@@ -105,6 +107,7 @@ LIBRARY_PRIVATES = (
     "tercel.quic.keys",
     "tercel.quic.lean",
     "tercel.quic.pacing",
+    "tercel.quic.packing",
     "tercel.quic.parameters",
     "tercel.quic.paths",
     "tercel.quic.preferred",

@@ -10,17 +10,17 @@ from typing import Any
 
 from aioquic.quic.connection import QuicNetworkPath
 from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.recovery import QuicPacketSpace
-from aioquic.quic.stream import QuicStreamSender
 from aioquic.tls import Epoch
 
-from tercel.quic.parameters import ParameterConnection
+from tercel.quic.arriving import ArrivingConnection
+from tercel.quic.packing import Packer, pack_crypto, pack_stream
 
 _EARLIER = (Epoch.INITIAL, Epoch.HANDSHAKE)
 
 
-class BriefConnection(ParameterConnection):
+class BriefConnection(ArrivingConnection):
     """A QUIC connection that begins no packet for nothing."""
 
     def _are_limits_due(self) -> bool:
@@ -29,16 +29,55 @@ class BriefConnection(ParameterConnection):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """What waits to be sent, and where to."""
-        if not self._fast_path or not self._is_idle(now):
+        if (
+            not self._fast_path
+            or self._quic_logger is not None
+            or self._close_pending
+            or len(self._network_paths) != 1
+            or self._is_closed()
+        ):
             return super().datagrams_to_send(now)
+        if self._is_idle(now):
+            self._pacing_at = None
+            if self._cryptos[Epoch.ONE_RTT].send.is_valid():
+                self._pacing_at = self._loss._pacer.next_send_time(now=now)
+            return []
+        return self._send(now)
+
+    def _send(self, now: float) -> list[tuple[bytes, Any]]:
+        # As aioquic's, for one path and no CONNECTION_CLOSE.
+        path, control, size = self._network_paths[0], self._loss._cc, self._max_datagram_size
+        builder = Packer(
+            host_cid=self.host_cid,
+            is_client=False,
+            max_datagram_size=size,
+            packet_number=self._packet_number,
+            peer_cid=self._peer_cid.cid,
+            peer_token=self._peer_token,
+            spin_bit=self._spin_bit,
+            version=self._version,  # type: ignore[arg-type]  # known from the first packet
+        )
         self._pacing_at = None
-        if self._cryptos[Epoch.ONE_RTT].send.is_valid():
-            self._pacing_at = self._loss._pacer.next_send_time(now=now)
-        return []
+        flight = control.congestion_window - control.bytes_in_flight
+        if flight < size and (self._probe_pending or self._handshake_data_stranded()):
+            flight = size
+        builder.max_flight_bytes = flight
+        if not path.is_validated:
+            builder.max_total_bytes = 3 * path.bytes_received - path.bytes_sent  # RFC 9000 8.1
+        try:
+            if not self._handshake_confirmed:
+                for epoch in _EARLIER:
+                    self._write_handshake(builder, epoch, now)
+            self._write_application(builder, path, now)
+        except QuicPacketBuilderStop:
+            pass
+        return self._flush_builder(
+            builder=builder, network_path=path, peer_cid=self._peer_cid.cid, now=now
+        )
 
     def _is_idle(self, now: float) -> bool:
         """Whether there is nothing to send, as after most acknowledgements in a handshake."""
-        if self._close_pending or self._probe_pending or len(self._network_paths) != 1:
+        if self._probe_pending:
             return False
         if not self._handshake_confirmed and any(
             self._spaces[epoch].ack_at is not None
@@ -68,7 +107,7 @@ class BriefConnection(ParameterConnection):
         )
 
     def _write_handshake(self, builder: QuicPacketBuilder, epoch: Epoch, now: float) -> None:
-        if not self._fast_path or self._probe_pending:
+        if type(builder) is not Packer or self._probe_pending:
             super()._write_handshake(builder, epoch, now)
             return
         keys = self._cryptos[epoch]
@@ -81,8 +120,7 @@ class BriefConnection(ParameterConnection):
             if space.ack_at is not None:
                 self._write_ack_frame(builder=builder, space=space, now=now)
             if not stream.sender.buffer_is_empty:
-                self._write_crypto_frame(builder=builder, space=space, stream=stream)
-                _look_again(stream.sender)
+                pack_crypto(builder, stream)
             if builder.packet_is_empty:
                 return
 
@@ -90,7 +128,11 @@ class BriefConnection(ParameterConnection):
         self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
     ) -> None:
         keys = self._cryptos[Epoch.ONE_RTT]
-        if not self._fast_path or not keys.send.is_valid() or self._is_uncommon(network_path):
+        if (
+            type(builder) is not Packer
+            or not keys.send.is_valid()
+            or self._is_uncommon(network_path)
+        ):
             super()._write_application(builder, network_path, now)
             return
         space, pacer = self._spaces[Epoch.ONE_RTT], self._loss._pacer
@@ -124,7 +166,7 @@ class BriefConnection(ParameterConnection):
             for stream in self._streams_queue
         )
 
-    def _write_frames(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> bool:
+    def _write_frames(self, builder: Packer, space: QuicPacketSpace) -> bool:
         """Fill a packet; whether something may be left for another."""
         if self._handshake_complete:
             if self._handshake_done_pending:
@@ -140,14 +182,13 @@ class BriefConnection(ParameterConnection):
             self._write_stream_limits(builder=builder, space=space, stream=stream)
         crypto_stream = self._crypto_streams[Epoch.ONE_RTT]
         if not crypto_stream.sender.buffer_is_empty:
-            self._write_crypto_frame(builder=builder, space=space, stream=crypto_stream)
-            _look_again(crypto_stream.sender)
-        self._write_streams(builder, space)
+            pack_crypto(builder, crypto_stream)
+        self._write_streams(builder)
         return not crypto_stream.sender.buffer_is_empty or any(
             not stream.sender.buffer_is_empty for stream in self._streams_queue
         )
 
-    def _write_streams(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+    def _write_streams(self, builder: Packer) -> None:
         """Send what streams have, and put those that were served behind the others."""
         served = []
         try:
@@ -156,14 +197,12 @@ class BriefConnection(ParameterConnection):
                 if stream.is_blocked or sender.buffer_is_empty:
                     continue
                 credit = self._remote_max_data - self._remote_max_data_used
-                used = self._write_stream_frame(
-                    builder=builder,
-                    space=space,
-                    stream=stream,
-                    max_offset=min(sender.highest_offset + credit, stream.max_stream_data_remote),
+                used = pack_stream(
+                    builder,
+                    stream,
+                    min(sender.highest_offset + credit, stream.max_stream_data_remote),
                 )
                 self._remote_max_data_used += used
-                _look_again(sender)
                 if used > 0:
                     served.append(stream)
         finally:
@@ -173,9 +212,3 @@ class BriefConnection(ParameterConnection):
                     stream for stream in self._streams_queue if stream not in served
                 ]
                 self._streams_queue += served
-
-
-def _look_again(sender: QuicStreamSender) -> None:
-    """Find out whether there is more to send, as aioquic does by asking for another frame."""
-    if not (len(sender._pending) or sender._pending_eof):
-        sender.buffer_is_empty = True

@@ -1,7 +1,8 @@
-"""Protection of packets with a short header (RFC 9001 5.3, 5.4), without objects between.
+"""Protection of packets (RFC 9001 5.3, 5.4), without objects between.
 
-Part of the warm path. `keys` are a CryptoContext of aioquic's, whose private names are used here;
-each use has a canary in tests/quic/test_warm_canaries.py.
+What is for packets with a short header alone is part of the warm path. `keys` are a CryptoContext
+of aioquic's, whose private names are used here; each use has a canary in
+tests/quic/test_warm_canaries.py.
 """
 
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ _SAMPLE_BEGIN = _NUMBER_MAX_BYTES - NUMBER_BYTES
 _SAMPLE_END = _SAMPLE_BEGIN + _SAMPLE_BYTES
 
 _FORM_AND_FIXED_BITS = 0xC0
+_LONG_HEADER = 0x80
 _FIXED_BIT = 0x40
 _RESERVED_BITS = 0x18
 _KEY_PHASE_BIT = 0x04
@@ -70,6 +72,17 @@ def seal(keys: Any, first: int, cid: bytes, number: int, payloads: list[bytes]) 
     return datagrams
 
 
+def seal_any(keys: Any, header: bytes, number: int, payload: bytes) -> bytes:
+    """Protect a packet of any kind, whose `header` ends with two bytes of its number."""
+    aead: Any = keys.aead
+    data: bytes = aead._aead.encrypt((aead._iv ^ number).to_bytes(12, "big"), payload, header)
+    mask = _mask(keys.hp, data[_SAMPLE_BEGIN:_SAMPLE_END])
+    first = header[0]
+    first ^= mask[0] & (0x0F if first & _LONG_HEADER else 0x1F)
+    hidden = number & 0xFFFF ^ (mask[1] << 8 | mask[2])
+    return b"".join((_OCTETS[first], header[1:-NUMBER_BYTES], hidden.to_bytes(2, "big"), data))
+
+
 def unseal(keys: Any, cid: bytes, expected: int, data: bytes) -> tuple[int, int, bytes] | None:
     """The first byte, packet number and payload of a short-header packet (RFC 9001 5.3, 5.4).
 
@@ -96,6 +109,37 @@ def unseal(keys: Any, cid: bytes, expected: int, data: bytes) -> tuple[int, int,
     aead: Any = keys.aead
     try:
         plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), data[end:], header)
+    except InvalidTag:
+        return None
+    return first, number, plain
+
+
+def unseal_any(
+    keys: Any, packet: bytes, begin: int, expected: int
+) -> tuple[int, int, bytes] | None:
+    """As `unseal`, for a packet of any kind whose number begins at `begin`.
+
+    None also where there are no keys; reserved bits are not looked at.
+    """
+    sample = begin + _NUMBER_MAX_BYTES
+    aead: Any = keys.aead
+    if aead is None or len(packet) < sample + _SAMPLE_BYTES:
+        return None
+    mask = _mask(keys.hp, packet[sample : sample + _SAMPLE_BYTES])
+    first = packet[0]
+    if first & _LONG_HEADER:
+        first ^= mask[0] & 0x0F
+    else:
+        first ^= mask[0] & 0x1F
+        if first & _KEY_PHASE_BIT != keys.key_phase << 2:
+            return None
+    end = begin + 1 + (first & 0x03)
+    size = end - begin
+    truncated = int.from_bytes(packet[begin:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
+    number = _whole_number(truncated, 8 * size, expected)
+    header = _OCTETS[first] + packet[1:begin] + truncated.to_bytes(size, "big")
+    try:
+        plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), packet[end:], header)
     except InvalidTag:
         return None
     return first, number, plain

@@ -1,0 +1,287 @@
+"""How packets come in until the warm path is open: aioquic's steps, without the idle ones.
+
+aioquic reads a header value by value through a buffer, asks a log that is off eleven times for each
+packet, and compares members of enumerations by their hashes: 600 of the bytecodes of a packet whose
+frames take 200. Whatever a packet brings about is done by aioquic's handlers of frames, and by what
+stands in front of them. Touches names of aioquic that start with an underscore, with canaries in
+tests/quic/test_arriving.py.
+"""
+
+from typing import Any
+
+from aioquic._crypto import CryptoError
+from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
+from aioquic.quic.connection import (
+    QuicConnectionError,
+    QuicConnectionState,
+    QuicNetworkPath,
+    QuicReceiveContext,
+    dump_cid,
+)
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
+from aioquic.quic.stream import StreamFinishedError
+from aioquic.tls import Epoch
+
+from tercel.quic.heads import Head, read_head
+from tercel.quic.parameters import ParameterConnection
+from tercel.quic.protection import SPIN_BIT, unseal_any
+
+_FRAME_HANDLERS = "_QuicConnection__frame_handlers"
+_ONE_BYTE = 0x40
+
+# Frame types (RFC 9000 12.4): those that ask for no acknowledgement, those that do not say that
+# the peer has moved, and where they may be.
+_PADDING, _CRYPTO = 0x00, 0x06
+NOT_ELICITING = frozenset((0x00, 0x02, 0x03, 0x1C, 0x1D))
+PROBING = frozenset((0x00, 0x18, 0x1A, 0x1B))
+IN_HANDSHAKE = frozenset((0x00, 0x01, 0x02, 0x03, 0x06, 0x1C))
+NOT_EARLY = frozenset((0x02, 0x03, 0x06, 0x07, 0x1E))
+
+_RESERVED_BITS_LONG, _RESERVED_BITS_SHORT = 0x0C, 0x18
+
+# Finding a member of an enumeration by its class costs 0.1 us.
+_INITIAL, _ZERO_RTT, _HANDSHAKE, _ONE_RTT = Epoch
+_FIRST_FLIGHT = QuicConnectionState.FIRSTFLIGHT
+_CONNECTED = QuicConnectionState.CONNECTED
+
+
+class ArrivingConnection(ParameterConnection):
+    """A server's QUIC connection that takes packets in few steps."""
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        """Take one datagram from `addr`."""
+        if not self._fast_path or self._quic_logger is not None:
+            super().receive_datagram(data, addr, now)
+            return
+        if self._is_closed():
+            return
+        path = self._find_network_path(addr)
+        if not path.is_validated:
+            # RFC 9000 8.1: all of it counts, whatever becomes of its packets.
+            path.bytes_received += len(data)
+        if self._close_at is None:
+            self._close_at = now + self._idle_timeout()
+        position = 0
+        while position < len(data):
+            head = read_head(data, position, self._configuration.connection_id_length)
+            if head is None or not self._take_packet(head, data, position, path, now):
+                return
+            position = head.end
+
+    def _is_closed(self) -> bool:
+        return self._state is not _CONNECTED and self._state is not _FIRST_FLIGHT
+
+    # -- packets ----------------------------------------------------------------------------------
+
+    def _take_packet(
+        self, head: Head, data: bytes, start: int, path: QuicNetworkPath, now: float
+    ) -> bool:
+        """Take the packet that begins at `start`; False if nothing behind it is to be read."""
+        epoch, cid = head.epoch, head.destination
+        first_flight = self._state is _FIRST_FLIGHT
+        if not self._is_expected(head, len(data)):
+            return False
+        if first_flight:
+            self._network_paths = [path]
+            self._version = head.version
+            self._initialize(cid)
+        space = self._spaces[_ONE_RTT if epoch is _ZERO_RTT else epoch]
+        opened = self._opened(head, data, start, space.expected_packet_number)
+        if opened is None:
+            return True
+        first, number, plain = opened
+        if number in space.received_packets:
+            return True  # RFC 9000 12.3
+        if first & (_RESERVED_BITS_SHORT if epoch is _ONE_RTT else _RESERVED_BITS_LONG):
+            reserved = "Reserved bits must be zero"
+            self.close(QuicErrorCode.PROTOCOL_VIOLATION, QuicFrameType.PADDING, reserved)
+            return False
+        if number > space.expected_packet_number:
+            space.expected_packet_number = number + 1
+        self._take_head(head, first, number)
+        context = QuicReceiveContext(epoch, cid, path, None, now, head.version)
+        try:
+            eliciting, probing = self._payload_received(
+                context, plain, crypto_frame_required=first_flight
+            )
+        except QuicConnectionError as error:
+            self._logger.warning(error)
+            self.close(error.error_code, error.frame_type, error.reason_phrase)
+        if self._is_closed() or self._close_pending:
+            return False
+        self._close_at = now + self._idle_timeout()
+        self._ack_eliciting_sent_since_receipt = False
+        self._follow_client(head, path, probing, number > space.largest_received_packet)
+        if not space.discarded:
+            _record(space, number, now)
+            if eliciting and space.ack_at is None:
+                space.ack_at = now + self._ack_delay
+        return True
+
+    def _is_expected(self, head: Head, datagram_bytes: int) -> bool:
+        """Whether such a packet may come now."""
+        epoch, version, cid, *_ = head
+        if epoch is _INITIAL:
+            if datagram_bytes < SMALLEST_MAX_DATAGRAM_SIZE:
+                return False  # RFC 9000 14.1
+        elif self._state is _FIRST_FLIGHT:
+            return False
+        if version is not None and version not in self._configuration.supported_versions:
+            return False
+        for known in self._host_cids:
+            if cid == known.cid:
+                return True
+        # RFC 9000 7.2: the client may not know another than it has made up.
+        return epoch is _INITIAL or epoch is _ZERO_RTT
+
+    def _opened(
+        self, head: Head, data: bytes, start: int, expected: int
+    ) -> tuple[int, int, bytes] | None:
+        """The first byte of a packet, its number and its payload; None if it cannot be opened."""
+        epoch, end, number_at = head.epoch, head.end, head.number_at - start
+        keys = self._cryptos[epoch]
+        if epoch is _INITIAL and head.version != self._version:
+            # As with what was sent before both sides went over to another version (RFC 9368).
+            keys = self._cryptos_initial[head.version]  # type: ignore[index]
+        packet = data[start:end]
+        opened = unseal_any(keys.recv, packet, number_at, expected)
+        if opened is None:
+            # Other keys, none at all, or a forgery: aioquic finds out, and the guard counts.
+            try:
+                header, plain, number = keys.decrypt_packet(packet, number_at, expected)
+            except CryptoError as error:
+                self._logger.debug(error)
+                return None
+            opened = header[0], number, plain
+        return opened
+
+    def _take_head(self, head: Head, first: int, number: int) -> None:
+        """Note what a packet that was opened says before its frames do."""
+        epoch = head.epoch
+        if epoch is _HANDSHAKE:
+            self._discard_epoch(_INITIAL)  # RFC 9001 4.9.1
+        elif epoch is _ONE_RTT:
+            early = self._cryptos[_ZERO_RTT].recv
+            if early.aead is not None:
+                early.teardown()  # RFC 9001 4.9.3
+            if number > self._spin_highest_pn:
+                self._spin_bit = bool(first & SPIN_BIT)
+                self._spin_highest_pn = number
+        if self._peer_cid.sequence_number is None:
+            self._peer_cid.cid = head.source
+            self._peer_cid.sequence_number = 0
+        if self._state is _FIRST_FLIGHT:
+            self._remote_initial_source_connection_id = head.source
+            self._set_state(_CONNECTED)
+
+    def _follow_client(
+        self, head: Head, path: QuicNetworkPath, probing: bool, newest: bool
+    ) -> None:
+        """Go where the client is (RFC 9000 9); `newest` is whether no later packet has come."""
+        epoch, cid = head.epoch, head.destination
+        if cid != self.host_cid and not probing and epoch is _ONE_RTT:
+            self._logger.debug("Peer switching to CID %s", dump_cid(cid))
+            self.host_cid = cid
+            if path.peer_cid is None:
+                self.change_connection_id()
+        if epoch is _HANDSHAKE and not path.is_validated:
+            self._logger.debug("Network path %s validated by handshake", path.addr)
+            path.is_validated = True
+        if path is self._network_paths[0]:
+            return
+        if path not in self._network_paths:
+            self._add_network_path(path)
+        if probing or not newest:
+            return
+        self._logger.debug("Network path %s promoted", path.addr)
+        self._network_paths.remove(path)
+        self._network_paths.insert(0, path)
+        if path.peer_cid is not None:
+            self._use_reserved_peer_cid(path)
+        if not path.is_validated:
+            path.local_challenge_sent = False
+            path.validation_deadline = None
+
+    # -- frames -----------------------------------------------------------------------------------
+
+    def _payload_received(
+        self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False
+    ) -> tuple[bool, bool]:
+        """Apply the frames of a packet: whether it asks for an acknowledgement, and only probes."""
+        if not self._fast_path or self._quic_logger is not None:
+            return super()._payload_received(context, plain, crypto_frame_required)
+        if not plain:
+            raise _violation(_PADDING, "Packet contains no frames")
+        handlers, epoch = getattr(self, _FRAME_HANDLERS), context.epoch
+        eliciting, probing = False, True
+        position, stop = 0, len(plain)
+        buf = Buffer(data=plain)
+        while position < stop:
+            kind = plain[position]
+            if kind == _PADDING:
+                position = stop - len(plain[position:].lstrip(b"\0"))
+                continue
+            buf.seek(position + 1)
+            if kind >= _ONE_BYTE:
+                kind = _long_type(buf, position)
+            try:
+                handler, _ = handlers[kind]
+            except KeyError:
+                raise QuicConnectionError(
+                    QuicErrorCode.FRAME_ENCODING_ERROR, kind, "Unknown frame type"
+                ) from None
+            if epoch is not _ONE_RTT and (
+                kind in NOT_EARLY if epoch is _ZERO_RTT else kind not in IN_HANDSHAKE
+            ):
+                raise _violation(kind, "Unexpected frame type")
+            try:
+                handler(context, kind, buf)
+            except BufferReadError:
+                raise QuicConnectionError(
+                    QuicErrorCode.FRAME_ENCODING_ERROR, kind, "Failed to parse frame"
+                ) from None
+            except StreamFinishedError:
+                pass  # the state of the stream is gone
+            if kind == _CRYPTO:
+                crypto_frame_required = False
+            if kind not in NOT_ELICITING:
+                eliciting = True
+            if kind not in PROBING:
+                probing = False
+            position = buf.tell()
+        if crypto_frame_required:
+            # RFC 9000 17.2.2
+            raise _violation(_PADDING, "Packet contains no CRYPTO frame")
+        return eliciting, probing
+
+
+def _record(space: QuicPacketSpace, number: int, now: float) -> None:
+    """Note that packet `number` has come."""
+    if number > space.largest_received_packet:
+        space.largest_received_packet = number
+        space.largest_received_time = now
+    space.ack_queue.add(number)
+    space.received_packets.add(number)
+    if len(space.ack_queue) > MAX_ACK_RANGES:
+        # As aioquic: the oldest ones would be taken for duplicates from now on.
+        space.ack_queue.shift()
+
+
+def _long_type(buf: Buffer, position: int) -> int:
+    """A frame's type that is not in one byte."""
+    buf.seek(position)
+    try:
+        kind: int = buf.pull_uint_var()
+    except BufferReadError:
+        raise QuicConnectionError(
+            QuicErrorCode.FRAME_ENCODING_ERROR,
+            None,  # type: ignore[arg-type]
+            "Malformed frame type",
+        ) from None
+    return kind
+
+
+def _violation(kind: int, reason: str) -> QuicConnectionError:
+    return QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, kind, reason)
