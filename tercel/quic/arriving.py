@@ -7,6 +7,7 @@ stands in front of them. Touches names of aioquic that start with an underscore,
 tests/quic/test_arriving.py.
 """
 
+from functools import cache
 from typing import Any
 
 from aioquic._crypto import CryptoError
@@ -26,9 +27,11 @@ from aioquic.tls import Epoch
 
 from tercel.quic.heads import Head, read_head
 from tercel.quic.parameters import ParameterConnection
+from tercel.quic.prepared import frame_handlers
 from tercel.quic.protection import SPIN_BIT, unseal_any
 
-_FRAME_HANDLERS = "_QuicConnection__frame_handlers"
+# By the class of a connection.
+_handlers = cache(frame_handlers)
 _ONE_BYTE = 0x40
 
 # Frame types (RFC 9000 12.4): those that ask for no acknowledgement, those that do not say that
@@ -69,6 +72,43 @@ class ArrivingConnection(ParameterConnection):
             if head is None or not self._take_packet(head, data, position, path, now):
                 return
             position = head.end
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` is to be called; None for never."""
+        timer = self._close_at
+        if not self._fast_path or timer is None or not self._network_paths or self._is_closed():
+            return super().get_timer()
+        # As aioquic's, in one walk through the spaces instead of four.
+        path, loss = self._network_paths[0], self._loss
+        ack_blocked = probe_blocked = False
+        if not path.is_validated:
+            ack_blocked, probe_blocked = self._amplification_blocked_timers()
+        due, eliciting = None, 0
+        for space in loss.spaces:
+            if space.ack_at is not None and space.ack_at < timer and not ack_blocked:
+                timer = space.ack_at
+            if space.loss_time is not None and (due is None or space.loss_time < due):
+                due = space.loss_time
+            if loss.handshake_confirmed or not space.is_application_data:
+                eliciting += space.ack_eliciting_in_flight
+        if (
+            due is None
+            and not probe_blocked
+            and (eliciting or not loss.peer_completed_address_validation)
+        ):
+            confirmed = loss.handshake_confirmed
+            timeout = loss.get_probe_timeout(include_max_ack_delay=confirmed)
+            due = loss._time_of_last_sent_ack_eliciting_packet + timeout * (1 << loss._pto_count)
+        self._loss_at = due
+        if due is not None and due < timer:
+            timer = due
+        if self._pacing_at is not None and self._pacing_at < timer:
+            timer = self._pacing_at
+        if not path.is_validated:
+            deadline = path.validation_deadline
+            if deadline is not None and deadline < timer:
+                timer = deadline
+        return timer
 
     def _is_closed(self) -> bool:
         return self._state is not _CONNECTED and self._state is not _FIRST_FLIGHT
@@ -214,7 +254,8 @@ class ArrivingConnection(ParameterConnection):
             return super()._payload_received(context, plain, crypto_frame_required)
         if not plain:
             raise _violation(_PADDING, "Packet contains no frames")
-        handlers, epoch = getattr(self, _FRAME_HANDLERS), context.epoch
+        kind_of_connection: Any = type(self)
+        handlers, epoch = _handlers(kind_of_connection), context.epoch
         eliciting, probing = False, True
         position, stop = 0, len(plain)
         buf = Buffer(data=plain)
@@ -237,7 +278,7 @@ class ArrivingConnection(ParameterConnection):
             ):
                 raise _violation(kind, "Unexpected frame type")
             try:
-                handler(context, kind, buf)
+                handler(self, context, kind, buf)
             except BufferReadError:
                 raise QuicConnectionError(
                     QuicErrorCode.FRAME_ENCODING_ERROR, kind, "Failed to parse frame"

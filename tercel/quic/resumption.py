@@ -20,9 +20,9 @@ from aioquic.tls import (
     CipherSuite,
     Direction,
     Epoch,
-    NewSessionTicket,
+    ExtensionType,
+    HandshakeType,
     SessionTicket,
-    push_new_session_ticket,
 )
 
 from tercel.quic.ecn import MarkedConnection
@@ -32,8 +32,31 @@ from tercel.shared.weakly import weakly
 
 _DIGEST_BYTES = 16
 _SESSION = struct.Struct(f"!dHII{_DIGEST_BYTES}s")
+# A ticket's lifetime, what is added to its age, and the lengths of its nonce and of itself.
+_TICKET_HEAD = struct.Struct("!IIBH")
+_NO_NONCE = b""
+# The extension that allows for it (RFC 8446 4.2.10).
+_EARLY_DATA = struct.pack("!HHI", ExtensionType.EARLY_DATA, 4, MAX_EARLY_DATA)
 # Tickets whose early data was taken, remembered until they expire.
 _MOST_USED = 65_536
+
+
+def session_ticket(age_add: int, ticket: bytes, *, early_data: bool) -> bytes:
+    """A NewSessionTicket message (RFC 8446 4.6.1), without a nonce: there is one per connection."""
+    extensions = _EARLY_DATA if early_data else b""
+    content = b"".join(
+        (
+            _TICKET_HEAD.pack(SESSION_LIFETIME_SECONDS, age_add, len(_NO_NONCE), len(ticket)),
+            ticket,
+            len(extensions).to_bytes(2, "big"),
+            extensions,
+        )
+    )
+    return (
+        HandshakeType.NEW_SESSION_TICKET.to_bytes(1, "big")
+        + len(content).to_bytes(3, "big")
+        + content
+    )
 
 
 @lru_cache(maxsize=16)
@@ -144,27 +167,18 @@ class ResumableConnection(MarkedConnection):
         schedule = self.tls.key_schedule
         assert schedule is not None  # noqa: S101  # the handshake is complete
         assert self._version is not None  # noqa: S101
-        message = NewSessionTicket(
-            ticket_lifetime=SESSION_LIFETIME_SECONDS,
-            ticket_age_add=int.from_bytes(os.urandom(4), "big"),
-            max_early_data_size=MAX_EARLY_DATA if sessions.early_data else None,
-        )
+        age_add = int.from_bytes(os.urandom(4), "big")
         # RFC 8446 4.6.1
         size = schedule.algorithm.digest_size
         master = Secret(schedule.derive_secret(b"res master"), schedule.algorithm)
-        secret = master.expand(expansion_label(b"resumption", message.ticket_nonce, size), size)
-        message.ticket = sessions.seal(
+        secret = master.expand(expansion_label(b"resumption", _NO_NONCE, size), size)
+        ticket = sessions.seal(
             Session(
-                int(schedule.cipher_suite),
-                message.ticket_age_add,
-                self._version,
-                self._limits_digest(),
-                secret,
+                int(schedule.cipher_suite), age_add, self._version, self._limits_digest(), secret
             )
         )
-        buf = Buffer(capacity=1024)
-        push_new_session_ticket(buf, message)
-        self._crypto_streams[Epoch.ONE_RTT].sender.write(buf.data)
+        message = session_ticket(age_add, ticket, early_data=sessions.early_data)
+        self._crypto_streams[Epoch.ONE_RTT].sender.write(message)
 
     def _resume(self, ticket: bytes) -> SessionTicket | None:
         assert self._sessions is not None  # noqa: S101  # else nobody asks

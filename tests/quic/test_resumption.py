@@ -1,13 +1,14 @@
 """Sessions that are resumed with what the ticket has, and 0-RTT that is taken once."""
 
 import pytest
-from aioquic.quic.connection import QuicConnection
+from aioquic.buffer import Buffer
+from aioquic.quic.connection import MAX_EARLY_DATA, QuicConnection
 from aioquic.quic.events import HandshakeCompleted
 from aioquic.quic.packet import QuicProtocolVersion
-from aioquic.tls import CipherSuite, Context, Epoch
+from aioquic.tls import CipherSuite, Context, Epoch, NewSessionTicket, push_new_session_ticket
 
 from tercel.quic.connection import QuicServerConnection
-from tercel.quic.resumption import Session, Sessions
+from tercel.quic.resumption import Session, Sessions, session_ticket
 from tercel.quic.tickets import SESSION_LIFETIME_SECONDS, KeyRing, Tokens
 from tests.quic.pair import Pair
 from tests.quic.served import echo, serving
@@ -38,6 +39,20 @@ def test_a_ticket_brings_its_session_back(secret):
     known = sessions()
     session = SESSION._replace(secret=secret)
     assert known.open(known.seal(session)) == session
+
+
+@pytest.mark.parametrize("early_data", [False, True])
+@pytest.mark.parametrize("ticket", [b"", b"a ticket", b"t" * 300])
+def test_a_ticket_is_told_as_by_aioquic(ticket, early_data):
+    message = NewSessionTicket(
+        ticket_lifetime=SESSION_LIFETIME_SECONDS,
+        ticket_age_add=0x12345678,
+        ticket=ticket,
+        max_early_data_size=MAX_EARLY_DATA if early_data else None,
+    )
+    buf = Buffer(capacity=1024)
+    push_new_session_ticket(buf, message)
+    assert session_ticket(0x12345678, ticket, early_data=early_data) == buf.data
 
 
 def test_a_ticket_hides_its_secret():
