@@ -4,10 +4,10 @@ Touches names of aioquic that start with an underscore, each with a canary in
 tests/quic/test_warm_canaries.py.
 
 A packet with a short header, under the keys in use, on the path in use, is opened here, and its
-ACK, STREAM, PADDING, PING, MAX_DATA and MAX_STREAM_DATA frames are applied. A packet that is
-uncommon in itself goes to aioquic before anything has changed; from the first uncommon frame on,
-aioquic's own handlers take the rest of a packet. What `guard` holds against a peer is held here,
-too.
+ACK, STREAM, PADDING, PING, MAX_DATA, MAX_STREAM_DATA and NEW_CONNECTION_ID frames are applied. A
+packet that is uncommon in itself goes to aioquic before anything has changed; from the first
+uncommon frame on, aioquic's own handlers take the rest of a packet. What `guard` holds against a
+peer is held here, too.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from aioquic.quic.connection import (
     QuicConnection,
     QuicConnectionError,
+    QuicConnectionId,
     QuicConnectionState,
     QuicNetworkPath,
     QuicReceiveContext,
@@ -36,8 +37,12 @@ from tercel.quic.warm_ack import UNCOMMON, AcknowledgedSender
 # Frame types (RFC 9000 19).
 _PADDING, _PING, _ACK, _ACK_ECN, _MAX_DATA, _MAX_STREAM_DATA = 0x00, 0x01, 0x02, 0x03, 0x10, 0x11
 _ACK_MASK = 0xFE
+_NEW_CONNECTION_ID = 0x18
 _STREAM, _STREAM_MASK = 0x08, 0xF8
 _FIN, _LENGTH, _OFFSET = 0x01, 0x02, 0x04
+
+_MOST_CID_BYTES = 20
+_RESET_TOKEN_BYTES = 16
 
 # A limit that is raised by less is the guard's business.
 _LEAST_RAISE_BYTES = 256
@@ -58,6 +63,11 @@ class WarmConnection(AcknowledgedSender):
         super().receive_datagram(data, addr, now)
         if not self._armed:
             self._arm()
+
+    def _take_last(self, packet: bytes, addr: Any, now: float) -> bool:
+        if not self._armed:
+            self._arm()
+        return self._armed and self._receive(packet, addr, now)
 
     def _receive(self, data: bytes, addr: Any, now: float) -> bool:
         """Take a datagram if it holds one common packet; if not, nothing has changed."""
@@ -130,7 +140,7 @@ class WarmConnection(AcknowledgedSender):
             try:
                 if kind & _STREAM_MASK == _STREAM:
                     taken = self._take_stream(plain, position)
-                elif kind & _ACK_MASK == _ACK and not has_ack and self.ecn.is_settled:
+                elif kind & _ACK_MASK == _ACK and not has_ack:
                     taken = self._take_ack(plain, position, now)
                     has_ack = taken != UNCOMMON
                 elif kind == _PADDING:
@@ -142,6 +152,8 @@ class WarmConnection(AcknowledgedSender):
                     taken = self._take_max_data(plain, position)
                 elif kind == _MAX_STREAM_DATA:
                     taken = self._take_max_stream_data(plain, position)
+                elif kind == _NEW_CONNECTION_ID:
+                    taken = self._take_connection_id(plain, position)
             except IndexError:
                 pass  # cut off: aioquic says so
             if taken == UNCOMMON:
@@ -277,6 +289,33 @@ class WarmConnection(AcknowledgedSender):
         stream.max_stream_data_remote = limit
         if stream_id in self._parked:
             self._due[stream_id] = self._parked.pop(stream_id)
+        return end
+
+    def _take_connection_id(self, plain: bytes, position: int) -> int:
+        """Apply NEW_CONNECTION_ID (RFC 9000 19.15); returns where it ends.
+
+        Each client sends a few as soon as the handshake is over.
+        """
+        sequence, retire_at = decode_varint(plain, position + 1)
+        token_at = retire_at + 2 + plain[retire_at + 1]
+        end = token_at + _RESET_TOKEN_BYTES
+        available, known = self._peer_cid_available, self._peer_cid_sequence_numbers
+        if (
+            plain[retire_at]  # it retires others
+            or not 0 < plain[retire_at + 1] <= _MOST_CID_BYTES
+            or end > len(plain)
+            or sequence in known
+            or self._peer_retire_prior_to
+            or self._retire_connection_ids
+            or len(self._network_paths) != 1
+            or self._network_paths[0].peer_cid is not None
+            or len(available) + 2 > self._local_active_connection_id_limit
+        ):
+            return UNCOMMON
+        self.budgets.spend(Flood.CONNECTION_IDS)
+        cid, token = plain[retire_at + 2 : token_at], plain[token_at:end]
+        available.append(QuicConnectionId(cid, sequence, token))
+        known.add(sequence)
         return end
 
 

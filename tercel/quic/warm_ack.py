@@ -18,7 +18,7 @@ from tercel.quic.warm_send import WarmSender
 _ACK_ECN = 0x03
 # Finding a member of an enumeration by its class costs 0.1 us.
 _ACKED = QuicDeliveryState.ACKED
-_CAPABLE = EcnState.CAPABLE
+_FAILED = EcnState.FAILED
 
 _LEAST_RTT = 0.001
 # RFC 9000 16: from this on an integer takes more.
@@ -78,7 +78,7 @@ class AcknowledgedSender(WarmSender):
         numbers = _still_in_flight(ranges, sent)
         if largest > space.largest_acked_packet:
             space.largest_acked_packet = largest
-            if numbers and self.ecn.state is _CAPABLE:
+            if numbers and self.ecn.state is not _FAILED:
                 marked = self.ecn.count_marked(numbers)
                 sent_time = sent[numbers[-1]].sent_time
                 self.take_counts(

@@ -23,6 +23,7 @@ from aioquic.quic.packet import (
 from aioquic.tls import CipherSuite, Epoch
 
 from tercel.quic import arriving
+from tercel.quic.connection import QuicServerConnection
 from tercel.quic.heads import read_head
 from tercel.quic.tickets import KeyRing
 from tercel.quic.varint import encode_varint as varint
@@ -213,6 +214,48 @@ def test_whatever_is_in_a_packet_after_it(payload, moved):
     pair.receive(packet(pair, Epoch.ONE_RTT, payload + bytes(3)), address=address)
     pair.receive(packet(pair, Epoch.ONE_RTT, payload + bytes(3), number=150), address=address)
     pair.run(0.5)
+
+
+class Armed(Shadowed):
+    """The server takes the warm path as soon as it can."""
+
+    kind = QuicServerConnection
+
+
+@every_frame
+def test_whatever_follows_the_end_of_the_handshake(payload):
+    pair = Armed()
+    pair.client_sends()
+    pair.server_sends()
+    *_, last = (data for data, _ in pair.client.datagrams_to_send(pair.now))
+    first = packet(pair, Epoch.ONE_RTT, payload + bytes(3))
+    pair.receive(last + first, first)
+    pair.receive(packet(pair, Epoch.ONE_RTT, payload + bytes(3), number=150))
+    assert pair.server._armed
+    if pair.server.close_event is None:
+        pair.both(lambda server: server.get_timer())
+        assert pair.server.datagrams_to_send(pair.now)
+
+
+@pytest.mark.parametrize("frames", range(1, 4))
+def test_connection_ids_are_kept_as_by_aioquic(frames):
+    source = random.Random(frames)
+    for _ in range(60):
+        pair = Armed()
+        pair.client_sends()
+        pair.server_sends()
+        pair.client_sends()
+        payload = b"".join(
+            b"\x18"
+            + varint(source.choice((0, 1, 2, 3, 4, 70)))
+            + source.choice((b"\0", b"\0", b"\0", b"\x40\0", b"\x02"))
+            + bytes((source.choice((8, 8, 8, 0, 20, 21)),))
+            + source.randbytes(8 + 16)
+            for _frame in range(frames)
+        )
+        cut = source.choice((len(payload), len(payload) - 1))
+        assert pair.server._armed
+        pair.receive(packet(pair, Epoch.ONE_RTT, payload[:cut]))
 
 
 @every_frame

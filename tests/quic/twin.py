@@ -22,6 +22,7 @@ _APART = frozenset(
         "_armed",
         "_configuration",
         "_data_keys",
+        "_data_marks",
         "_data_space",
         "_due",
         "_ended",
