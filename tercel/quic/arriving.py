@@ -257,6 +257,12 @@ class ArrivingConnection(ParameterConnection):
             path.local_challenge_sent = False
             path.validation_deadline = None
 
+    def _push_crypto_data(self) -> None:
+        for epoch, buf in self._crypto_buffers.items():
+            if buf.tell():
+                self._crypto_streams[epoch].sender.write(buf.data)
+                buf.seek(0)
+
     # -- frames -----------------------------------------------------------------------------------
 
     def _payload_received(

@@ -9,13 +9,14 @@ Touches names of aioquic that start with an underscore, with canaries in tests/q
 from typing import Any
 
 from aioquic.quic.connection import QuicNetworkPath
+from aioquic.quic.events import ConnectionIdIssued
 from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
 
 from tercel.quic.arriving import ArrivingConnection
-from tercel.quic.packing import Packer, pack_crypto, pack_stream
+from tercel.quic.packing import Packer, pack_connection_id, pack_crypto, pack_stream
 
 _EARLIER = (Epoch.INITIAL, Epoch.HANDSHAKE)
 
@@ -71,9 +72,23 @@ class BriefConnection(ArrivingConnection):
             self._write_application(builder, path, now)
         except QuicPacketBuilderStop:
             pass
-        return self._flush_builder(
-            builder=builder, network_path=path, peer_cid=self._peer_cid.cid, now=now
-        )
+        return self._register_packets(builder, path, now)
+
+    def _register_packets(
+        self, builder: Packer, path: QuicNetworkPath, now: float
+    ) -> list[tuple[bytes, Any]]:
+        # As aioquic's `_flush_builder`.
+        datagrams, packets = builder.flush()
+        if datagrams:
+            self._packet_number = builder.packet_number
+        for packet in packets:
+            packet.sent_time = now
+            self._loss.on_packet_sent(packet=packet, space=self._spaces[packet.epoch])
+            if packet.is_ack_eliciting and not self._ack_eliciting_sent_since_receipt:
+                self._close_at = now + self._idle_timeout()  # RFC 9000 10.1
+                self._ack_eliciting_sent_since_receipt = True
+        path.bytes_sent += sum(map(len, datagrams))
+        return [(datagram, path.addr) for datagram in datagrams]
 
     def _is_idle(self, now: float) -> bool:
         """Whether there is nothing to send, as after most acknowledgements in a handshake."""
@@ -174,9 +189,8 @@ class BriefConnection(ArrivingConnection):
                 self._handshake_done_pending = False
             for connection_id in self._host_cids:
                 if not connection_id.was_sent:
-                    self._write_new_connection_id_frame(
-                        builder=builder, connection_id=connection_id
-                    )
+                    pack_connection_id(builder, connection_id, self._on_new_connection_id_delivery)
+                    self._events.append(ConnectionIdIssued(connection_id.cid))
             self._write_connection_limits(builder=builder, space=space)
         for stream in self._streams.values():
             self._write_stream_limits(builder=builder, space=space, stream=stream)

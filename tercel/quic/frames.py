@@ -1,5 +1,7 @@
 """Frames and settings of HTTP/3 as bytes (RFC 9114 7, 11.2). No state, no I/O."""
 
+from functools import lru_cache
+
 from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.varint import decode_varint, encode_varint
 
@@ -66,8 +68,9 @@ def parse_settings(payload: bytes) -> dict[int, int]:
     return settings
 
 
-def encode_settings(settings: dict[int, int]) -> bytes:
-    """A SETTINGS frame."""
+@lru_cache(maxsize=16)
+def encode_settings(*settings: tuple[int, int]) -> bytes:
+    """A SETTINGS frame of identifiers with their values."""
     return encode_frame(
-        SETTINGS, b"".join(encode_varint(item) for pair in settings.items() for item in pair)
+        SETTINGS, b"".join(encode_varint(item) for pair in settings for item in pair)
     )

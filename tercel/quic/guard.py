@@ -284,9 +284,17 @@ class GuardedConnection(MovingConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        for stream in self._crypto_streams.values():
-            stream.receiver = Receiver(None, self.budgets)
         self._cryptos[Epoch.ONE_RTT] = _CountedKeys(self._cryptos[Epoch.ONE_RTT])
+
+    def _crypto_stream(self) -> QuicStream:
+        stream = _new(QuicStream)
+        stream.is_blocked = False
+        stream.max_stream_data_local = stream.max_stream_data_local_sent = 0
+        stream.max_stream_data_remote = 0
+        stream.receiver = Receiver(None, self.budgets)
+        stream.sender = QuicStreamSender(None, True)
+        stream.stream_id = None
+        return stream
 
     def _find_network_path(self, addr: Any) -> QuicNetworkPath:
         path = super()._find_network_path(addr)

@@ -45,12 +45,10 @@ class H3Connection:
         quic.send_stream_data(
             self._control_id,
             encode_settings(
-                {
-                    QPACK_MAX_TABLE_CAPACITY: TABLE_CAPACITY_BYTES,
-                    MAX_FIELD_SECTION_SIZE: settings.max_field_section_bytes,
-                    QPACK_BLOCKED_STREAMS: BLOCKED_STREAMS,
-                    ENABLE_CONNECT_PROTOCOL: 1,
-                }
+                (QPACK_MAX_TABLE_CAPACITY, TABLE_CAPACITY_BYTES),
+                (MAX_FIELD_SECTION_SIZE, settings.max_field_section_bytes),
+                (QPACK_BLOCKED_STREAMS, BLOCKED_STREAMS),
+                (ENABLE_CONNECT_PROTOCOL, 1),
             ),
         )
         self._open(ENCODER_STREAM)

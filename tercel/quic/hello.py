@@ -122,19 +122,18 @@ def _extensions(data: bytes, position: int) -> tuple[dict[int, bytes], list[tupl
     others: list[tuple[int, bytes]] = []
     stop = len(data)
     while position < stop:
-        # RFC 8446 4.2.11: pre_shared_key is the last.
-        _expect(_PRE_SHARED_KEY not in known)
         kind, size = _EXTENSION.unpack_from(data, position)
-        position += 4
-        end = position + size
-        _expect(end <= stop)
-        content = data[position:end]
-        position = end
-        if kind in _KNOWN:
-            _expect(kind not in known)
-            known[kind] = content
-        else:
+        position += 4 + size
+        content = data[position - size : position]
+        if kind not in _KNOWN:
             others.append((kind, content))
+        elif kind not in known:
+            known[kind] = content
+            # RFC 8446 4.2.11: pre_shared_key is the last.
+            _expect(kind != _PRE_SHARED_KEY or position == stop)
+        else:
+            raise _UnusualError
+    _expect(position == stop)
     return known, others
 
 
@@ -145,9 +144,8 @@ def _expect(plain: bool) -> None:
 
 def _block(content: bytes, width: int) -> bytes:
     """What a length of `width` bytes is written before, to the end."""
-    _expect(
-        len(content) >= width and int.from_bytes(content[:width], "big") == len(content) - width
-    )
+    if len(content) < width or int.from_bytes(content[:width], "big") != len(content) - width:
+        raise _UnusualError
     return content[width:]
 
 

@@ -19,12 +19,20 @@ from aioquic.quic.crypto import (
 )
 from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.tls import CipherSuite, KeySchedule, cipher_suite_hash, hkdf_label
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import Hash, HashAlgorithm
 from cryptography.hazmat.primitives.hmac import HMAC
 
 _IV_BYTES = 12
 # RFC 5869 2.3: the counter of a single block, as no more than a hash is ever asked for.
 _FIRST_BLOCK = b"\x01"
+# RFC 9001 5.4.3: of single blocks. Without state.
+_ECB = ECB()  # noqa: S305
+
+_new = object.__new__
 
 
 class Secret:
@@ -136,6 +144,7 @@ class _Suite(NamedTuple):
     """What a cipher suite needs in a version of QUIC."""
 
     algorithm: HashAlgorithm
+    is_aes: bool
     aead: bytes
     protection: bytes
     key_bytes: int
@@ -152,6 +161,7 @@ def _suite(cipher_suite: CipherSuite, version: int) -> _Suite:
     prefix = b"quicv2 " if version == QuicProtocolVersion.VERSION_2 else b"quic "
     return _Suite(
         cipher_suite_hash(cipher_suite),
+        cipher_suite != CipherSuite.CHACHA20_POLY1305_SHA256,
         aead,
         protection,
         key_bytes,
@@ -169,11 +179,18 @@ class Keys(CryptoContext):
         suite = _suite(cipher_suite, version)
         source = Secret(secret, suite.algorithm)
         key = source.expand(suite.key_label, suite.key_bytes)
-        self.aead = AEAD(suite.aead, key, source.expand(suite.iv_label, _IV_BYTES))
+        iv = source.expand(suite.iv_label, _IV_BYTES)
+        protection_key = source.expand(suite.protection_label, suite.key_bytes)
         self.cipher_suite = cipher_suite
-        self.hp = HeaderProtection(
-            suite.protection, source.expand(suite.protection_label, suite.key_bytes)
-        )
+        if suite.is_aes:
+            # As aioquic makes them, without a check of what was derived here.
+            self.aead, self.hp = _new(AEAD), _new(HeaderProtection)
+            self.aead._aead, self.aead._iv = AESGCM(key), int.from_bytes(iv, "big")
+            self.hp._is_chacha20 = False
+            self.hp._encryptor = Cipher(AES(protection_key), _ECB).encryptor()
+        else:
+            self.aead = AEAD(suite.aead, key, iv)
+            self.hp = HeaderProtection(suite.protection, protection_key)
         self.secret = secret
         self.version = version
         self._setup_cb("tls")

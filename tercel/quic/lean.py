@@ -106,7 +106,11 @@ class LeanConnection(ResumableConnection):
         self._crypto_buffers = {
             epoch: Buffer(capacity=_CRYPTO_BUFFER_BYTES) for epoch in self._spaces
         }
-        self._crypto_streams = {epoch: QuicStream() for epoch in self._spaces}
+        self._crypto_streams = {epoch: self._crypto_stream() for epoch in self._spaces}
+
+    def _crypto_stream(self) -> QuicStream:
+        """What CRYPTO frames of one level bring and carry."""
+        return QuicStream()
 
     def _key_pair(self, epoch: Epoch) -> CryptoPair:
         if self._quic_logger is None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.connection import NEW_CONNECTION_ID_FRAME_CAPACITY, QuicConnectionId
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import (
     NON_ACK_ELICITING_FRAME_TYPES,
@@ -211,6 +212,26 @@ class Packer(QuicPacketBuilder):
 
 
 # -- frames ---------------------------------------------------------------------------------------
+
+
+def pack_connection_id(
+    builder: Packer, connection_id: QuicConnectionId, handler: QuicDeliveryHandler
+) -> None:
+    """Write a NEW_CONNECTION_ID frame (RFC 9000 19.15) that retires none.
+
+    Raises QuicPacketBuilderStop when there is no room for it.
+    """
+    if builder.remaining_flight_space < NEW_CONNECTION_ID_FRAME_CAPACITY:
+        raise QuicPacketBuilderStop
+    cid = connection_id.cid
+    frame = b"\x18%b\0%c%b%b" % (
+        encode_varint(connection_id.sequence_number),
+        len(cid),
+        cid,
+        connection_id.stateless_reset_token,
+    )
+    builder.add_data(frame, handler, (connection_id,))
+    connection_id.was_sent = True
 
 
 def pack_crypto(builder: Packer, stream: QuicStream) -> None:

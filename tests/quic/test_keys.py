@@ -98,6 +98,16 @@ def test_canary_what_is_made_without_aioquic_s_constructors_has_all_they_give():
     assert set(vars(KeyPair().recv)) == set(vars(CryptoPair().recv))
     own = {"_constants", "_source"}
     suite = CipherSuite.AES_128_GCM_SHA256
+    for suite_of_keys in SUITES:
+        theirs, mine = CryptoContext(), Keys()
+        for keys in (theirs, mine):
+            keys.setup(cipher_suite=suite_of_keys, secret=secret_for(suite_of_keys), version=1)
+        for name in ("aead", "hp"):
+            made, expected = getattr(mine, name), getattr(theirs, name)
+            assert vars(made).keys() == vars(expected).keys()
+            for part, value in vars(expected).items():
+                assert type(getattr(made, part)) is type(value), part
+        assert mine.aead._iv == theirs.aead._iv
     assert set(vars(Schedule(suite))) - own == set(vars(KeySchedule(suite)))
 
 

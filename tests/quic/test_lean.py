@@ -5,6 +5,7 @@ import inspect
 import re
 import tracemalloc
 import weakref
+from types import MethodType
 
 import pytest
 from aioquic.quic.connection import QuicConnection
@@ -231,7 +232,8 @@ def test_canary_the_client_hello_is_handled_before_anything_is_shown():
 
 def method_of(callback):
     """What `weakly` made `callback` of."""
-    return inspect.getclosurevars(callback).nonlocals["known"]()
+    known = inspect.getclosurevars(callback).nonlocals
+    return MethodType(known["function"], known["owner"]())
 
 
 def test_canary_of_tls_nothing_else_is_asked_after_the_handshake():
