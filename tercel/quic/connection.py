@@ -60,6 +60,15 @@ class QuicServerConnection(ProbingConnection):
     Sans-I/O: datagrams in by `receive_datagram`, out by `datagrams_to_send`, time as a parameter.
     """
 
+    __slots__ = (
+        "_connection_step",
+        "_kept",
+        "_max_unacknowledged",
+        "_max_unsent",
+        "_stream_step",
+        "_stream_window",
+    )
+
     def __init__(
         self,
         *,

@@ -136,6 +136,8 @@ class MarkedConnection(BriefConnection):
     each `datagrams_to_send`, `departing_mark` is how to mark what it returned.
     """
 
+    __slots__ = ("_marked_address", "_marks", "arriving_mark", "departing_mark", "ecn")
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.ecn = EcnValidator()

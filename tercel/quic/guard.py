@@ -70,6 +70,21 @@ class GuardedConnection(MovingConnection):
     client has shown already that it receives what is sent to its address.
     """
 
+    __slots__ = (
+        "_acknowledged_in",
+        "_address_validated",
+        "_idle",
+        "_key_phase",
+        "_key_since",
+        "_new_token",
+        "_reset_token",
+        "_skip_at",
+        "_skip_period",
+        "_skipped",
+        "budgets",
+        "exceeded",
+    )
+
     def __init__(
         self,
         *,

@@ -54,6 +54,8 @@ _NO_KEYS = CryptoPair()
 class LeanConnection(ResumableConnection):
     """A server's QUIC connection that keeps nothing of its handshake."""
 
+    __slots__ = ("_fast_path", "_identify", "tls")
+
     def __init__(
         self, *, fast_path: bool = True, identify: Identify | None = None, **options: Any
     ) -> None:

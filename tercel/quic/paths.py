@@ -40,6 +40,8 @@ class RoamingConnection(LeanConnection):
     and this end, both to be compared.
     """
 
+    __slots__ = ("_ends", "_estimated_host")
+
     def __init__(
         self, *, ends: Callable[[Any], tuple[Any, Any]] = _plain_ends, **options: Any
     ) -> None:

@@ -42,6 +42,8 @@ class MovingConnection(RoamingConnection):
     It is what `encode_preferred_address` makes.
     """
 
+    __slots__ = ("_preferred_address",)
+
     def __init__(self, *, preferred_address: bytes = b"", **options: Any) -> None:
         super().__init__(**options)
         self._preferred_address = preferred_address

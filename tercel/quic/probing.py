@@ -24,6 +24,8 @@ _TIMEOUTS = 2
 class ProbingConnection(WarmConnection):
     """Searches for the largest datagrams that the path carries, up to `max_datagram_bytes`."""
 
+    __slots__ = ("_full_datagrams", "_most_datagram_bytes", "_mtu", "_mtu_address")
+
     def __init__(self, *, max_datagram_bytes: int, **options: Any) -> None:
         super().__init__(**options)
         self._most_datagram_bytes = max_datagram_bytes

@@ -132,6 +132,8 @@ class ResumableConnection(MarkedConnection):
     `limits` is text that is different when what the server allows is.
     """
 
+    __slots__ = ("_early_streams", "_limits", "_resumed", "_sessions")
+
     def __init__(
         self, *, sessions: Sessions | None = None, limits: str = "", **options: Any
     ) -> None:

@@ -29,6 +29,19 @@ _MOST_STALE = 16
 class SurveyedConnection(GuardedConnection):
     """Knows which of its streams have something to send."""
 
+    __slots__ = (
+        "_armed",
+        "_data_keys",
+        "_data_marks",
+        "_data_space",
+        "_due",
+        "_ended",
+        "_limits_due",
+        "_parked",
+        "_stale",
+        "_surveyed",
+    )
+
     def __init__(self, *, fast_path: bool, **options: Any) -> None:
         super().__init__(fast_path=fast_path, **options)
         self._armed = False

@@ -48,6 +48,8 @@ _FIN, _LENGTH, _OFFSET = 0x01, 0x02, 0x04
 class WarmSender(SurveyedConnection):
     """Sends what is common by itself, and leaves the rest to its base class."""
 
+    __slots__ = ("_known_times", "_pacer")
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._known_times: tuple[float, float] | None = None

@@ -12,6 +12,7 @@ from tercel.quic.connection import QuicServerConnection
 from tercel.quic.varint import encode_varint
 from tercel.shared.settings import Settings
 from tests.quic.pair import server_configuration
+from tests.quic.twin import attributes
 from tests.support.h3_client import client_configuration
 
 V1 = QuicProtocolVersion.VERSION_1
@@ -69,7 +70,7 @@ def heard(data, *, fast):
         connection._parse_transport_parameters(data)
     except QuicConnectionError as error:
         return error.error_code, error.frame_type, error.reason_phrase
-    known = {name: value for name, value in vars(connection).items() if "_remote" in name}
+    known = {name: value for name, value in attributes(connection).items() if "_remote" in name}
     most = connection._most_datagram_bytes
     return known | {"max_ack_delay": connection._loss.max_ack_delay, "most": most}
 

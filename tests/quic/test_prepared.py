@@ -9,7 +9,8 @@ from aioquic.quic.logger import QuicLogger
 
 from tercel.quic.prepared import MADE_FOR_EACH, PreparedConnection, frame_handlers
 from tercel.shared.settings import Settings
-from tests.quic.pair import server_configuration
+from tests.quic.pair import Pair, server_configuration
+from tests.quic.twin import attributes
 
 CID = b"12345678"
 CONTAINERS = (list, dict, set, deque)
@@ -36,9 +37,9 @@ def begun(kind, **options):
 def test_a_connection_begins_as_aioquic_s(logged):
     log = QuicLogger() if logged else None
     theirs, mine = (begun(kind, quic_logger=log) for kind in (QuicConnection, PreparedConnection))
-    assert set(vars(theirs)) - set(vars(mine)) == {FRAME_HANDLERS}
-    assert set(vars(mine)) < set(vars(theirs))
-    for name in set(vars(mine)) - RANDOM - {"_configuration", "_logger", "_loss"}:
+    assert set(attributes(theirs)) - set(attributes(mine)) == {FRAME_HANDLERS}
+    assert set(attributes(mine)) < set(attributes(theirs))
+    for name in set(attributes(mine)) - RANDOM - {"_configuration", "_logger", "_loss"}:
         mine_known, known = getattr(mine, name), getattr(theirs, name)
         assert type(mine_known) is type(known), name
         if name.startswith("_local_max") and not isinstance(known, int):
@@ -77,7 +78,7 @@ def test_recovery_begins_as_aioquic_s():
 
 def test_no_two_connections_share_what_can_change():
     one, other = begun(PreparedConnection), begun(PreparedConnection)
-    for name, value in vars(one).items():
+    for name, value in attributes(one).items():
         if name != "_configuration" and not isinstance(value, (int, float, bytes, str, Enum)):
             assert value is None or value is begun or value is not getattr(other, name), name
 
@@ -105,3 +106,18 @@ def test_handlers_of_frames_are_those_of_the_class():
     assert {kind: (bound.__func__, where) for kind, (bound, where) in theirs.items()} == mine
     assert {kind for kind in mine if mine[kind] != others[kind]} == {0x01}
     assert others[0x01][0] is Other._handle_ping_frame
+
+
+@pytest.mark.parametrize("fast_path", [False, True])
+def test_canary_every_attribute_is_a_slot_of_the_class_that_adds_it(fast_path):
+    pair = Pair(quic_fast_path=fast_path)
+    pair.client.send_stream_data(0, b"x", True)
+    pair.run(0.1)
+    pair.server.send_stream_data(0, bytes(30_000), True)
+    pair.run(0.1)
+    pair.client.change_connection_id()
+    pair.server.request_key_update()
+    pair.run(0.1)
+    pair.client.close()
+    pair.run(60.0)
+    assert vars(pair.server) == {}

@@ -18,6 +18,7 @@ from tercel.quic import guard, protection, sent, survey, warm, warm_ack, warm_se
 from tercel.quic.sent import SentPacket, SentPiece
 from tercel.shared.settings import Settings
 from tests.quic.pair import Pair, server_configuration
+from tests.quic.twin import attributes
 
 WARM = (survey, warm_send, warm_ack, warm, sent, protection)
 
@@ -63,7 +64,7 @@ def own_names():
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.FunctionDef):
                 names.add(node.name)
-    for name in vars(Pair().server):
+    for name in attributes(Pair().server):
         if not hasattr(bare(), name):
             names.add(name)
     return names - {name for name in names if hasattr(QuicConnection, name)}

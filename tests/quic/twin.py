@@ -90,9 +90,16 @@ def state(server: QuicServerConnection) -> dict[str, Any]:
     """All that decides what the connection will do, to be compared."""
     return {
         name: plain(value, set())
-        for name, value in vars(server).items()
+        for name, value in attributes(server).items()
         if name not in _APART and not name.startswith("_QuicConnection__")
     }
+
+
+def attributes(thing: Any) -> dict[str, Any]:
+    """What an object has of its own, in slots or in a dictionary."""
+    names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    names += getattr(thing, "__dict__", ())
+    return {name: getattr(thing, name) for name in names if hasattr(thing, name)}
 
 
 def plain(value: Any, seen: set[int]) -> Any:
@@ -110,9 +117,9 @@ def plain(value: Any, seen: set[int]) -> Any:
     if isinstance(value, (AEAD, HeaderProtection)) or callable(value) or id(value) in seen:
         return type(value).__name__
     seen = seen | {id(value)}
-    names = list(vars(value)) if hasattr(value, "__dict__") else []
-    names += [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-    members = {name: plain(getattr(value, name), seen) for name in names if name != "_logger"}
+    members = {
+        name: plain(member, seen) for name, member in attributes(value).items() if name != "_logger"
+    }
     if hasattr(value, "delivery_handlers"):
         # aioquic's QuicSentPacket or the warm path's: what counts is who hears of it, and when.
         members = {name: getattr(value, name) for name in _PACKET}
