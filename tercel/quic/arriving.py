@@ -21,6 +21,7 @@ from aioquic.quic.connection import (
     dump_cid,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from aioquic.quic.stream import StreamFinishedError
 from aioquic.tls import Epoch
@@ -322,11 +323,23 @@ def _record(space: QuicPacketSpace, number: int, now: float) -> None:
     if number > space.largest_received_packet:
         space.largest_received_packet = number
         space.largest_received_time = now
-    space.ack_queue.add(number)
+    add_number(space.ack_queue, number)
     space.received_packets.add(number)
-    if len(space.ack_queue) > MAX_ACK_RANGES:
+
+
+def add_number(received: RangeSet, number: int) -> None:
+    """Add a packet number to those to be acknowledged."""
+    parts = received._RangeSet__ranges  # type: ignore[attr-defined]
+    if not parts:
+        parts.append(range(number, number + 1))
+        return
+    if parts[-1].stop == number:
+        parts[-1] = range(parts[-1].start, number + 1)
+        return
+    received.add(number)
+    if len(received) > MAX_ACK_RANGES:
         # As aioquic: the oldest ones would be taken for duplicates from now on.
-        space.ack_queue.shift()
+        received.shift()
 
 
 def _long_type(buf: Buffer, position: int) -> int:

@@ -13,6 +13,7 @@ from aioquic.quic.events import ConnectionIdIssued
 from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
 from tercel.quic.arriving import ArrivingConnection
@@ -176,10 +177,7 @@ class BriefConnection(ArrivingConnection):
             or self._streams_blocked_pending
             or network_path.remote_challenges
             or (self._handshake_complete and not network_path.is_validated)
-        ) or any(
-            stream.is_finished or stream.receiver.stop_pending or stream.sender.reset_pending
-            for stream in self._streams_queue
-        )
+        ) or any(map(_is_stream_uncommon, self._streams_queue))
 
     def _write_frames(self, builder: Packer, space: QuicPacketSpace) -> bool:
         """Fill a packet; whether something may be left for another."""
@@ -197,18 +195,21 @@ class BriefConnection(ArrivingConnection):
         crypto_stream = self._crypto_streams[Epoch.ONE_RTT]
         if not crypto_stream.sender.buffer_is_empty:
             pack_crypto(builder, crypto_stream)
-        self._write_streams(builder)
-        return not crypto_stream.sender.buffer_is_empty or any(
-            not stream.sender.buffer_is_empty for stream in self._streams_queue
-        )
+        return self._write_streams(builder) or not crypto_stream.sender.buffer_is_empty
 
-    def _write_streams(self, builder: Packer) -> None:
-        """Send what streams have, and put those that were served behind the others."""
-        served = []
+    def _write_streams(self, builder: Packer) -> bool:
+        """Send what streams have, and put those that were served behind the others.
+
+        Whether something may be left.
+        """
+        served, left = [], False
         try:
             for stream in self._streams_queue:
                 sender = stream.sender
-                if stream.is_blocked or sender.buffer_is_empty:
+                if sender.buffer_is_empty:
+                    continue
+                if stream.is_blocked:
+                    left = True
                     continue
                 credit = self._remote_max_data - self._remote_max_data_used
                 used = pack_stream(
@@ -219,6 +220,8 @@ class BriefConnection(ArrivingConnection):
                 self._remote_max_data_used += used
                 if used > 0:
                     served.append(stream)
+                if not sender.buffer_is_empty:
+                    left = True
         finally:
             # A packet that is full ends this by an exception.
             if served:
@@ -226,3 +229,13 @@ class BriefConnection(ArrivingConnection):
                     stream for stream in self._streams_queue if stream not in served
                 ]
                 self._streams_queue += served
+        return left
+
+
+def _is_stream_uncommon(stream: QuicStream) -> bool:
+    sender, receiver = stream.sender, stream.receiver
+    return (
+        (receiver.is_finished and sender.is_finished)
+        or receiver.stop_pending
+        or sender.reset_pending
+    )

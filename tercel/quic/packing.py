@@ -42,11 +42,6 @@ _LENGTH_BYTES = 2
 _LEAST_ROOM = 128
 
 _INITIAL, _ONE_RTT = QuicPacketType.INITIAL, QuicPacketType.ONE_RTT
-_EPOCHS = {
-    _INITIAL: Epoch.INITIAL,
-    QuicPacketType.HANDSHAKE: Epoch.HANDSHAKE,
-    _ONE_RTT: Epoch.ONE_RTT,
-}
 
 _CRYPTO = 0x06
 _CRYPTO_TYPE = b"\x06"
@@ -77,7 +72,9 @@ class Packer(QuicPacketBuilder):
             start = 0
         if self._datagram_init:
             self._begin_datagram()
+        epoch = Epoch.INITIAL if packet_type is _INITIAL else Epoch.HANDSHAKE
         if packet_type is _ONE_RTT:
+            epoch = Epoch.ONE_RTT
             self._head = b"%c%b" % (
                 first_byte(crypto, self._spin_bit),
                 self._peer_cid,
@@ -89,9 +86,7 @@ class Packer(QuicPacketBuilder):
         if start + size >= self._buffer_capacity:
             raise QuicPacketBuilderStop
         self._header_size = size
-        self._packet = QuicSentPacket(
-            _EPOCHS[packet_type], False, False, False, self._packet_number, packet_type
-        )
+        self._packet = QuicSentPacket(epoch, False, False, False, self._packet_number, packet_type)
         self._packet_crypto = crypto
         self._packet_start = start
         self._packet_type = packet_type

@@ -22,11 +22,10 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicStreamFrame
-from aioquic.quic.rangeset import RangeSet
-from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import FinalSizeError, QuicStreamReceiver
 from aioquic.tls import Epoch
 
+from tercel.quic.arriving import add_number
 from tercel.quic.budget import Flood
 from tercel.quic.ecn import Mark
 from tercel.quic.errors import H3ConnectionError
@@ -113,7 +112,7 @@ class WarmConnection(AcknowledgedSender):
         if number > space.largest_received_packet:
             space.largest_received_packet = number
             space.largest_received_time = now
-        _add_number(space.ack_queue, number)
+        add_number(space.ack_queue, number)
         known.add(number)
         mark = self.arriving_mark
         if mark:
@@ -326,18 +325,3 @@ def _padding_end(plain: bytes, position: int) -> int:
     if rest == bytes(len(rest)):
         return len(plain)
     return len(plain) - len(rest.lstrip(b"\0"))
-
-
-def _add_number(received: RangeSet, number: int) -> None:
-    """Add a packet number to those to be acknowledged."""
-    parts = received._RangeSet__ranges  # type: ignore[attr-defined]
-    if not parts:
-        parts.append(range(number, number + 1))
-        return
-    if parts[-1].stop == number:
-        parts[-1] = range(parts[-1].start, number + 1)
-        return
-    received.add(number)
-    if len(received) > MAX_ACK_RANGES:
-        # As aioquic: the oldest ones would be taken for duplicates from now on.
-        received.shift()
