@@ -48,6 +48,7 @@ _LEAST_RAISE_BYTES = 256
 
 # Finding a member of an enumeration by its class costs 0.1 us.
 _CONNECTED = QuicConnectionState.CONNECTED
+_ONE_RTT = Epoch.ONE_RTT
 
 
 class WarmConnection(AcknowledgedSender):
@@ -140,7 +141,7 @@ class WarmConnection(AcknowledgedSender):
                 if kind & _STREAM_MASK == _STREAM:
                     taken = self._take_stream(plain, position)
                 elif kind & _ACK_MASK == _ACK and not has_ack:
-                    taken = self._take_ack(plain, position, now)
+                    taken = self._take_ack(plain, position, now, _ONE_RTT, self._data_space)
                     has_ack = taken != UNCOMMON
                 elif kind == _PADDING:
                     taken = _padding_end(plain, position)

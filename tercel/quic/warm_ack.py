@@ -4,9 +4,13 @@ Touches names of aioquic that start with an underscore, each with a canary in
 tests/quic/test_warm_canaries.py. Loss detection and congestion control are aioquic's.
 """
 
+from contextlib import suppress
 from typing import Any
 
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.connection import QuicReceiveContext
 from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
@@ -33,8 +37,27 @@ class AcknowledgedSender(WarmSender):
 
     # -- acknowledgements -------------------------------------------------------------------------
 
-    def _take_ack(self, plain: bytes, position: int, now: float) -> int:
-        """Apply an ACK frame (RFC 9000 19.3); returns where it ends."""
+    def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        # That of a packet that is not for the warm path, as in a handshake.
+        begin, end, epoch = buf.tell() - 1, UNCOMMON, context.epoch
+        if (
+            self._fast_path
+            and self._quic_logger is None
+            and self._acknowledged_in is not context  # else the guard counts
+        ):
+            plain = buf.data_slice(begin, buf.capacity)
+            with suppress(IndexError):  # cut off: the guard says so
+                end = self._take_ack(plain, 0, context.time, epoch, self._spaces[epoch])
+        if end == UNCOMMON:
+            super()._handle_ack_frame(context, frame_type, buf)
+            return
+        self._acknowledged_in = context
+        buf.seek(begin + end)
+
+    def _take_ack(
+        self, plain: bytes, position: int, now: float, epoch: Epoch, space: QuicPacketSpace
+    ) -> int:
+        """Apply an ACK frame (RFC 9000 19.3) of packets in `space`; returns where it ends."""
         largest, end = decode_varint(plain, position + 1)
         delay, end = decode_varint(plain, end)
         count, length = plain[end], plain[end + 1]
@@ -62,17 +85,23 @@ class AcknowledgedSender(WarmSender):
         ranges.reverse()
         skipped = self._skipped
         if largest >= self._packet_number or (skipped and skipped[-1] >= start):
-            self.check_acknowledged(ranges)
+            self.check_acknowledged(ranges, plain[position])
         seconds = (delay << self._remote_ack_delay_exponent) / 1_000_000
-        if self._acknowledge(ranges, seconds, counts, now):
+        if self._acknowledge(epoch, space, ranges, seconds, counts, now):
             self._idle = False
         return end
 
     def _acknowledge(
-        self, ranges: list[range], delay: float, counts: Counts | None, now: float
+        self,
+        epoch: Epoch,
+        space: QuicPacketSpace,
+        ranges: list[range],
+        delay: float,
+        counts: Counts | None,
+        now: float,
     ) -> bool:
         """As aioquic's recovery on an ACK (RFC 9002 A.7); whether it was of anything new."""
-        space, loss = self._data_space, self._loss
+        loss = self._loss
         sent: dict[int, Any] = space.sent_packets
         largest = ranges[-1].stop - 1
         numbers = _still_in_flight(ranges, sent)
@@ -81,9 +110,7 @@ class AcknowledgedSender(WarmSender):
             if numbers and self.ecn.state is not _FAILED:
                 marked = self.ecn.count_marked(numbers)
                 sent_time = sent[numbers[-1]].sent_time
-                self.take_counts(
-                    Epoch.ONE_RTT, marked, len(numbers) - marked, counts, sent_time, now
-                )
+                self.take_counts(epoch, marked, len(numbers) - marked, counts, sent_time, now)
         newest = None
         acknowledged = loss._cc.on_packet_acked
         eliciting = 0
