@@ -109,6 +109,29 @@ def test_whatever_byte_is_wrong_is_told_as_by_aioquic():
         assert heard(data[:position], fast=True) == heard(data[:position], fast=False), position
 
 
+@pytest.mark.parametrize("cid", [b"", CID, b"\x0f" * 15, b"\x01" * 20], ids=bytes.hex)
+def test_clients_that_say_the_same_are_understood_each_time(cid):
+    own = parameter(0x0F, cid)
+    limit = parameter(0x04, b"\x80\0\x40\0")
+    cases = [
+        own + limit,
+        limit + own,
+        limit + own + parameter(0x1B, own),
+        parameter(0x1B, own) + limit,
+        parameter(0x1B, own) + limit + own,
+        parameter(0x1B, own + b"x") + own,
+        own + own,
+        limit + own + limit,
+        limit + own[:-1],
+        parameter(0x1B, b"x" * 600) + own,
+        own + parameter(0x11, b""),
+    ]
+    for data in cases * 2:
+        known, read = parameters._parameters(data, cid), parameters._read(data)
+        assert known == read, data
+        assert heard(data, fast=True) == heard(data, fast=False), data
+
+
 @pytest.mark.parametrize("name", [*PARAMS, 0x3FFF], ids=hex)
 @pytest.mark.parametrize(
     "content",
