@@ -280,6 +280,16 @@ class WarmConnection(AcknowledgedSender):
         stream_id, end = decode_varint(plain, position + 1)
         limit, end = decode_varint(plain, end)
         stream = self._streams.get(stream_id)
+        if stream is None and not stream_id & 3:
+            # Some clients say so just before their first request.
+            credit = self._local_max_streams_bidi
+            if (
+                stream_id == 4 * credit.used
+                and credit.used < credit.value
+                and limit >= self._remote_max_stream_data_bidi_local + _LEAST_RAISE_BYTES
+            ):
+                self.budgets.spend(Flood.CONTROL_FRAMES)  # as the guard
+                stream = self._open_next(credit, 0)
         if (
             stream is None
             or stream_id & 3 == 2

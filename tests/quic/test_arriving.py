@@ -171,6 +171,10 @@ FRAMES = {
     "a stream of the server's": b"\x0b\x03\x04abcd",
     "a reset": b"\x04\0\x07\0",
     "a limit": b"\x10\x80\x7f\0\0" + b"\x12\x40\xff" + b"\x11\0\x7f\xff",
+    "a limit of the next request": b"\x11\0\xbf\xff\xff\xff" + b"\x0b\0\x04abcd",
+    "a limit of it that raises nothing": b"\x11\0\x40\x01" + b"\x0b\0\x04abcd",
+    "a limit of the one after": b"\x11\x04\xbf\xff\xff\xff" + b"\x0b\0\x04abcd",
+    "a limit of too high a request": b"\x11\x80\x10\0\0\xbf\xff\xff\xff",
     "a token": b"\x07\x04abcd",
     "a connection ID": b"\x18\x01\0\x08" + b"newidnew" + bytes(16),
     "many connection IDs": b"".join(
