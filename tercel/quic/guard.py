@@ -231,13 +231,25 @@ class GuardedConnection(MovingConnection):
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
     ) -> None:
         position = buf.tell()
-        if buf.pull_uint_var() + buf.pull_uint_var() > MAX_CRYPTO_BYTES:
+        offset, length = buf.pull_uint_var(), buf.pull_uint_var()
+        if offset + length > MAX_CRYPTO_BYTES:
             raise QuicConnectionError(
                 QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "too much crypto data"
             )
-        buf.seek(position)
         self._idle = False
         self.budgets.spend(Flood.CONTROL_FRAMES)
+        receiver = self._crypto_streams[context.epoch].receiver
+        if (
+            self._fast_path
+            and self._quic_logger is None
+            and self._crypto_retransmitted  # as aioquic's handler does once, for any such frame
+            and offset > receiver._buffer_start
+            and isinstance(receiver, Receiver)
+        ):
+            # Browsers send a ClientHello in a dozen pieces, out of order.
+            receiver.keep(offset, buf.pull_bytes(length))
+            return
+        buf.seek(position)
         super()._handle_crypto_frame(context, frame_type, buf)
 
     def _handle_max_data_frame(

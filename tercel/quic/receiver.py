@@ -52,6 +52,11 @@ class Receiver(QuicStreamReceiver):
             stream_id=self._stream_id,  # type: ignore[arg-type]  # None for CRYPTO
         )
 
+    def keep(self, offset: int, data: bytes) -> None:
+        """Take data that is not in order yet: `offset` is beyond what has arrived in order."""
+        self._check_final_size(offset + len(data), fin=False)
+        self._keep(offset, data)
+
     def handle_reset(
         self, *, final_size: int, error_code: int = QuicErrorCode.NO_ERROR
     ) -> StreamReset | None:

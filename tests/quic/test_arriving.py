@@ -4,6 +4,7 @@ All of it comes to a shadow of the server, too, which does everything by aioquic
 """
 
 import inspect
+import itertools
 import random
 import re
 
@@ -281,6 +282,31 @@ def test_whatever_is_in_early_data(payload):
     pair.receive(data)
     pair.receive(packet_of_early_data(pair, payload + bytes(3)))
     pair.run(0.5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_client_hello_in_pieces(seed):
+    source = random.Random(seed)
+    pair = Shadowed()
+    hello = pair.client._crypto_streams[Epoch.INITIAL].sender
+    pair.client.datagrams_to_send(pair.now)
+    data = bytes(hello._buffer)
+    cuts = sorted({0, len(data), *(source.randrange(len(data)) for _ in range(12))})
+    pieces = [(start, data[start:stop]) for start, stop in itertools.pairwise(cuts)]
+    if source.random() < 0.5:
+        pieces += [(start, data[start : start + 40]) for start in cuts[::3]]  # some of it twice
+    source.shuffle(pieces)
+    frames = [
+        b"\x06" + varint(start) + varint(len(piece)) + piece + source.choice((b"", b"\0", b"\x01"))
+        for start, piece in pieces
+    ]
+    middle = source.randrange(1, len(frames))
+    for number, part in enumerate((frames[:middle], frames[middle:])):
+        pair.receive(packet(pair, Epoch.INITIAL, b"".join(part), number=number).ljust(FULL, b"\0"))
+    assert pair.server.cipher_suite is not None
+    cut_off = packet(pair, Epoch.INITIAL, b"\x06\x50\0\x20abc", number=2).ljust(FULL, b"\0")
+    pair.receive(cut_off)
+    assert pair.server.close_event is not None
 
 
 def packet_of_early_data(pair, payload):
