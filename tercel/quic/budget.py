@@ -54,8 +54,6 @@ LIMITS: dict[Flood, tuple[int, float]] = {
     Flood.REPETITIONS: (8192, 2000.0),
 }
 
-_BURSTS = [float(burst) for burst, _ in LIMITS.values()]
-
 # The last piece of content may be as short as it likes; shorter ones before it dribble.
 DRIBBLE_BYTES = 4
 
@@ -76,13 +74,13 @@ class Budgets:
         self.filled = 0
         """A number that grows whenever stream data was kept to wait, or filled a gap."""
         self._now: float | None = None
-        self._left = _BURSTS.copy()
-        self._since = [0.0] * len(_BURSTS)
+        self._left = [float(burst) for burst, _ in LIMITS.values()]
+        self._since = [0.0] * len(LIMITS)
 
     def passes(self, now: float) -> None:
         """It is `now`: seconds, by any clock that does not go back."""
         if self._now is None:
-            self._since = [now] * len(_BURSTS)
+            self._since = [now] * len(LIMITS)
         self._now = now
 
     def spend(self, flood: Flood, amount: int = 1) -> None:
