@@ -238,7 +238,13 @@ class GuardedConnection(MovingConnection):
             )
         self._idle = False
         self.budgets.spend(Flood.CONTROL_FRAMES)
-        receiver = self._crypto_streams[context.epoch].receiver
+        stream = self._crypto_streams.get(context.epoch)
+        if stream is None:
+            # Behind the end of the handshake, in the same packet. Others of its level are dropped
+            # from now on, for want of keys.
+            buf.pull_bytes(length)
+            return
+        receiver = stream.receiver
         if (
             self._fast_path
             and self._quic_logger is None

@@ -309,6 +309,17 @@ def test_a_client_hello_in_pieces(seed):
     assert pair.server.close_event is not None
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_crypto_data_behind_the_end_of_the_handshake_is_dropped(repeated):
+    pair = half_open()
+    finished = bytes(pair.client._crypto_streams[Epoch.HANDSHAKE].sender._buffer)
+    first = b"\x06\0" + varint(len(finished)) + finished
+    more = first if repeated else b"\x06" + varint(len(finished)) + b"\x04abcd"
+    pair.receive(packet(pair, Epoch.HANDSHAKE, first + more))
+    assert pair.server.handshake_completed
+    assert pair.server.close_event is None
+
+
 def packet_of_early_data(pair, payload):
     return packet(pair, Epoch.ZERO_RTT, payload, cid=pair.client.original_destination_connection_id)
 
