@@ -194,7 +194,8 @@ class QuicServerConnection(ProbingConnection):
                 # RFC 9000 9.3: the challenge of a new path comes first. What fills the congestion
                 # window went to where nobody may be any more, and a probe may exceed it.
                 self._probe_pending = True
-        return super().datagrams_to_send(now)
+        # Not by `super()`, nor there: to look it up takes 0.5 % of a small request.
+        return ProbingConnection.datagrams_to_send(self, now)
 
     def backlog(self, stream_id: int) -> int:
         """Bytes of this stream that wait to be sent for the first time.

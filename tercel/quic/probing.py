@@ -38,7 +38,7 @@ class ProbingConnection(WarmConnection):
         if not self._surveyed:
             # Neither a time-out nor another path leaves a survey as it was.
             self._follow_path()
-        datagrams = super().datagrams_to_send(now)
+        datagrams = WarmConnection.datagrams_to_send(self, now)
         if (
             datagrams
             and len(datagrams[0][0]) >= self._max_datagram_size

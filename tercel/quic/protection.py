@@ -25,8 +25,8 @@ _SAMPLE_END = _SAMPLE_BEGIN + _SAMPLE_BYTES
 _FORM_AND_FIXED_BITS = 0xC0
 _LONG_HEADER = 0x80
 _FIXED_BIT = 0x40
-_RESERVED_BITS = 0x18
 _KEY_PHASE_BIT = 0x04
+_RESERVED_AND_KEY_PHASE_BITS = 0x1C
 SPIN_BIT = 0x20
 
 _CHACHA20_ZEROS = bytes(5)
@@ -91,21 +91,22 @@ def unseal(keys: Any, cid: bytes, expected: int, data: bytes) -> tuple[int, int,
     """
     begin = 1 + len(cid)
     sample = begin + _NUMBER_MAX_BYTES
-    if (
-        len(data) < sample + _SAMPLE_BYTES
-        or data[0] & _FORM_AND_FIXED_BITS != _FIXED_BIT
-        or data[1:begin] != cid
-    ):
+    if len(data) < sample + _SAMPLE_BYTES:
+        return None
+    first = data[0]
+    if first & _FORM_AND_FIXED_BITS != _FIXED_BIT or data[1:begin] != cid:
         return None
     mask = _mask(keys.hp, data[sample : sample + _SAMPLE_BYTES])
-    first = data[0] ^ mask[0] & 0x1F
-    if first & _RESERVED_BITS or first & _KEY_PHASE_BIT != keys.key_phase << 2:
+    first ^= mask[0] & 0x1F
+    if first & _RESERVED_AND_KEY_PHASE_BITS != keys.key_phase << 2:
         return None
-    end = begin + 1 + (first & 0x03)
-    size = end - begin
-    truncated = int.from_bytes(data[begin:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
+    size = 1 + (first & 0x03)
+    truncated, end = 0, begin
+    for bits in mask[1 : 1 + size]:  # mostly one or two: half the time of `from_bytes`
+        truncated = truncated << 8 | data[end] ^ bits
+        end += 1
     number = _whole_number(truncated, 8 * size, expected)
-    header = bytes((first,)) + cid + truncated.to_bytes(size, "big")
+    header = _OCTETS[first] + cid + truncated.to_bytes(size, "big")
     aead: Any = keys.aead
     try:
         plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), data[end:], header)
@@ -172,7 +173,10 @@ def _masks(protection: Any, sealed: list[bytes]) -> Iterable[tuple[int, int]]:
 def _mask(protection: Any, sample: bytes) -> bytes:
     """The header protection mask for `sample` (RFC 9001 5.4.3, 5.4.4)."""
     encryptor = protection._encryptor
+    mask: bytes
     if protection._is_chacha20:
         encryptor.reset_nonce(sample)
-        return bytes(encryptor.update(_CHACHA20_ZEROS))
-    return bytes(encryptor.update(sample))
+        mask = encryptor.update(_CHACHA20_ZEROS)
+    else:
+        mask = encryptor.update(sample)
+    return mask

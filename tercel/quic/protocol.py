@@ -391,7 +391,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         if self._written:
             self._written = False
             self.quic.hasten_acknowledgement(self.context.clock())
-        super().transmit()
+        ConnectionProtocol.transmit(self)
         if self._gated:
             self._gated = {stream for stream in self._gated if stream.update_gate()}
         if self._stopping:

@@ -53,7 +53,7 @@ class H3RequestStream(RequestStream):
     ) -> None:
         """With `ended` all of the request is there: nothing follows its head."""
         content = NO_CONTENT if ended else ContentBuffer(partial(protocol.grant, stream_id))
-        super().__init__(head, content, protocol.info)
+        RequestStream.__init__(self, head, content, protocol.info)
         self.stream_id = stream_id
         self._protocol = protocol
         self._content_length = content_length

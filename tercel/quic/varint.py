@@ -1,5 +1,9 @@
 """Variable-length integers (RFC 9000 16). No state, no I/O."""
 
+from struct import Struct
+
+_FOUR, _EIGHT = Struct("!I"), Struct("!Q")
+
 _SHORT = tuple(bytes((value,)) for value in range(0x40))
 
 
@@ -33,8 +37,10 @@ def decode_varint(data: bytes, position: int) -> tuple[int, int]:
         return first, position + 1
     if first < 0x80:
         return (first & 0x3F) << 8 | data[position + 1], position + 2
-    end = position + (1 << (first >> 6))
+    end = position + (4 if first < 0xC0 else 8)
     if end > len(data):
         raise IndexError("cut off")
-    size = end - position
-    return int.from_bytes(data[position:end], "big") & ((1 << (8 * size - 2)) - 1), end
+    if first < 0xC0:
+        # Stream numbers, most of the time: half the time of `int.from_bytes`.
+        return _FOUR.unpack_from(data, position)[0] & 0x3FFF_FFFF, end
+    return _EIGHT.unpack_from(data, position)[0] & 0x3FFF_FFFF_FFFF_FFFF, end

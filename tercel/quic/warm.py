@@ -50,6 +50,9 @@ _LEAST_RAISE_BYTES = 256
 _CONNECTED = QuicConnectionState.CONNECTED
 _ONE_RTT = Epoch.ONE_RTT
 
+# More than any datagram holds.
+_ZEROS = bytes(1 << 16)
+
 
 class WarmConnection(AcknowledgedSender):
     """Receives what is common by itself, and leaves the rest to its base classes."""
@@ -333,6 +336,6 @@ def _padding_end(plain: bytes, position: int) -> int:
     """Where PADDING ends (RFC 9000 19.1)."""
     rest = plain[position:]
     # Clients fill datagrams up to the last byte: 0.1 us where a search takes 1.5.
-    if rest == bytes(len(rest)):
+    if _ZEROS.startswith(rest):
         return len(plain)
     return len(plain) - len(rest.lstrip(b"\0"))

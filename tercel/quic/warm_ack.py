@@ -68,12 +68,14 @@ class AcknowledgedSender(WarmSender):
             end += 2  # one range, of few packets: nearly all are
         start = largest - length
         ranges = [range(start, largest + 1)]
-        for _ in range(count):
-            gap, end = decode_varint(plain, end)
-            length, end = decode_varint(plain, end)
-            stop = start - gap - 1
-            start = stop - length - 1
-            ranges.append(range(start, stop))
+        if count:
+            for _ in range(count):
+                gap, end = decode_varint(plain, end)
+                length, end = decode_varint(plain, end)
+                stop = start - gap - 1
+                start = stop - length - 1
+                ranges.append(range(start, stop))
+            ranges.reverse()
         counts = None
         if plain[position] == _ACK_ECN:
             ect_0, end = decode_varint(plain, end)
@@ -82,7 +84,6 @@ class AcknowledgedSender(WarmSender):
             counts = ect_0, ect_1, ce
         if start < 0:
             return UNCOMMON
-        ranges.reverse()
         skipped = self._skipped
         if largest >= self._packet_number or (skipped and skipped[-1] >= start):
             self.check_acknowledged(ranges, plain[position])
@@ -129,10 +130,10 @@ class AcknowledgedSender(WarmSender):
                 # What follows one another is told of at once: of a long response, mostly all that
                 # an ACK is about.
                 if stream is not None:
-                    self._piece_delivered(stream, start, stop, fin=False)
+                    self._piece_delivered(stream, start, stop, False)
                 stream, start, stop = newest.stream, newest.start, newest.stop
         if stream is not None:
-            self._piece_delivered(stream, start, stop, fin=False)
+            self._piece_delivered(stream, start, stop, False)
         space.ack_eliciting_in_flight -= eliciting
         if newest is None:
             return False
@@ -156,13 +157,14 @@ class AcknowledgedSender(WarmSender):
                 handler(_ACKED, *arguments)
             return
         if packet.acknowledged is not None:
-            forget_acknowledged(*packet.acknowledged)
+            space, largest = packet.acknowledged
+            forget_acknowledged(space, largest)
         for handler, arguments in packet.handlers:
             handler(_ACKED, *arguments)
         for stream, start, stop, fin in packet.pieces:
-            self._piece_delivered(stream, start, stop, fin=fin)
+            self._piece_delivered(stream, start, stop, fin)
 
-    def _piece_delivered(self, stream: QuicStream, start: int, stop: int, *, fin: bool) -> None:
+    def _piece_delivered(self, stream: QuicStream, start: int, stop: int, fin: bool) -> None:
         sender = stream.sender
         if (
             start == sender._buffer_start
