@@ -122,6 +122,7 @@ LIBRARY_PRIVATES = (
     "tercel.quic.warm",
     "tercel.quic.warm_ack",
     "tercel.quic.warm_send",
+    "tercel.quic.wear",
 )
 
 

@@ -7,10 +7,9 @@ of a key, and logs what peers do as warnings.
 
 import logging
 import secrets
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
-from aioquic._crypto import CryptoError
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import (
     Limit,
@@ -19,7 +18,6 @@ from aioquic.quic.connection import (
     QuicNetworkPath,
     QuicReceiveContext,
 )
-from aioquic.quic.crypto import CryptoPair, KeyUnavailableError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.stream import (
@@ -28,26 +26,22 @@ from aioquic.quic.stream import (
     QuicStreamSender,
     StreamFinishedError,
 )
-from aioquic.tls import CipherSuite, Epoch
+from aioquic.tls import Epoch
 
+from tercel.quic import wear
 from tercel.quic.budget import Budgets, Flood
 from tercel.quic.ecn import pull_counts
 from tercel.quic.errors import H3ConnectionError
 from tercel.quic.preferred import MovingConnection
+from tercel.quic.quiet import DebugLog
 from tercel.quic.receiver import Receiver
+from tercel.quic.wear import CountedKeys
 
 log = logging.getLogger("tercel.quic")
 
 # A ClientHello with two post-quantum key shares takes 4 KiB, RFC 9000 7.5 asks for as much. aioquic
 # would keep 512 KiB of each of three levels, for whoever sends a single Initial (CVE-2024-1765).
 MAX_CRYPTO_BYTES = 65_536
-
-# RFC 9001 6.6: packets that one key of AES-GCM may protect; a new one is due long before.
-CONFIDENTIALITY_LIMIT = 1 << 23
-KEY_UPDATE_AFTER = 1 << 22
-# RFC 9001 6.6: packets that may fail authentication on one connection.
-INTEGRITY_LIMIT = 1 << 52
-INTEGRITY_LIMIT_CHACHA20 = 1 << 36
 
 # A packet number is left out after some 64 packets first, and ever more rarely then: whoever
 # acknowledges it has not seen what it acknowledges (RFC 9000 21.4).
@@ -57,7 +51,6 @@ _SKIPS_KEPT = 16
 
 # A limit that is raised by less brings nothing.
 _LEAST_RAISE_BYTES = 256
-
 
 _new = object.__new__
 
@@ -97,7 +90,7 @@ class GuardedConnection(MovingConnection):
         self.budgets = Budgets()
         self.exceeded = ""
         """What there was too much of, if that is why the connection is closed."""
-        self._logger = _Debug(log, {"id": self._logger.extra["id"]})  # type: ignore
+        self._logger = DebugLog(log, {"id": self._logger.extra["id"]})  # type: ignore
         self._loss._logger = self._logger
         self._reset_token = reset_token
         self._new_token = new_token
@@ -120,7 +113,7 @@ class GuardedConnection(MovingConnection):
         self.budgets.passes(now)
         super().receive_datagram(data, addr, now)
         keys = self._cryptos.get(Epoch.ONE_RTT)
-        if isinstance(keys, _CountedKeys) and keys.forged >= keys.integrity_limit:
+        if isinstance(keys, CountedKeys) and keys.forged >= keys.integrity_limit:
             self.close(
                 QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, "too many forgeries"
             )
@@ -317,7 +310,7 @@ class GuardedConnection(MovingConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        self._cryptos[Epoch.ONE_RTT] = _CountedKeys(self._cryptos[Epoch.ONE_RTT])
+        self._cryptos[Epoch.ONE_RTT] = CountedKeys(self._cryptos[Epoch.ONE_RTT])
 
     def _crypto_stream(self) -> QuicStream:
         stream = _new(QuicStream)
@@ -366,7 +359,7 @@ class GuardedConnection(MovingConnection):
         """Begin to use new keys long before those of `phase` are worn out (RFC 9001 6.6)."""
         if phase != self._key_phase:
             self._key_phase, self._key_since = phase, self._packet_number
-        elif self._packet_number - self._key_since >= KEY_UPDATE_AFTER:
+        elif self._packet_number - self._key_since >= wear.KEY_UPDATE_AFTER:
             self.request_key_update()
 
     # -- packet numbers ----------------------------------------------------------------------------
@@ -412,53 +405,3 @@ _SPENT_ON = {
 }
 for _name, _flood in _SPENT_ON.items():
     _spending(f"_handle_{_name}_frame", _flood)
-
-
-class _CountedKeys(CryptoPair):
-    """The keys of 1-RTT packets, and how many packets they could not open."""
-
-    def __init__(self, pair: CryptoPair) -> None:
-        super().__init__()
-        self.recv, self.send = pair.recv, pair.send
-        self.forged = 0
-
-    @property
-    def integrity_limit(self) -> int:
-        """How many packets may be forged."""
-        if self.recv.cipher_suite == CipherSuite.CHACHA20_POLY1305_SHA256:
-            return INTEGRITY_LIMIT_CHACHA20
-        return INTEGRITY_LIMIT
-
-    def decrypt_packet(
-        self, packet: bytes, encrypted_offset: int, expected_packet_number: int
-    ) -> tuple[bytes, bytes, int]:
-        try:
-            return super().decrypt_packet(packet, encrypted_offset, expected_packet_number)
-        except KeyUnavailableError:
-            raise
-        except CryptoError:
-            self.forged += 1
-            raise
-
-
-class _Debug(logging.LoggerAdapter[logging.Logger]):
-    """aioquic's log. Whatever it warns of, a peer brought about: nobody wants a line for each."""
-
-    def isEnabledFor(self, level: int) -> bool:
-        return self.logger.isEnabledFor(logging.DEBUG)
-
-    def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
-        # Asked once: in a handshake there are twelve of them.
-        if self.logger.isEnabledFor(logging.DEBUG):
-            super().log(logging.DEBUG, msg, *args, **kwargs)
-
-    info = warning = debug
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        if self.logger.isEnabledFor(logging.DEBUG):
-            super().log(logging.DEBUG, msg, *args, **kwargs)
-
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        return f"{self.extra['id']}: {msg}", kwargs  # type: ignore[index]

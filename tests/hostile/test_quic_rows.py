@@ -12,7 +12,7 @@ from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_header
 from aioquic.tls import Epoch
 
-from tercel.quic import endpoint, guard
+from tercel.quic import endpoint, wear
 from tercel.quic.budget import LIMITS, Flood
 from tercel.quic.errors import ErrorCode
 from tercel.quic.lean import MOST_CONNECTION_IDS
@@ -593,7 +593,7 @@ async def test_stateless_resets_are_limited_in_rate():
 
 @asynctest
 async def test_keys_are_updated_long_before_they_are_worn_out(monkeypatch):
-    monkeypatch.setattr(guard, "KEY_UPDATE_AFTER", 40)
+    monkeypatch.setattr(wear, "KEY_UPDATE_AFTER", 40)
     async with serving(echo) as server, H3Client(server.port) as client:
         (connection,) = server.connections
         keys = connection.quic._cryptos[Epoch.ONE_RTT]
@@ -607,14 +607,14 @@ async def test_keys_are_updated_long_before_they_are_worn_out(monkeypatch):
 
 
 def test_a_key_protects_no_more_packets_than_rfc_9001_6_6_allows():
-    assert guard.KEY_UPDATE_AFTER < guard.CONFIDENTIALITY_LIMIT == 2**23
-    assert (guard.INTEGRITY_LIMIT, guard.INTEGRITY_LIMIT_CHACHA20) == (2**52, 2**36)
+    assert wear.KEY_UPDATE_AFTER < wear.CONFIDENTIALITY_LIMIT == 2**23
+    assert (wear.INTEGRITY_LIMIT, wear.INTEGRITY_LIMIT_CHACHA20) == (2**52, 2**36)
 
 
 @asynctest
 async def test_too_many_forged_packets_end_in_aead_limit_reached(monkeypatch):
-    monkeypatch.setattr(guard, "INTEGRITY_LIMIT", 20)
-    monkeypatch.setattr(guard, "INTEGRITY_LIMIT_CHACHA20", 20)
+    monkeypatch.setattr(wear, "INTEGRITY_LIMIT", 20)
+    monkeypatch.setattr(wear, "INTEGRITY_LIMIT_CHACHA20", 20)
     async with serving() as server, H3Client(server.port) as client:
         await client.settled()
         for number in range(25):
