@@ -138,7 +138,14 @@ class AsgiWebSocketHandler(RequestHandler):
         except (KeyError, TypeError):
             raise LocalProtocolError("a message is a dict with a type") from None
         if kind == "websocket.send":
-            await self._send_message(message)
+            websocket, content = self._sendable(message)
+            try:
+                if not websocket.send_now(content):
+                    await websocket.send(content)
+            except WebSocketClosed as error:
+                raise StreamAborted("the WebSocket is closed") from error
+            except TypeError as error:
+                raise LocalProtocolError(str(error)) from error
         elif kind == "websocket.accept":
             self._accept(message)
         elif kind == "websocket.close":
@@ -167,7 +174,8 @@ class AsgiWebSocketHandler(RequestHandler):
         self._step = _Step.OPEN
         self._wakeup.set()
 
-    async def _send_message(self, message: Message) -> None:
+    def _sendable(self, message: Message) -> tuple[WebsocketImplProtocol, Any]:
+        """The content of a message, and what it may be sent by."""
         websocket = self._websocket
         if websocket is None:
             raise LocalProtocolError("websocket.send before websocket.accept")
@@ -176,14 +184,7 @@ class AsgiWebSocketHandler(RequestHandler):
         text, data = message.get("text"), message.get("bytes")
         if (text is None) is (data is None):
             raise LocalProtocolError("websocket.send has either text or bytes")
-        content: Any = data if text is None else text
-        try:
-            if not websocket.send_now(content):
-                await websocket.send(content)
-        except WebSocketClosed as error:
-            raise StreamAborted("the WebSocket is closed") from error
-        except TypeError as error:
-            raise LocalProtocolError(str(error)) from error
+        return websocket, data if text is None else text
 
     async def _close(self, message: Message) -> None:
         if self._step is _Step.OPENING:

@@ -112,10 +112,21 @@ class WebsocketFrameAssembler:
             self._check_reader()
         queue = self._queue
         if not queue or not self._ready():
-            if timeout is None:
-                await self._wait_for_message()
-            elif not await self._wait(self._ready, timeout):
-                return None
+            if timeout is not None:
+                if not await self._wait(self._ready, timeout):
+                    return None
+            else:
+                # As `_wait`, without a time limit: 1 us less, for each message that comes.
+                self._reading, self._wanted = True, self._ready
+                create_future = asyncio.get_running_loop().create_future
+                try:
+                    while not queue or not self._ready():
+                        if self._ended is not None:
+                            raise self._ended()
+                        self._waiter = create_future()
+                        await self._waiter
+                finally:
+                    self._reading, self._wanted, self._waiter = False, None, None
         item = queue.popleft()
         message = item.join() if isinstance(item, _Fragments) else item
         self.size -= len(message)
@@ -239,22 +250,6 @@ class WebsocketFrameAssembler:
             return False
         first = self._queue[0]
         return not isinstance(first, _Fragments) or first.complete
-
-    async def _wait_for_message(self) -> None:
-        """As `_wait`, for a message and without a time limit: 1 us less, for each that comes."""
-        create_future = asyncio.get_running_loop().create_future
-        ready = self._ready
-        self._reading, self._wanted = True, ready
-        try:
-            while True:
-                if self._ended is not None:
-                    raise self._ended()
-                self._waiter = create_future()
-                await self._waiter
-                if ready():
-                    return
-        finally:
-            self._reading, self._wanted, self._waiter = False, None, None
 
     async def _wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until `ready()`; False after `timeout` seconds. Raises what `end` was given."""
