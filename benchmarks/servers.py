@@ -169,6 +169,6 @@ def _free_port() -> int:
 
 
 def _cpu_seconds(pid: int) -> float:
-    # In nanoseconds; what /proc/PID/stat has comes in ticks of 10 ms, and 100 handshakes take 200.
+    # In nanoseconds; what /proc/PID/stat has comes in ticks of 10 ms, and 300 handshakes take 400.
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
