@@ -1,5 +1,5 @@
-"""Whole header sections to heads of requests: their limits, the rules for Host and target, and what
-the fields say about framing (RFC 9112 3, 6).
+"""Whole header sections to heads of requests: their limits, the forms of a target, and what the
+fields say about framing and persistence (RFC 9112 3, 6, 9).
 
 Knows neither where a section ends nor what follows it.
 """
@@ -8,16 +8,25 @@ from dataclasses import replace
 
 from tercel.h1 import syntax
 from tercel.h1.events import Event, HeadReceived
-from tercel.h1.llhttp import FieldParser, FieldSection, coding_fault
+from tercel.h1.llhttp import FieldParser, coding_fault
+from tercel.shared.control_data import (
+    KNOWN_METHODS,
+    SERVED_METHODS,
+    check_authority,
+    check_path,
+    check_served,
+    check_tunnel,
+    split_absolute,
+)
 from tercel.shared.errors import (
     ContentTooLarge,
-    ExpectationFailed,
     FieldsTooLarge,
     MalformedMessage,
-    MethodNotAllowed,
+    NotImplementedByServer,
     TargetTooLong,
 )
 from tercel.shared.messages import RequestHead, is_token, parse_content_length
+from tercel.shared.request_fields import check_expectations, list_elements, with_one_cookie
 from tercel.shared.settings import Settings
 
 # A request line without its target: method, spaces, version, CRLF. The longest method that llhttp
@@ -25,9 +34,7 @@ from tercel.shared.settings import Settings
 _REQUEST_LINE_REST_BYTES = 64
 
 _SLASH = 0x2F
-_REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
-# Methods that llhttp has let pass in this process; it knows some 30.
-_known_methods: set[bytes] = set()
+_NO_LINES: list[bytes] = []
 
 
 class _KnownSection:
@@ -53,13 +60,13 @@ class _KnownSection:
 class HeadDecoder:
     """Decodes the heads of one connection's requests."""
 
-    __slots__ = ("_fields", "_known_host", "_scheme", "_settings", "_small", "known")
+    __slots__ = ("_fields", "_known_hosts", "_scheme", "_settings", "_small", "known")
 
     def __init__(self, settings: Settings, scheme: bytes) -> None:
         self._settings = settings
         self._scheme = scheme
         self._fields: FieldParser | None = None
-        self._known_host: bytes | None = None
+        self._known_hosts: list[bytes] | None = None
         self.known: _KnownSection | None = None
         """The last request's fields, which the next is likely to have, too."""
         # A head up to this size breaks none of the byte limits.
@@ -80,7 +87,7 @@ class HeadDecoder:
             if match is None:
                 return None
             method, target = match[1], match[2]
-            if method not in _known_methods or len(target) > self._settings.max_target_bytes:
+            if method not in SERVED_METHODS or len(target) > self._settings.max_target_bytes:
                 return None
             known.whole = raw
             known.event.head = known.event.head.with_target(method, target)
@@ -101,6 +108,8 @@ class HeadDecoder:
         method, target, version = match.groups()
         if len(target) > settings.max_target_bytes:
             raise TargetTooLong(f"a target of {len(target)} bytes")
+        if method not in KNOWN_METHODS:
+            raise NotImplementedByServer("unknown method")
         parser = self._fields or FieldParser()
         section = parser.parse(raw, version)
         fields = section.fields
@@ -114,14 +123,11 @@ class HeadDecoder:
             fields=fields,
             http_version="1.1" if version == b"1.1" else "1.0",
         )
-        event = self._decide(head, section)
-        lasts = event.keep_alive and not section.upgrade
+        event = self._decide(head, section.decisive)
         # With content to come llhttp waits for it, which it does not get.
-        self._fields = parser if lasts and not event.has_content else None
-        if not lasts:
-            return event
-        if method not in _REFUSED_METHODS and target[0] == _SLASH and not event.expect_continue:
-            _known_methods.add(method)
+        self._fields = parser if section.is_reusable and not event.has_content else None
+        is_plain = head.protocol is None and not event.expect_continue
+        if is_plain and event.keep_alive and target[0] == _SLASH:
             self.known = _KnownSection(raw[len(method) + len(target) + 1 :], event)
         return event
 
@@ -135,86 +141,91 @@ class HeadDecoder:
         if line_end >= 0 and end - line_end - 4 > limit:
             raise FieldsTooLarge(f"header section over {limit} bytes")
 
-    def _decide(self, head: RequestHead, section: FieldSection) -> HeadReceived:
-        hosts = 0
-        coding = length_value = expect = upgrade = length = None
-        for name, value in section.decisive:
-            if name == b"host":
-                hosts += 1
-                head.authority = value
-            elif name == b"content-length":
-                length_value = value
-            elif name == b"transfer-encoding":
-                coding = value
-            elif name == b"expect":
-                expect = value.lower() if expect in (None, b"100-continue") else expect
-            else:
-                upgrade = value
-        if length_value is not None or coding is not None:
-            length = self._content_length(length_value, coding, head.http_version)
-        if hosts != 1 or head.authority != self._known_host:
-            self._check_host(head, hosts)
-        if head.method == b"CONNECT":
-            raise MalformedMessage("CONNECT is not served")
-        if head.target[0] != _SLASH:  # not origin-form
+    def _decide(self, head: RequestHead, decisive: dict[bytes, list[bytes]]) -> HeadReceived:
+        """What the fields say of the message; each is read from all its lines at once."""
+        coding = length = None
+        if b"content-length" in decisive or b"transfer-encoding" in decisive:
+            coding = decisive.get(b"transfer-encoding")
+            length = self._content_length(
+                decisive.get(b"content-length"), coding, head.http_version
+            )
+        hosts = decisive.get(b"host", _NO_LINES)
+        if hosts == self._known_hosts:
+            head.authority = hosts[0]
+        else:
+            self._read_host(head, hosts)
+        if head.target[0] != _SLASH or head.method == b"CONNECT":  # not origin-form
             self._rewrite_target(head)
-        if head.method == b"TRACE":
-            raise MethodNotAllowed("TRACE is not served")
-        if expect is not None and expect != b"100-continue":
-            raise ExpectationFailed("only 100-continue is understood")
+        # Before an Upgrade has its say: it makes no tunnel of CONNECT.
+        check_served(head, self._scheme)
+        expects = b"expect" in decisive
+        if expects:
+            check_expectations(decisive[b"expect"])
+        if b"cookie" in decisive and len(decisive[b"cookie"]) > 1:
+            head.fields = with_one_cookie(head.fields)
         has_content = coding is not None or bool(length)
-        upgrades = section.upgrade and not has_content and head.http_version != "1.0"
-        if upgrade is not None and upgrades:
-            # RFC 9110 7.8: Connection names it too, and in HTTP/1.0 it is ignored. With content
-            # before the switch it is ignored, as it may be, and so is a list: nobody has ever
-            # offered two.
-            head.protocol = upgrade.lower() if is_token(upgrade) else None
+        old = head.http_version == "1.0"
+        options = list_elements(decisive[b"connection"]) if b"connection" in decisive else ()
+        if b"upgrade" in options and not has_content and not old:
+            head.protocol = _upgrade_protocol(decisive.get(b"upgrade", _NO_LINES))
         return HeadReceived(
             head,
-            section.keep_alive,
+            # RFC 9112 9.3: close goes before keep-alive, whoever else says what.
+            b"close" not in options and (not old or b"keep-alive" in options),
             has_content,
             length,
             # RFC 9110 10.1.1: not from an HTTP/1.0 client; without content there is no wait.
-            has_content and expect is not None and head.http_version != "1.0",
+            has_content and expects and not old,
         )
 
     def _content_length(
-        self, length: bytes | None, coding: bytes | None, version: str
+        self, lengths: list[bytes] | None, codings: list[bytes] | None, version: str
     ) -> int | None:
-        if coding is not None:
+        if codings is not None:
             # RFC 9112 6.1: both is how requests are smuggled; 1.0 knows no transfer codings.
-            if length is not None or version == "1.0":
+            if lengths is not None or version == "1.0":
                 raise MalformedMessage("Transfer-Encoding with Content-Length or in HTTP/1.0")
+            coding = b", ".join(codings)
             if coding.lower() != b"chunked":
                 raise coding_fault(coding)
             return None
-        assert length is not None  # noqa: S101  # one of both is there
-        size = parse_content_length(length)
+        assert lengths is not None  # noqa: S101  # one of both is there
+        # RFC 9110 8.6: a list of lengths, in one line or in several, may be refused.
+        size = parse_content_length(b", ".join(lengths))
         if size is None:
-            raise MalformedMessage("Content-Length is not a number below 2^63")
+            raise MalformedMessage("Content-Length is not one number below 2^63")
         limit = self._settings.max_content_bytes
         if limit and size > limit:
             raise ContentTooLarge(f"{size} bytes of content, {limit} are allowed")
         return size
 
-    def _check_host(self, head: RequestHead, hosts: int) -> None:
+    def _read_host(self, head: RequestHead, hosts: list[bytes]) -> None:
         # RFC 9112 3.2: exactly one Host field with a valid value, or 400. HTTP/1.0 may do without.
-        if hosts != 1 and (hosts or head.http_version != "1.0"):
-            raise MalformedMessage(f"{hosts} Host fields")
-        if hosts:
-            if not syntax.is_authority(head.authority):
-                raise MalformedMessage("invalid Host")
-            self._known_host = head.authority
+        if len(hosts) != 1:
+            if hosts or head.http_version != "1.0":
+                raise MalformedMessage(f"{len(hosts)} Host fields")
+            return
+        check_authority(hosts[0])
+        head.authority, self._known_hosts = hosts[0], hosts
 
     def _rewrite_target(self, head: RequestHead) -> None:
         """Bring the other forms of a target to origin-form (RFC 9112 3.2)."""
-        if head.target == b"*":
-            if head.method != b"OPTIONS":
-                raise MalformedMessage("target * without OPTIONS")  # RFC 9112 3.2.4
-            return
-        # RFC 9112 3.2.2: the target's host counts, and Host is ignored and replaced by it.
-        head.authority, head.target = syntax.split_absolute(head.target, head.method)
-        head.fields = [
-            (b"host", head.authority),
-            *(line for line in head.fields if line[0] != b"host"),
-        ]
+        if head.method == b"CONNECT":
+            check_tunnel(head.target)
+        elif head.target == b"*":
+            check_path(head.target, head.method)
+        else:
+            # RFC 9112 3.2.2: the target's host counts, and Host is ignored and replaced by it.
+            head.scheme, head.authority, head.target = split_absolute(head.target, head.method)
+            head.fields = [
+                (b"host", head.authority),
+                *(line for line in head.fields if line[0] != b"host"),
+            ]
+
+
+def _upgrade_protocol(values: list[bytes]) -> bytes | None:
+    """The protocol that an Upgrade asks for, None to ignore it.
+
+    RFC 9110 7.8: it may be ignored, and a list is: nobody has ever offered two.
+    """
+    return values[0].lower() if len(values) == 1 and is_token(values[0]) else None

@@ -1,5 +1,4 @@
-"""llhttp by way of httptools, for heads alone: the lines of a header section, and what Connection
-and Upgrade say in them.
+"""llhttp by way of httptools, for heads alone: the lines of a header section.
 
 What llhttp takes leniently is refused before it comes here (`tercel.h1.syntax`). Knows no limits
 and no framing.
@@ -20,8 +19,18 @@ from tercel.shared.errors import (
 if TYPE_CHECKING:
     from tercel.shared.messages import Fields
 
-# The fields that decide about framing, routing and persistence.
-_DECISIVE = frozenset((b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))
+# The fields that decide about framing, routing and persistence, and the one whose lines are joined.
+_DECISIVE = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
 
 
 class FieldParser:
@@ -55,9 +64,9 @@ class FieldParser:
 
 
 class FieldSection:
-    """The lines of a header section, and what Connection and Upgrade say in them."""
+    """The lines of a header section."""
 
-    __slots__ = ("_padded", "decisive", "fields", "keep_alive", "llhttp", "upgrade")
+    __slots__ = ("_padded", "decisive", "fields", "is_reusable", "llhttp")
 
     def __init__(self) -> None:
         self.llhttp: httptools.HttpRequestParser | None = None
@@ -65,16 +74,16 @@ class FieldSection:
         to the garbage collector, by each request with content."""
         self._padded = False
         self.fields: Fields = []
-        self.decisive: Fields = []
-        """The lines among `fields` that decide what the message is."""
-        self.keep_alive = False
-        self.upgrade = False
+        self.decisive: dict[bytes, list[bytes]] = {}
+        """The fields that decide what the message is, each with the values of all its lines."""
+        self.is_reusable = False
+        """Whether llhttp takes another request after this one."""
 
     def begin(self, raw: bytes, llhttp: httptools.HttpRequestParser) -> None:
         """Forget the section before; `llhttp` is to be given `raw`."""
         self.llhttp = llhttp
         self.fields = []
-        self.decisive = []
+        self.decisive = {}
         # llhttp leaves the white space after a value.
         self._padded = b" \r\n" in raw or b"\t\r\n" in raw
 
@@ -83,13 +92,16 @@ class FieldSection:
         line = (name, value.rstrip(b" \t") if self._padded else value)
         self.fields.append(line)
         if name in _DECISIVE:
-            self.decisive.append(line)
+            values = self.decisive.get(name)
+            if values is None:
+                self.decisive[name] = [line[1]]
+            else:
+                values.append(line[1])
 
     def on_headers_complete(self) -> None:
         assert self.llhttp is not None  # noqa: S101  # who calls
         # Only now: it forgets both when a message without content ends.
-        self.keep_alive = self.llhttp.should_keep_alive()
-        self.upgrade = self.llhttp.should_upgrade()
+        self.is_reusable = self.llhttp.should_keep_alive() and not self.llhttp.should_upgrade()
 
 
 def _framing_fault(raw: bytes, version: bytes, reason: str) -> RemoteProtocolError:

@@ -1,9 +1,10 @@
-"""The grammar of request lines, field lines, Host and target (RFC 9112 2, 3, 5), stricter than
-llhttp's: each pattern is possessive, so none can backtrack.
+"""The grammar of request lines and field lines (RFC 9112 2, 3, 5), stricter than llhttp's: each
+pattern is possessive, so none can backtrack. What a request line says is `shared.control_data`'s.
 """
 
 import re
 
+from tercel.shared.control_data import TARGET_CHARACTER
 from tercel.shared.errors import (
     FieldsTooLarge,
     MalformedMessage,
@@ -20,13 +21,13 @@ FIELD_OVERHEAD_BYTES = 32
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9110 5.5: no control characters but HTAB; so neither NUL nor a CR or LF of its own.
 _VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"
-# RFC 9112 3: single spaces; the target has neither blanks nor a fragment (RFC 9112 3.2).
-_REQUEST_LINE = rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/(1\.[01])\r\n"
+# RFC 9112 3: single spaces.
+_REQUEST_LINE = rb"(" + _TOKEN + rb") (" + TARGET_CHARACTER + rb"++) HTTP/(1\.[01])\r\n"
 
 # RFC 9112 5.1: no white space before the colon; 5.2: no line folding, as no line begins with it.
 HEAD = re.compile(_REQUEST_LINE + rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n")
 REQUEST_LINE = re.compile(_REQUEST_LINE)
-METHOD_AND_PATH = re.compile(rb"(" + _TOKEN + rb") (/[\x21\x22\x24-\x7e]*+)")
+METHOD_AND_PATH = re.compile(rb"(" + _TOKEN + rb") (/" + TARGET_CHARACTER + rb"*+)")
 _FIELD_LINES = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+")
 _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")\r\n")
 
@@ -34,13 +35,6 @@ _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")\r\n")
 # turn a fault into a time-out.
 UNFINISHED_FAULT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
 _LATER_VERSION = re.compile(rb"[^ \r\n]++ [^ \r\n]++ HTTP/[23](?:\.[0-9])?+\r\n")
-
-# RFC 3986 3.2.2 and 3.2.3 without userinfo, which RFC 9110 4.2.4 forbids; not empty, because the
-# URI of an http request is not valid without a host (RFC 9110 4.2.1).
-_AUTHORITY = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]{2,}+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++)(?::[0-9]{0,5}+)?+"
-)
-_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?+://([^/?]*+)(.*+)")
 
 _LIST_OF_CODINGS = re.compile(
     _TOKEN + rb"(?:[ \t]*+;[^,]++)?+(?:[ \t]*+,[ \t]*+" + _TOKEN + rb"(?:[ \t]*+;[^,]++)?+)*+"
@@ -79,25 +73,6 @@ def check_section_size(fields: Fields, settings: Settings) -> None:
         )
 
 
-def is_authority(value: bytes) -> bool:
-    """Whether `value` is a host and perhaps a port (RFC 9110 7.2)."""
-    return _AUTHORITY.fullmatch(value) is not None
-
-
 def is_list_of_codings(value: bytes) -> bool:
     """Whether a Transfer-Encoding is well formed (RFC 9112 6.1), known or not."""
     return _LIST_OF_CODINGS.fullmatch(value) is not None
-
-
-def split_absolute(target: bytes, method: bytes) -> tuple[bytes, bytes]:
-    """The authority of a target in absolute-form, and the rest as origin-form (RFC 9112 3.2.2).
-
-    Raises MalformedMessage for anything else than an http or https URI with a host.
-    """
-    match = _ABSOLUTE.fullmatch(target)
-    if match is None or not is_authority(match[1]):
-        raise MalformedMessage("the target is neither a path nor a valid http URI")
-    authority, rest = match.groups()
-    if not rest and method == b"OPTIONS":
-        return authority, b"*"  # RFC 9112 3.2.4
-    return authority, rest if rest.startswith(b"/") else b"/" + rest

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 from tercel.shared.messages import BODILESS_STATUS, Field, Fields, RequestHead, ResponseHead
+from tercel.shared.request_fields import list_elements, takes_trailers
 from tercel.shared.response_fields import ResponseFields
 
 
@@ -133,7 +134,7 @@ class ResponseWriter:
         """
         if self.framing is not Framing.CHUNKED:
             return b""
-        if not trailers or not self._takes_trailers():
+        if not trailers or not takes_trailers(self._request.fields):
             return _LAST_CHUNK
         parts = [b"0\r\n"]
         _append_fields(parts, trailers)
@@ -158,7 +159,7 @@ class ResponseWriter:
                 upgrade = True
             elif name in _DEFAULTED:
                 own.append(line)
-            elif name == b"connection" and _names_close(line[1]):
+            elif name == b"connection" and b"close" in list_elements((line[1],)):
                 self.keep_alive = False
         if own:
             self._defaults.complete(own, advertise=self._advertise)
@@ -193,12 +194,6 @@ class ResponseWriter:
         else:
             self.framing = Framing.CHUNKED
             parts.append(b"transfer-encoding: chunked\r\n")
-
-    def _takes_trailers(self) -> bool:
-        for name, value in self._request.fields:
-            if name == b"te" and b"trailers" in value.lower().replace(b" ", b"").split(b","):
-                return True
-        return False
 
 
 def repeated_response(
@@ -245,7 +240,3 @@ def _status_line(status: int) -> bytes:
 def _append_fields(parts: list[bytes], fields: list[Field]) -> None:
     for name, value in fields:
         parts += name, b": ", value, b"\r\n"
-
-
-def _names_close(value: bytes) -> bool:
-    return any(option.strip(b" \t") == b"close" for option in value.lower().split(b","))

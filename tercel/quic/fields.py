@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 
+from tercel.shared.control_data import check_authority, check_path, check_tunnel, parse_scheme
 from tercel.shared.errors import FieldsTooLarge, MalformedMessage
 from tercel.shared.messages import (
     Fields,
@@ -11,16 +12,13 @@ from tercel.shared.messages import (
     is_token,
     parse_content_length,
 )
+from tercel.shared.request_fields import is_trailers_only, with_one_cookie
 
 # RFC 9114 4.2: these mean something for one HTTP/1.1 connection only.
 _CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
-# RFC 3986 3.2 without userinfo, which RFC 9114 4.3.1 forbids.
-_AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
-# RFC 9112 3.2.1: path and query; a fragment, a blank or a control character is never part of it.
-_PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*|\*")
 _UPPER_CASE = re.compile(rb"[A-Z]")
 
 # RFC 9114 4.2.2: what each field costs besides its name and value.
@@ -55,19 +53,21 @@ def request_head(section: Fields) -> tuple[RequestHead, int | None]:
             continue
         _check_field(name, value)
         if name == b"host":
-            if host is not None and host != value:
-                raise MalformedMessage("two different Host fields")
+            if host is not None:  # RFC 9112 3.2, for every version: never more than one
+                raise MalformedMessage("two Host fields")
             host = value
         elif name == b"content-length":
-            content_length = _same_length(content_length, value)
+            if content_length is not None:  # RFC 9110 8.6: a list of lengths may be refused
+                raise MalformedMessage("two content-length fields")
+            content_length = _length(value)
         elif name == b"te":
-            if value.lower() != b"trailers":
+            if not is_trailers_only((value,)):  # RFC 9114 4.2
                 raise MalformedMessage("te may only be trailers")
         elif name == b"cookie":
             cookies += 1
         fields.append(field)
     if cookies > 1:
-        fields = _joined_cookies(fields)
+        fields = with_one_cookie(fields)
     return _assemble(pseudo, fields, host), content_length
 
 
@@ -120,17 +120,11 @@ def _is_field_name(name: bytes) -> bool:
     return is_token(name) and _UPPER_CASE.search(name) is None
 
 
-def _same_length(known: int | None, value: bytes) -> int:
+def _length(value: bytes) -> int:
     length = parse_content_length(value)
-    if length is None or (known is not None and known != length):
+    if length is None:
         raise MalformedMessage(f"content-length {value!r}")
     return length
-
-
-def _joined_cookies(fields: Fields) -> Fields:
-    # RFC 9114 4.2.1: split for compression, to be joined for whoever is not HTTP/3.
-    crumbs = b"; ".join(value for name, value in fields if name == b"cookie")
-    return [*(line for line in fields if line[0] != b"cookie"), (b"cookie", crumbs)]
 
 
 def _assemble(pseudo: dict[bytes, bytes], fields: Fields, host: bytes | None) -> RequestHead:
@@ -140,6 +134,7 @@ def _assemble(pseudo: dict[bytes, bytes], fields: Fields, host: bytes | None) ->
     protocol = pseudo.get(b":protocol")
     scheme = pseudo.get(b":scheme")
     path = pseudo.get(b":path")
+    authority = _authority(pseudo, host)
     # RFC 8441 4: only with CONNECT, and the name of a protocol.
     if protocol is not None and (method != b"CONNECT" or not is_token(protocol)):
         raise MalformedMessage(":protocol without CONNECT, or no token")
@@ -147,15 +142,18 @@ def _assemble(pseudo: dict[bytes, bytes], fields: Fields, host: bytes | None) ->
         # RFC 9114 4.4: only the authority, as the target of the tunnel.
         if scheme is not None or path is not None:
             raise MalformedMessage("CONNECT with :scheme or :path")
-        scheme, path = b"https", _authority(pseudo, host)
-    elif scheme not in (b"https", b"http") or path is None or not _PATH.fullmatch(path):
-        raise MalformedMessage(":scheme or :path is missing or invalid")
-    elif path == b"*" and method != b"OPTIONS":
-        raise MalformedMessage(":path * without OPTIONS")
+        check_tunnel(authority)
+        scheme, path = b"https", authority
+    elif scheme is None or path is None:
+        raise MalformedMessage(":scheme or :path is missing")
+    else:
+        if scheme != b"https":
+            scheme = parse_scheme(scheme)
+        check_path(path, method)
     return RequestHead(
         method=method,
         scheme=scheme,
-        authority=_authority(pseudo, host),
+        authority=authority,
         target=path,
         fields=fields,
         http_version="3",
@@ -166,8 +164,9 @@ def _assemble(pseudo: dict[bytes, bytes], fields: Fields, host: bytes | None) ->
 def _authority(pseudo: dict[bytes, bytes], host: bytes | None) -> bytes:
     # RFC 9114 4.3.1: :authority or Host, not empty, and the same where both are given.
     authority = pseudo.get(b":authority", host)
-    if authority is None or not _AUTHORITY.fullmatch(authority):
-        raise MalformedMessage("no valid :authority or Host")
+    if authority is None:
+        raise MalformedMessage("neither :authority nor Host")
     if host is not None and host != authority:
         raise MalformedMessage(":authority and Host differ")
+    check_authority(authority)
     return authority

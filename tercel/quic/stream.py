@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 from tercel.quic import h3
 from tercel.quic.errors import ErrorCode, reset_code
 from tercel.quic.varint import encode_varint
+from tercel.shared import control_data
 from tercel.shared.content import NO_CONTENT, ContentBuffer
 from tercel.shared.errors import (
     ContentTooLarge,
-    ExpectationFailed,
     MalformedMessage,
-    MethodNotAllowed,
-    NotImplementedByServer,
     RemoteProtocolError,
     ResetReason,
     StreamAborted,
     TargetTooLong,
 )
 from tercel.shared.flow import WriteGate
-from tercel.shared.messages import Fields, RequestHead, ResponseHead, field_value
+from tercel.shared.messages import Fields, RequestHead, ResponseHead, field_value, field_values
+from tercel.shared.request_fields import check_expectations
 from tercel.shared.settings import Settings
 from tercel.shared.stream import RequestStream, SendState
 
@@ -243,15 +242,11 @@ def refusal(error: RemoteProtocolError) -> bool:
 
 def check_served(head: RequestHead, content_length: int | None, settings: Settings) -> None:
     """Raise the RemoteProtocolError that answers a request which this server does not serve."""
-    if head.method == b"CONNECT" and head.protocol != b"websocket":
-        raise NotImplementedByServer("CONNECT is not served")
-    if head.method == b"TRACE":
-        raise MethodNotAllowed("TRACE is not served")
+    control_data.check_served(head, b"https")  # there is no QUIC without TLS
     if len(head.target) > settings.max_target_bytes:
         raise TargetTooLong("the request target is over max_target_bytes")
     limit = settings.max_content_bytes
     if limit and (content_length or 0) > limit:
         raise ContentTooLarge(f"{content_length} bytes of content, {limit} are allowed")
-    expect = field_value(head.fields, b"expect")
-    if expect is not None and expect.lower() != b"100-continue":
-        raise ExpectationFailed("only 100-continue is understood")
+    if field_value(head.fields, b"expect") is not None:
+        check_expectations(field_values(head.fields, b"expect"))

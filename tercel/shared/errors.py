@@ -116,6 +116,20 @@ class TooEarly(RemoteProtocolError):
     scope = Scope.STREAM
 
 
+class TunnelRefused(RemoteProtocolError):
+    """CONNECT to another host, which is a proxy's to serve (RFC 9110 9.3.6)."""
+
+    status = 400
+    scope = Scope.STREAM
+
+
+class MisdirectedRequest(RemoteProtocolError):
+    """A target that this connection is not for (RFC 9110 7.4, 15.5.20)."""
+
+    status = 421
+    scope = Scope.STREAM
+
+
 class NotImplementedByServer(RemoteProtocolError):
     """A request that needs a feature this server does not have (RFC 9110 15.6.2)."""
 

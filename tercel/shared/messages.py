@@ -119,6 +119,11 @@ def field_value(fields: Fields, name: bytes) -> bytes | None:
     return None
 
 
+def field_values(fields: Fields, name: bytes) -> list[bytes]:
+    """The values of all field lines called `name` (lower case), in order."""
+    return [value for key, value in fields if key == name]
+
+
 def is_token(name: bytes) -> bool:
     """Whether `name` is a token (RFC 9110 5.6.2)."""
     return bool(name) and not name.translate(None, TOKEN_CHARACTERS)

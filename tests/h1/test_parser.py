@@ -9,6 +9,7 @@ from tercel.h1.chunked import MAX_EXTENSION_BYTES
 from tercel.h1.events import ContentReceived, Event, HeadReceived, MessageComplete, MessageFailed
 from tercel.h1.llhttp import FieldParser
 from tercel.h1.parser import RequestParser
+from tercel.shared.control_data import SERVED_METHODS
 from tercel.shared.errors import (
     ContentTooLarge,
     ExpectationFailed,
@@ -16,9 +17,11 @@ from tercel.shared.errors import (
     IncompleteMessage,
     MalformedMessage,
     MethodNotAllowed,
+    MisdirectedRequest,
     NotImplementedByServer,
     RemoteProtocolError,
     TargetTooLong,
+    TunnelRefused,
     UnsupportedTransferCoding,
     UnsupportedVersion,
 )
@@ -62,6 +65,8 @@ def content_of(events: list[Event]) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, ContentReceived))
 
 
+UPGRADE = (b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket")
+
 MALFORMED = {
     # framing (RFC 9112 6)
     "content-length with transfer-encoding": post(
@@ -87,6 +92,9 @@ MALFORMED = {
     ),
     "transfer-encoding empty": post(b"Transfer-Encoding:"),
     "transfer-encoding with an empty element": post(b"Transfer-Encoding: chunked,"),
+    "transfer-encoding empty beside chunked": post(
+        b"Transfer-Encoding:", b"Transfer-Encoding: chunked"
+    ),
     "transfer-encoding quoted": post(b'Transfer-Encoding: "chunked"'),
     "transfer-encoding with a vertical tab": post(b"Transfer-Encoding: \x0bchunked"),
     # field lines (RFC 9112 5)
@@ -140,7 +148,6 @@ MALFORMED = {
     "absolute-form of another scheme": request(line=b"GET ftp://a.test/ HTTP/1.1"),
     "absolute-form without a host": request(line=b"GET http:///a HTTP/1.1"),
     "absolute-form with userinfo": request(line=b"GET http://u@a.test/ HTTP/1.1"),
-    "CONNECT": request(line=b"CONNECT a.test:443 HTTP/1.1"),
     "CONNECT without a port": request(line=b"CONNECT a.test HTTP/1.1"),
     "CONNECT in origin-form": request(line=b"CONNECT / HTTP/1.1"),
     "HTTP/0.9": b"GET /\r\n\r\n",
@@ -212,12 +219,30 @@ OTHER_FAULTS = {
         post(b"Transfer-Encoding: chunked, chunked"),
         UnsupportedTransferCoding,
     ),
+    "identity and chunked in two lines": (
+        post(b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked"),
+        UnsupportedTransferCoding,
+    ),
+    "gzip and chunked in two lines": (
+        post(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"),
+        UnsupportedTransferCoding,
+    ),
+    "chunked and identity in two lines": (
+        post(b"Transfer-Encoding: chunked", b"X: y", b"Transfer-Encoding: identity"),
+        UnsupportedTransferCoding,
+    ),
     "HTTP/2.0": (request(line=b"GET / HTTP/2.0"), UnsupportedVersion),
     "HTTP/3.0": (request(line=b"GET / HTTP/3.0"), UnsupportedVersion),
     "preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", UnsupportedVersion),
     "method that is unknown": (request(line=b"BREW / HTTP/1.1"), NotImplementedByServer),
     "method in lower case": (request(line=b"get / HTTP/1.1"), NotImplementedByServer),
     "TRACE": (request(line=b"TRACE / HTTP/1.1"), MethodNotAllowed),
+    "CONNECT to a port": (request(line=b"CONNECT a.test:443 HTTP/1.1"), TunnelRefused),
+    "CONNECT with an upgrade": (
+        request(*UPGRADE, line=b"CONNECT a.test:443 HTTP/1.1"),
+        TunnelRefused,
+    ),
+    "https without TLS": (request(line=b"GET https://a.test/ HTTP/1.1"), MisdirectedRequest),
     "another Expect": (post(b"Expect: the-unexpected"), ExpectationFailed),
     "two Expects": (
         post(b"Expect: 100-continue", b"Expect: the-unexpected", b"Content-Length: 1"),
@@ -266,6 +291,11 @@ def test_head_is_split_into_its_parts() -> None:
     assert not event.has_content
 
 
+@pytest.mark.parametrize("method", sorted(SERVED_METHODS))
+def test_every_method_that_is_served_is_one_of_llhttp_s(method: bytes) -> None:
+    assert head_of(request(line=method + b" / HTTP/1.1")).head.method == method
+
+
 def test_field_values_may_have_bytes_outside_ascii() -> None:
     assert (b"x", b"\xe4\xff") in head_of(request(b"X: \xe4\xff")).head.fields
 
@@ -289,7 +319,7 @@ def test_http_1_0_does_without_host() -> None:
     [
         (b"GET http://b.test/c?d HTTP/1.1", b"b.test", b"/c?d"),
         (b"GET HTTP://b.test:81 HTTP/1.1", b"b.test:81", b"/"),
-        (b"GET https://b.test?d HTTP/1.1", b"b.test", b"/?d"),
+        (b"GET http://b.test?d HTTP/1.1", b"b.test", b"/?d"),
         (b"OPTIONS http://b.test HTTP/1.1", b"b.test", b"*"),
     ],
 )
@@ -314,6 +344,11 @@ def test_options_may_ask_about_the_server_as_a_whole() -> None:
         ([b"Connection: closed"], b"1.1", True),
         ([], b"1.0", False),
         ([b"Connection: Keep-Alive"], b"1.0", True),
+        ([b"Connection: close, keep-alive"], b"1.0", False),
+        ([b"Connection: keep-alive", b"Connection: close"], b"1.0", False),
+        ([b"Connection: keep-alive, close"], b"1.1", False),
+        ([b"Proxy-Connection: keep-alive"], b"1.0", False),
+        ([b"Proxy-Connection: close"], b"1.1", True),
     ],
 )
 def test_persistence_follows_version_and_connection(
@@ -330,9 +365,6 @@ def test_expectation_counts_only_with_content_to_come() -> None:
     assert not head_of(old).expect_continue
 
 
-UPGRADE = (b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket")
-
-
 def test_upgrade_is_the_protocol_of_the_head_where_connection_names_it() -> None:
     assert head_of(request(*UPGRADE)).head.protocol == b"websocket"
     assert head_of(request(b"Upgrade: websocket")).head.protocol is None
@@ -343,8 +375,10 @@ def test_upgrade_is_ignored_with_content_and_for_a_list() -> None:
     with_content = post(*UPGRADE, b"Content-Length: 1", content=b"x")
     assert head_of(with_content).head.protocol is None
     assert isinstance(parse(with_content)[-1], MessageComplete)
-    several = request(b"Connection: upgrade", b"Upgrade: a, b")
+    several = request(b"Connection: upgrade", b"Upgrade: h2c, websocket")
     assert head_of(several).head.protocol is None
+    lines = request(b"Connection: upgrade", b"Upgrade: h2c", b"Upgrade: websocket")
+    assert head_of(lines).head.protocol is None
 
 
 def test_bytes_after_an_upgrade_are_handed_over_unparsed() -> None:
@@ -353,6 +387,12 @@ def test_bytes_after_an_upgrade_are_handed_over_unparsed() -> None:
     assert isinstance(parser.feed(data)[0], HeadReceived)
     assert parser.take_unparsed() == b"\x81\x00frames"
     assert parser.feed(request()) == []
+
+
+def test_several_cookie_lines_are_one() -> None:
+    head = head_of(request(b"Cookie: a=1", b"Accept: */*", b"Cookie: b=2")).head
+    fields = [(b"host", b"a.test"), (b"accept", b"*/*"), (b"cookie", b"a=1; b=2")]
+    assert head.fields == fields
 
 
 def test_h2c_upgrade_that_is_ignored_leaves_an_ordinary_request() -> None:
@@ -530,6 +570,8 @@ def test_a_known_head_that_announces_content_is_followed_by_it() -> None:
         (b"CONNECT a.test:1 HTTP/1.1", 400),
         (b"CONNECT / HTTP/1.1", 400),
         (b"BREW / HTTP/1.1", 501),
+        (b"get / HTTP/1.1", 501),
+        (b"GET https://a.test/ HTTP/1.1", 421),
         (b"GET  / HTTP/1.1", 400),
         (b"GET /a#b HTTP/1.1", 400),
         (b"GET /a b HTTP/1.1", 400),

@@ -214,6 +214,30 @@ async def test_connect_is_400x(data):
     await is_400x(data)
 
 
+@pytest.mark.parametrize("name", ["CONNECT to a port", "CONNECT with an upgrade"])
+@asynctest
+async def test_a_well_formed_connect_is_400x_too(name):
+    await is_400x(OTHER_FAULTS[name][0])
+
+
+@asynctest
+async def test_an_https_target_without_tls_is_421x():
+    assert (await answer_to(OTHER_FAULTS["https without TLS"][0])).status == 421
+
+
+@pytest.mark.parametrize("options", [b"close, keep-alive", b"keep-alive\r\nConnection: close"])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@asynctest
+async def test_close_goes_before_keep_alive(version, options):
+    data = request(b"Connection: " + options, line=b"GET / HTTP/" + version)
+    async with serving(echo) as server:
+        client = await server.connect()
+        client.send(data)
+        response = await client.response()
+        assert (response.status, response.fields[b"connection"]) == (200, b"close")
+        assert await client.rest() == b""
+
+
 @asynctest
 async def test_trace_is_405():
     response = await answer_to(request(line=b"TRACE / HTTP/1.1"))

@@ -70,6 +70,10 @@ MALFORMED = {
         (b"host", b"a.org"), (b"host", b"b.org"), without=[b":authority"]
     ),
     "an empty Host alone": section((b"host", b""), without=[b":authority"]),
+    "two equal Hosts": section((b"host", b"example.org"), (b"host", b"example.org")),
+    "two equal Hosts alone": section(
+        (b"host", b"a.org"), (b"host", b"a.org"), without=[b":authority"]
+    ),
     "an invalid Host alone": section((b"host", b"a b"), without=[b":authority"]),
     # RFC 9114 4.2: names and values
     "upper case in a name": section((b"Accept", b"*/*")),
@@ -106,6 +110,8 @@ MALFORMED = {
     "two content-lengths that differ": section(
         (b"content-length", b"3"), (b"content-length", b"4")
     ),
+    "two equal content-lengths": section((b"content-length", b"3"), (b"content-length", b"3")),
+    "te: trailers with a weight": section((b"te", b"trailers;q=0.5")),
     # RFC 9114 4.4, RFC 8441 4
     "CONNECT without :authority": [(b":method", b"CONNECT")],
     "CONNECT with :path": section(without=[b":scheme"], method=b"CONNECT"),
@@ -150,8 +156,9 @@ def test_the_asterisk_is_the_target_of_options():
     assert request_head(section(method=b"OPTIONS", path=b"*"))[0].target == b"*"
 
 
-def test_http_is_a_scheme_too():
-    assert request_head(section(scheme=b"http"))[0].scheme == b"http"
+@pytest.mark.parametrize("scheme", [b"http", b"HTTP"])
+def test_http_is_a_scheme_too(scheme):
+    assert request_head(section(scheme=scheme))[0].scheme == b"http"
 
 
 @pytest.mark.parametrize("authority", [b"example.org:8443", b"[2001:db8::1]:443", b"a_b.test"])
@@ -166,7 +173,7 @@ def test_host_stands_in_for_a_missing_authority():
 
 
 def test_host_may_repeat_the_authority():
-    head, _ = request_head(section((b"host", b"example.org"), (b"host", b"example.org")))
+    head, _ = request_head(section((b"host", b"example.org")))
     assert head.authority == b"example.org"
 
 
@@ -180,10 +187,6 @@ def test_te_may_be_trailers(value):
 )
 def test_a_content_length_is_reported(value, length):
     assert request_head(section((b"content-length", value)))[1] == length
-
-
-def test_a_content_length_may_be_repeated_with_the_same_value():
-    assert request_head(section((b"content-length", b"3"), (b"content-length", b"3")))[1] == 3
 
 
 def test_cookie_crumbs_are_joined():

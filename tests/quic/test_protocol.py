@@ -382,7 +382,12 @@ REFUSED = {
     "TRACE": (headers(b"TRACE"), 405),
     "CONNECT": (
         frame(HEADERS, section([(b":method", b"CONNECT"), (b":authority", b"a:443")])),
-        501,
+        400,
+    ),
+    "a method in lower case": (headers(b"connect"), 501),
+    "the unexpected beside 100-continue": (
+        headers(b"POST", b"/", (b"expect", b"100-continue"), (b"expect", b"the-unexpected")),
+        417,
     ),
     "an unknown :protocol": (
         frame(

@@ -222,4 +222,5 @@ def upgrade_head(client: ClientProtocol) -> RequestHead:
             (name.lower().encode(), value.encode()) for name, value in request.headers.raw_items()
         ],
         http_version="1.1",
+        protocol=b"websocket",
     )

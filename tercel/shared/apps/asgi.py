@@ -47,9 +47,7 @@ class AsgiApplication(Application):
             websocket = self._open_websocket(stream, scope, trailers)
             self._tasks.spawn(websocket.run(), name="asgi websocket")
             return websocket
-        # RFC 9110 9.3.6: tunnels are not served here.
-        app = _not_implemented if stream.head.method == b"CONNECT" else self._app
-        handler = AsgiHandler(app, stream, scope, trailers)
+        handler = AsgiHandler(self._app, stream, scope, trailers)
         self._tasks.start(handler.run(), name="asgi http")
         return handler
 
@@ -181,6 +179,3 @@ def _answering(status: HTTPStatus, fields: Fields) -> AsgiCallable:
         await send({"type": "http.response.body", "body": body})
 
     return answer
-
-
-_not_implemented = _answering(HTTPStatus.NOT_IMPLEMENTED, [])

@@ -24,6 +24,7 @@ from tercel.shared.messages import (
     parse_content_length,
     response_head,
 )
+from tercel.shared.request_fields import takes_trailers
 from tercel.shared.stream import RequestStream, SendState
 
 # An application that sends less than its client can take never waits in drain(). After this many
@@ -171,7 +172,7 @@ class AsgiResponse:
         if message.get("more_trailers", False):
             return
         # ASGI: only a client that said `TE: trailers` gets them (RFC 9110 6.5.1).
-        if self._trailers and _accepts_trailers(self._stream.head.fields):
+        if self._trailers and takes_trailers(self._stream.head.fields):
             self._stream.send_trailers(self._trailers)
         else:
             self._stream.send_content(b"", end_stream=True)
@@ -291,13 +292,3 @@ def _fields(headers: Iterable[Field]) -> Fields:
 
 def _not_headers() -> LocalProtocolError:
     return LocalProtocolError("headers are pairs of bytes: (name, value)")
-
-
-def _accepts_trailers(fields: Fields) -> bool:
-    # RFC 9110 10.1.4: a list of codings, each with parameters perhaps, and `trailers`.
-    return any(
-        item.partition(b";")[0].strip().lower() == b"trailers"
-        for name, value in fields
-        if name == b"te"
-        for item in value.split(b",")
-    )

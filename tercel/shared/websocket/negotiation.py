@@ -13,14 +13,14 @@ from typing import cast
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidOrigin
 from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
-from websockets.headers import parse_connection, parse_subprotocol, parse_upgrade
+from websockets.headers import parse_subprotocol
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 from websockets.utils import accept_key
 
 from tercel.shared.errors import LocalProtocolError, RemoteProtocolError, Scope
-from tercel.shared.messages import Fields, RequestHead, checked_fields
+from tercel.shared.messages import Fields, RequestHead, checked_fields, field_values
 from tercel.shared.settings import Settings
 
 VERSION = b"13"
@@ -64,19 +64,6 @@ class Negotiated:
     """In its state OPEN, for `WebsocketImplProtocol`."""
 
 
-def is_websocket_request(head: RequestHead) -> bool:
-    """Whether `head` asks for a WebSocket, rightly or not: an Upgrade, or an extended CONNECT."""
-    if head.method == b"CONNECT":
-        return head.protocol == b"websocket"
-    # RFC 9110 7.8: an Upgrade in an HTTP/1.0 request is ignored.
-    if head.http_version != "1.1":
-        return False
-    try:
-        return "websocket" in (value.lower() for value in _upgrades(_headers(head)))
-    except InvalidHandshake:
-        return False
-
-
 def negotiate(
     head: RequestHead, settings: Settings, subprotocols: Sequence[str] | None = None
 ) -> Negotiated:
@@ -105,7 +92,7 @@ class Handshake:
         self._check_version()
         if head.method != b"CONNECT":
             self._check_upgrade()
-        elif self._values(b"sec-websocket-key"):
+        elif field_values(head.fields, b"sec-websocket-key"):
             # RFC 8441 5: neither the key nor its answer means anything here. Clients that send
             # the one all the same (urllib3-future does) want the other.
             self._fields.append((b"sec-websocket-accept", self._accept_value()))
@@ -154,7 +141,7 @@ class Handshake:
 
     def _check_version(self) -> None:
         # RFC 6455 4.2.2: say which version would do.
-        if self._values(b"sec-websocket-version") != [VERSION]:
+        if field_values(self._head.fields, b"sec-websocket-version") != [VERSION]:
             raise HandshakeRefused(
                 "not version 13 of the WebSocket protocol",
                 status=426,
@@ -166,16 +153,8 @@ class Handshake:
             raise HandshakeRefused(
                 "a WebSocket is opened with GET", status=405, fields=[(b"allow", b"GET")]
             )
-        try:
-            options = [
-                option.lower()
-                for value in self._headers.get_all("Connection")
-                for option in parse_connection(value)
-            ]
-            upgrades = [value.lower() for value in _upgrades(self._headers)]
-        except InvalidHandshake as error:
-            raise HandshakeRefused(str(error)) from error
-        if "upgrade" not in options or "websocket" not in upgrades:
+        # What Connection and Upgrade say was read with the head (RFC 9110 7.8).
+        if self._head.protocol != b"websocket":
             raise HandshakeRefused(
                 "no upgrade to websocket", status=426, fields=self._upgrade_fields()
             )
@@ -183,7 +162,7 @@ class Handshake:
         self._fields.append((b"sec-websocket-accept", self._accept_value()))
 
     def _accept_value(self) -> bytes:
-        keys = self._values(b"sec-websocket-key")
+        keys = field_values(self._head.fields, b"sec-websocket-key")
         try:
             valid = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
         except binascii.Error:
@@ -198,18 +177,11 @@ class Handshake:
             return []
         return [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
 
-    def _values(self, name: bytes) -> list[bytes]:
-        return [value for key, value in self._head.fields if key == name]
-
 
 def _headers(head: RequestHead) -> Headers:
     """The fields of the handshake, as the library wants them; any byte is a character."""
     return Headers(
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in head.fields
-        if name in (b"origin", b"connection", b"upgrade") or name.startswith(b"sec-websocket-")
+        if name == b"origin" or name.startswith(b"sec-websocket-")
     )
-
-
-def _upgrades(headers: Headers) -> list[str]:
-    return [name for value in headers.get_all("Upgrade") for name in parse_upgrade(value)]

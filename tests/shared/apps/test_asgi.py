@@ -4,8 +4,6 @@ import asyncio
 import contextvars
 from typing import Any
 
-import pytest
-
 from tercel.shared.apps.scope import REQUEST_TRAILERS
 from tercel.shared.errors import ConnectionClosed
 from tercel.shared.settings import Settings
@@ -172,21 +170,6 @@ async def test_client_that_leaves_does_not_cancel_the_application() -> None:
 
 
 # -- opening --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("protocol", [None, b"connect-udp"])
-@asynctest
-async def test_connect_is_answered_501_without_the_application(protocol: bytes | None) -> None:
-    called = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        called.append(scope)
-
-    exchange = Exchange(app, request_head(method=b"CONNECT", target=b"/chat", protocol=protocol))
-    exchange.open()
-    stream = await exchange.finish()
-    assert (stream.status, stream.body, stream.ended) == (501, b"Not Implemented", True)
-    assert called == []
 
 
 @asynctest

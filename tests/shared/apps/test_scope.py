@@ -22,7 +22,7 @@ def scope_of(
 
 def test_scope_tells_version_method_scheme_and_addresses() -> None:
     connection = ConnectionInfo(client=("192.0.2.1", 5000), server=("192.0.2.2", 4433))
-    scope = scope_of(method=b"get", connection=connection)
+    scope = scope_of(method=b"GET", connection=connection)
     assert scope["type"] == "http"
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.5"}
     assert (scope["http_version"], scope["method"], scope["scheme"]) == ("3", "GET", "https")

@@ -11,22 +11,23 @@ from tercel.shared.settings import Settings
 from tercel.shared.websocket.negotiation import (
     Handshake,
     HandshakeRefused,
-    is_websocket_request,
     negotiate,
 )
 
 KEY = base64.b64encode(bytes(range(16)))
 UPGRADE: Fields = [
-    (b"connection", b"keep-alive, Upgrade"),
-    (b"upgrade", b"WebSocket"),
     (b"sec-websocket-key", KEY),
     (b"sec-websocket-version", b"13"),
 ]
 CONNECT: Fields = [(b"sec-websocket-version", b"13")]
 
 
-def upgrade(*fields: tuple[bytes, bytes], method: bytes = b"GET", version: str = "1.1") -> Any:
-    """The head of an Upgrade, with `fields` in place of those of the same name."""
+def upgrade(
+    *fields: tuple[bytes, bytes],
+    method: bytes = b"GET",
+    protocol: bytes | None = b"websocket",
+) -> RequestHead:
+    """The head of an Upgrade to `protocol`, with `fields` in place of those of the same name."""
     names = {name for name, _ in fields}
     kept = [field for field in UPGRADE if field[0] not in names]
     return RequestHead(
@@ -35,7 +36,8 @@ def upgrade(*fields: tuple[bytes, bytes], method: bytes = b"GET", version: str =
         authority=b"example.org",
         target=b"/chat",
         fields=[*kept, *(field for field in fields if field[1])],
-        http_version=version,
+        http_version="1.1",
+        protocol=protocol,
     )
 
 
@@ -86,30 +88,8 @@ def test_the_largest_message_is_the_setting_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "asks"),
-    [
-        (upgrade(), True),
-        (upgrade((b"upgrade", b"h2c, websocket")), True),
-        (upgrade((b"sec-websocket-key", b"")), True),
-        (upgrade((b"upgrade", b"h2c")), False),
-        (upgrade((b"upgrade", b"")), False),
-        (upgrade((b"upgrade", b"\xff(")), False),
-        (upgrade(version="1.0"), False),
-        (connect(), True),
-        (connect(protocol=b"connect-udp"), False),
-    ],
-)
-def test_a_request_for_a_websocket_is_recognised(head: RequestHead, asks: bool) -> None:
-    assert is_websocket_request(head) is asks
-
-
-@pytest.mark.parametrize(
     ("fields", "status"),
     [
-        ([(b"connection", b"close")], 426),
-        ([(b"connection", b"")], 426),
-        ([(b"upgrade", b"h2c")], 426),
-        ([(b"upgrade", b"\xe9(")], 400),
         ([(b"sec-websocket-version", b"8")], 426),
         ([(b"sec-websocket-version", b"")], 426),
         ([(b"sec-websocket-version", b"13"), (b"sec-websocket-version", b"13")], 426),
@@ -123,6 +103,14 @@ def test_a_broken_upgrade_is_refused(fields: Fields, status: int) -> None:
     error = refusal(upgrade(*fields))
     assert isinstance(error, RemoteProtocolError)
     assert (error.status, error.scope) == (status, Scope.STREAM)
+
+
+@pytest.mark.parametrize("protocol", [None, b"h2c"])
+def test_a_request_for_no_websocket_is_told_to_upgrade(protocol: bytes | None) -> None:
+    """`protocol` is None where Connection does not name Upgrade, or Upgrade is a list, too."""
+    error = refusal(upgrade(protocol=protocol))
+    assert error.status == 426
+    assert field_value(error.fields, b"upgrade") == b"websocket"
 
 
 def test_a_refusal_says_what_would_do() -> None:

@@ -1,0 +1,56 @@
+"""Request fields that may come in several lines, each with one meaning for every HTTP version.
+
+The lines of a list are one list (RFC 9110 5.3). Knows nothing of how lines are sent.
+"""
+
+import re
+from collections.abc import Sequence
+
+from tercel.shared.errors import ExpectationFailed
+from tercel.shared.messages import Fields, field_values
+
+# RFC 9110 5.6.1, 5.6.4: a comma inside a quoted string separates nothing.
+_ELEMENT = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*+"?+)++')
+
+
+def list_elements(values: Sequence[bytes]) -> list[bytes]:
+    """The elements of one list that came in several lines, in lower case, empty ones left out.
+
+    Values have no white space around them.
+    """
+    if len(values) == 1 and b"," not in values[0]:  # 0.3 us instead of 0.9
+        return [values[0].lower()] if values[0] else []
+    elements = []
+    for value in values:
+        parts = _ELEMENT.findall(value) if b'"' in value else value.split(b",")
+        elements += [part.strip(b" \t").lower() for part in parts]
+    return [element for element in elements if element]
+
+
+def check_expectations(values: Sequence[bytes]) -> None:
+    """Raise ExpectationFailed unless all that the lines of Expect say is 100-continue."""
+    if set(list_elements(values)) != {b"100-continue"}:
+        raise ExpectationFailed("only 100-continue is understood")
+
+
+def is_trailers_only(values: Sequence[bytes]) -> bool:
+    """Whether `trailers`, and nothing else, is what the lines of TE say."""
+    return set(list_elements(values)) == {b"trailers"}
+
+
+def takes_trailers(fields: Fields) -> bool:
+    """Whether a client said that it takes trailers: `trailers` is an element of its TE.
+
+    It has no weight (RFC 9110 10.1.4): with one it is the name of a transfer coding.
+    """
+    return b"trailers" in list_elements(field_values(fields, b"te"))
+
+
+def with_one_cookie(fields: Fields) -> Fields:
+    """`fields` with all cookies in one line, the last.
+
+    HTTP/3 has them in several lines (RFC 9114 4.2.1); others should not (RFC 6265 5.4), and
+    applications that look for one line find them all.
+    """
+    cookies = b"; ".join(field_values(fields, b"cookie"))
+    return [*(line for line in fields if line[0] != b"cookie"), (b"cookie", cookies)]
