@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tercel.h1.syntax import UNFINISHED_FAULT, field_section
 from tercel.shared.errors import ContentTooLarge, FieldsTooLarge, MalformedMessage
+from tercel.shared.request_fields import NOT_IN_TRAILERS
 from tercel.shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,20 +23,6 @@ MAX_EXTENSION_BYTES = 16_384
 # neither LF nor a CR of its own (CVE-2025-22871, CVE-2025-55315).
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16}+)(;[\t\x20-\x7e\x80-\xff]*+)?+\r\n")
 _UNFINISHED_SIZE_LINE = re.compile(rb"(?:[0-9A-Fa-f]{1,16}+(?:;[\t\x20-\x7e\x80-\xff]*+)?+\r?)?")
-
-# RFC 9110 6.5.1: fields for framing and routing mean nothing in a trailer section.
-_NOT_IN_TRAILERS = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"host",
-        b"keep-alive",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
 
 
 class ChunkedDecoder:
@@ -145,5 +132,5 @@ class ChunkedDecoder:
             self._pending = data[position:]
             return len(data)
         fields = field_section(data[position : end + 2], self._settings)
-        self.trailers = [line for line in fields if line[0] not in _NOT_IN_TRAILERS]
+        self.trailers = [line for line in fields if line[0] not in NOT_IN_TRAILERS]
         return end + 4

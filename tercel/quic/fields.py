@@ -12,7 +12,12 @@ from tercel.shared.messages import (
     is_token,
     parse_content_length,
 )
-from tercel.shared.request_fields import is_trailers_only, with_one_cookie
+from tercel.shared.request_fields import (
+    NOT_IN_TRAILERS,
+    is_trailers_only,
+    line_count,
+    with_one_cookie,
+)
 
 # RFC 9114 4.2: these mean something for one HTTP/1.1 connection only.
 _CONNECTION_SPECIFIC = frozenset(
@@ -26,9 +31,12 @@ FIELD_OVERHEAD_BYTES = 32
 
 
 def check_section_size(fields: Fields, *, max_bytes: int, max_fields: int) -> None:
-    """Raise FieldsTooLarge when a decoded section is over its limits (RFC 9114 4.2.2)."""
-    if len(fields) > max_fields:
-        raise FieldsTooLarge(f"{len(fields)} field lines, {max_fields} are allowed")
+    """Raise FieldsTooLarge when a decoded section is over its limits (RFC 9114 4.2.2).
+
+    Cookies count as the one line that they are joined to (RFC 9114 4.2.1).
+    """
+    if len(fields) > max_fields and (lines := line_count(fields)) > max_fields:
+        raise FieldsTooLarge(f"{lines} field lines, {max_fields} are allowed")
     size = FIELD_OVERHEAD_BYTES * len(fields)
     for name, value in fields:
         size += len(name) + len(value)
@@ -74,14 +82,13 @@ def request_head(section: Fields) -> tuple[RequestHead, int | None]:
 def trailers(section: Fields) -> Fields:
     """Check a decoded trailer section (RFC 9114 4.1): no pseudo-header fields.
 
-    Framing and routing fields are dropped, as a recipient must not act on them there
-    (RFC 9110 6.5.1).
+    Those that a recipient must not act on there are dropped (RFC 9110 6.5.1).
     """
     for name, value in section:
         if name[:1] == b":":
             raise MalformedMessage("pseudo-header field in a trailer section")
         _check_field(name, value)
-    return [line for line in section if line[0] not in (b"content-length", b"host", b"te")]
+    return [line for line in section if line[0] not in NOT_IN_TRAILERS]
 
 
 def sendable(section: Fields) -> Fields:

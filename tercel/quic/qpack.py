@@ -5,7 +5,6 @@ it is measured would turn 64 KB on the wire into hundreds of megabytes. No I/O.
 """
 
 from collections import deque
-from typing import NamedTuple
 
 from tercel.quic.budget import Budgets, Flood
 from tercel.quic.errors import ErrorCode, H3ConnectionError
@@ -14,16 +13,6 @@ from tercel.quic.errors import ErrorCode, H3ConnectionError
 _OVERHEAD_BYTES = 32
 # RFC 9204 appendix A: the longest line of the static table is a content-security-policy.
 _LONGEST_STATIC_LINE_BYTES = 76 + _OVERHEAD_BYTES
-
-
-class Measure(NamedTuple):
-    """What a section holds, found without decoding it."""
-
-    lines: int
-    size: int
-    """As RFC 9114 4.2.2 counts it, but for two things that are counted at their least: Huffman
-    codes, which may stand for 8/5 of their length (RFC 7541 appendix B), and the text of static
-    lines."""
 
 
 class TableSizes:
@@ -59,25 +48,26 @@ class TableSizes:
             ) from None
         self._rest = data[position:]
 
-    def measure(self, section: bytes, *, max_lines: int) -> Measure:
-        """Look through an encoded section (RFC 9204 4.5), up to `max_lines` and one more.
+    def measure(self, section: bytes, *, max_bytes: int) -> int:
+        """The size of an encoded section (RFC 9204 4.5) as RFC 9114 4.2.2 counts it, at the least.
 
-        A section that is broken is measured up to there: its fault is the decoder's to find.
+        Huffman codes may stand for 8/5 of their length (RFC 7541 appendix B), and the text of
+        static lines is not counted. It is looked through until it is over `max_bytes`. A section
+        that is broken is measured up to there: its fault is the decoder's to find.
         """
-        lines = size = 0
+        size = 0
         try:
             encoded_count, position = _prefixed(section, 0, 0xFF)
             sign = section[position] & 0x80 if position < len(section) else 0
             delta, position = _prefixed(section, position, 0x7F)
             count = self._insert_count(encoded_count)
             base = count - delta - 1 if sign else count + delta
-            while position < len(section) and lines <= max_lines:
+            while position < len(section) and size <= max_bytes:
                 line, position = self._line(section, position, base)
-                lines += 1
                 size += line + _OVERHEAD_BYTES
         except (_CutOff, _Broken):
             pass
-        return Measure(lines, size)
+        return size
 
     # -- sections ---------------------------------------------------------------------------------
 

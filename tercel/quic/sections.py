@@ -85,11 +85,11 @@ class FieldSections:
         # A section of n bytes has n lines at the most: most are too short to be looked through.
         if len(section) * self._table.largest <= self.max_bytes:
             return
-        measure = self._table.measure(section, max_lines=self._max_fields)
-        if measure.lines > self._max_fields:
-            raise FieldsTooLarge(f"over {self._max_fields} field lines")
-        if measure.size > self.max_bytes:
-            raise FieldsTooLarge(f"field section of {measure.size} bytes or more")
+        # Lines are counted when it is known which are cookies, and will be one. Until then their
+        # size is the bound: each counts 32 bytes and its text.
+        size = self._table.measure(section, max_bytes=self.max_bytes)
+        if size > self.max_bytes:
+            raise FieldsTooLarge(f"field section of {size} bytes or more")
 
     def acknowledge(self, stream_id: int) -> None:
         """Acknowledge a section that was not decoded, because it is known (RFC 9204 4.4.1).

@@ -9,6 +9,21 @@ from collections.abc import Sequence
 from tercel.shared.errors import ExpectationFailed
 from tercel.shared.messages import Fields, field_values
 
+# RFC 9110 6.5.1: fields for framing, routing and authentication mean nothing in a trailer section.
+NOT_IN_TRAILERS = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"cookie",
+        b"host",
+        b"keep-alive",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+
 # RFC 9110 5.6.1, 5.6.4: a comma inside a quoted string separates nothing.
 _ELEMENT = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*+"?+)++')
 
@@ -54,3 +69,8 @@ def with_one_cookie(fields: Fields) -> Fields:
     """
     cookies = b"; ".join(field_values(fields, b"cookie"))
     return [*(line for line in fields if line[0] != b"cookie"), (b"cookie", cookies)]
+
+
+def line_count(fields: Fields) -> int:
+    """How many lines `fields` has once its cookies are in one."""
+    return len(fields) - max(0, len(field_values(fields, b"cookie")) - 1)

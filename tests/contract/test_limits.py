@@ -74,6 +74,34 @@ async def test_too_many_fields_are_refused_with_431(pair: Pair) -> None:
 
 
 @asynctest
+async def test_180_cookies_are_served_beside_the_fields_of_a_browser(pair: Pair) -> None:
+    told = []
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        told.extend(line for line in scope["headers"] if line[0] == b"cookie")
+        await respond(send)
+
+    # As many as Chromium keeps for a site; over HTTP/3 each is a line (RFC 9114 4.2.1).
+    cookies = [b"name-%d=%d" % (index, index) for index in range(180)]
+    joined = (b"cookie", b"; ".join(cookies))
+    async with pair(app) as client:
+        lines = [(b"cookie", value) for value in cookies]
+        fields = [(b"x-%d" % index, b"1") for index in range(20)]
+        fields += lines if client.http_version == "3" else [joined]
+        assert (await client.get("/", *fields)).status == 200
+        assert told == [joined]
+
+
+@asynctest
+async def test_cookies_do_not_hide_too_many_other_fields(pair: Pair) -> None:
+    async with pair(hello, max_fields=20) as client:
+        fields = [(b"x-%d" % index, b"1") for index in range(20)]
+        exchange = await client.open("GET", "/", [(b"cookie", b"a=b"), *fields])
+        assert (await exchange.head()).status == 431
+
+
+@asynctest
 async def test_a_target_over_its_size_is_refused_with_414(pair: Pair) -> None:
     async with pair(hello, max_target_bytes=100) as client:
         assert (await (await client.open("GET", "/" + "a" * 100)).head()).status == 414

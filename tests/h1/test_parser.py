@@ -436,7 +436,8 @@ def test_many_small_chunks_of_one_read_are_one_event() -> None:
 def test_trailers_are_apart_and_cannot_frame_or_route() -> None:
     events = parse(
         chunked(
-            b"0\r\nX-Sum:  1 \r\nContent-Length: 5\r\nTransfer-Encoding: gzip\r\nHost: b\r\n\r\n"
+            b"0\r\nX-Sum:  1 \r\nContent-Length: 5\r\nTransfer-Encoding: gzip\r\nHost: b\r\n"
+            b"Trailer: x\r\nCookie: a=1\r\nTE: gzip\r\n\r\n"
         )
     )
     assert events[-1] == MessageComplete([(b"x-sum", b"1")])

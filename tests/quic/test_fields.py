@@ -226,6 +226,7 @@ def test_trailers_are_taken_as_they_came():
 
 def test_framing_and_routing_fields_in_trailers_are_dropped():
     lines = [(b"content-length", b"3"), (b"host", b"a"), (b"te", b"gzip"), (b"x", b"y")]
+    lines += [(b"trailer", b"x"), (b"cookie", b"a=1"), (b"cookie", b"b=2")]
     assert trailers(lines) == [(b"x", b"y")]
 
 
@@ -280,6 +281,18 @@ def test_each_line_costs_32_bytes_more_than_its_text():
 def test_a_section_over_its_lines_is_refused():
     with pytest.raises(FieldsTooLarge, match="3 field lines, 2 are allowed"):
         check_section_size([(b"a", b"")] * 3, max_bytes=1000, max_fields=2)
+
+
+def test_cookies_count_as_one_line():
+    cookies = [(b"cookie", b"a=b")] * 180
+    check_section_size([*cookies, (b"a", b"")], max_bytes=100_000, max_fields=2)
+    with pytest.raises(FieldsTooLarge, match="3 field lines, 2 are allowed"):
+        check_section_size([*cookies, (b"a", b""), (b"b", b"")], max_bytes=100_000, max_fields=2)
+
+
+def test_each_cookie_costs_its_own_32_bytes():
+    with pytest.raises(FieldsTooLarge, match="bytes"):
+        check_section_size([(b"cookie", b"a=b")] * 3, max_bytes=122, max_fields=1)
 
 
 def test_an_oversize_section_is_answered_with_431():

@@ -6,6 +6,7 @@ from tercel.shared.errors import ExpectationFailed
 from tercel.shared.request_fields import (
     check_expectations,
     is_trailers_only,
+    line_count,
     list_elements,
     takes_trailers,
     with_one_cookie,
@@ -61,7 +62,10 @@ def test_trailers_are_taken_where_te_has_them_without_a_weight(
     assert is_trailers_only([value]) is alone
 
 
-def test_all_cookies_become_one_line() -> None:
+def test_all_cookies_become_one_line_and_count_as_one() -> None:
     fields = [(b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2")]
     joined = with_one_cookie(fields)
     assert joined == [(b"accept", b"*/*"), (b"cookie", b"a=1; b=2")]
+    assert line_count(fields) == line_count(joined) == 2
+    assert line_count([(b"accept", b"*/*")]) == 1
+    assert line_count([]) == 0
