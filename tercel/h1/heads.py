@@ -26,7 +26,7 @@ from tercel.shared.errors import (
     TargetTooLong,
 )
 from tercel.shared.messages import RequestHead, is_token, parse_content_length
-from tercel.shared.request_fields import check_expectations, list_elements, with_one_cookie
+from tercel.shared.request_fields import check_expectations, list_elements, with_single_lines
 from tercel.shared.settings import Settings
 
 # A request line without its target: method, spaces, version, CRLF. The longest method that llhttp
@@ -161,8 +161,8 @@ class HeadDecoder:
         expects = b"expect" in decisive
         if expects:
             check_expectations(decisive[b"expect"])
-        if b"cookie" in decisive and len(decisive[b"cookie"]) > 1:
-            head.fields = with_one_cookie(head.fields)
+        if len(decisive.get(b"cookie", _NO_LINES)) > 1 or b"early-data" in decisive:
+            head.fields = with_single_lines(head.fields, decisive)
         has_content = coding is not None or bool(length)
         old = head.http_version == "1.0"
         options = list_elements(decisive[b"connection"]) if b"connection" in decisive else ()

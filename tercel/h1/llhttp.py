@@ -19,12 +19,14 @@ from tercel.shared.errors import (
 if TYPE_CHECKING:
     from tercel.shared.messages import Fields
 
-# The fields that decide about framing, routing and persistence, and the one whose lines are joined.
+# The fields that decide about framing, routing and persistence, and those that applications get in
+# one line.
 _DECISIVE = frozenset(
     (
         b"connection",
         b"content-length",
         b"cookie",
+        b"early-data",
         b"expect",
         b"host",
         b"transfer-encoding",

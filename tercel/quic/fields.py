@@ -16,13 +16,15 @@ from tercel.shared.request_fields import (
     NOT_IN_TRAILERS,
     is_trailers_only,
     line_count,
-    with_one_cookie,
+    with_single_lines,
 )
 
 # RFC 9114 4.2: these mean something for one HTTP/1.1 connection only.
 _CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
+# The fields that decide what a message is, and those that applications get in one line.
+_DECISIVE = frozenset((b"content-length", b"cookie", b"early-data", b"host", b"te"))
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 _UPPER_CASE = re.compile(rb"[A-Z]")
 
@@ -51,32 +53,24 @@ def request_head(section: Fields) -> tuple[RequestHead, int | None]:
     """
     pseudo: dict[bytes, bytes] = {}
     fields: Fields = []
-    host: bytes | None = None
-    content_length: int | None = None
-    cookies = 0
+    decisive: dict[bytes, list[bytes]] = {}
     for field in section:
         name, value = field
         if name[:1] == b":":
             _take_pseudo(pseudo, name, value, late=bool(fields))
             continue
         _check_field(name, value)
-        if name == b"host":
-            if host is not None:  # RFC 9112 3.2, for every version: never more than one
-                raise MalformedMessage("two Host fields")
-            host = value
-        elif name == b"content-length":
-            if content_length is not None:  # RFC 9110 8.6: a list of lengths may be refused
-                raise MalformedMessage("two content-length fields")
-            content_length = _length(value)
-        elif name == b"te":
-            if not is_trailers_only((value,)):  # RFC 9114 4.2
-                raise MalformedMessage("te may only be trailers")
-        elif name == b"cookie":
-            cookies += 1
+        if name in _DECISIVE:
+            decisive.setdefault(name, []).append(value)
         fields.append(field)
-    if cookies > 1:
-        fields = with_one_cookie(fields)
-    return _assemble(pseudo, fields, host), content_length
+    host = length = None
+    if decisive:
+        host = _sole(decisive, b"host")  # RFC 9112 3.2, for every version
+        length = _content_length(_sole(decisive, b"content-length"))
+        if b"te" in decisive and not is_trailers_only(decisive[b"te"]):
+            raise MalformedMessage("te may only be trailers")  # RFC 9114 4.2
+        fields = with_single_lines(fields, decisive)
+    return _assemble(pseudo, fields, host), length
 
 
 def trailers(section: Fields) -> Fields:
@@ -127,7 +121,20 @@ def _is_field_name(name: bytes) -> bool:
     return is_token(name) and _UPPER_CASE.search(name) is None
 
 
-def _length(value: bytes) -> int:
+def _sole(decisive: dict[bytes, list[bytes]], name: bytes) -> bytes | None:
+    """The value of a field that may come once."""
+    values = decisive.get(name)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise MalformedMessage(f"{len(values)} lines of {name!r}")
+    return values[0]
+
+
+def _content_length(value: bytes | None) -> int | None:
+    # RFC 9110 8.6: several, even if equal, may be refused.
+    if value is None:
+        return None
     length = parse_content_length(value)
     if length is None:
         raise MalformedMessage(f"content-length {value!r}")

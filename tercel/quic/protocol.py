@@ -32,6 +32,7 @@ from tercel.shared.errors import (
     TooEarly,
 )
 from tercel.shared.messages import RequestHead, ResponseHead
+from tercel.shared.request_fields import with_early_data
 from tercel.shared.stream import SendState
 
 log = logging.getLogger("tercel.quic")
@@ -186,11 +187,9 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             return
         early = self.quic.is_early(event.stream_id)
         if early:
-            # In a head of its own: that of a known request belongs to all of its kind. Whatever
-            # the client says of it itself, there is one such field (RFC 8470 5.1).
-            fields = [field for field in head.fields if field[0] != b"early-data"]
+            # In a head of its own: that of a known request belongs to all of its kind.
             head = head.with_target(head.method, head.target)
-            head.fields = [*fields, (b"early-data", b"1")]
+            head.fields = with_early_data(head.fields)
         ended = event.ended
         stream = H3RequestStream(self, event.stream_id, head, content_length, ended=ended)
         try:

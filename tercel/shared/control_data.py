@@ -38,7 +38,7 @@ _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*+)://([^/?]*+)(.*+)")
 # and has no more than five digits that count. The host is not empty, because a URI without one is
 # not valid (RFC 9110 4.2.1), and there is no userinfo (RFC 9110 4.2.4).
 _AUTHORITY = re.compile(
-    rb"(?:\[[^\]]++\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++)(?::0*+[0-9]{0,5}+)?+"
+    rb"(?:\[[^\]]++\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})++)(?::0*+[0-9]{0,5}+)?+"
 )
 _LATER_ADDRESS = re.compile(rb"[Vv][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++")
 _PORT = re.compile(rb".*:0*+[1-9][0-9]*+")

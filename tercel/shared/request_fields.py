@@ -4,7 +4,7 @@ The lines of a list are one list (RFC 9110 5.3). Knows nothing of how lines are 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tercel.shared.errors import ExpectationFailed
 from tercel.shared.messages import Fields, field_values
@@ -61,16 +61,29 @@ def takes_trailers(fields: Fields) -> bool:
     return b"trailers" in list_elements(field_values(fields, b"te"))
 
 
-def with_one_cookie(fields: Fields) -> Fields:
-    """`fields` with all cookies in one line, the last.
+def with_single_lines(fields: Fields, values: Mapping[bytes, Sequence[bytes]]) -> Fields:
+    """`fields` with one line of each that applications are to find by looking for one.
 
-    HTTP/3 has them in several lines (RFC 9114 4.2.1); others should not (RFC 6265 5.4), and
-    applications that look for one line find them all.
+    `values` are those of all lines of Cookie and Early-Data, by their names.
     """
-    cookies = b"; ".join(field_values(fields, b"cookie"))
-    return [*(line for line in fields if line[0] != b"cookie"), (b"cookie", cookies)]
+    if len(values.get(b"cookie", ())) > 1:
+        # RFC 9114 4.2.1 has several lines; elsewhere there should be one (RFC 6265 5.4).
+        fields = _replaced(fields, b"cookie", b"; ".join(values[b"cookie"]))
+    return with_early_data(fields) if b"early-data" in values else fields
+
+
+def with_early_data(fields: Fields) -> Fields:
+    """`fields` with Early-Data: 1, which is what several lines or another value mean, too
+    (RFC 8470 5.1).
+    """
+    return _replaced(fields, b"early-data", b"1")
 
 
 def line_count(fields: Fields) -> int:
     """How many lines `fields` has once its cookies are in one."""
     return len(fields) - max(0, len(field_values(fields, b"cookie")) - 1)
+
+
+def _replaced(fields: Fields, name: bytes, value: bytes) -> Fields:
+    """`fields` with one line called `name`, the last."""
+    return [*(line for line in fields if line[0] != name), (name, value)]

@@ -158,6 +158,16 @@ def test_cookies_are_one_line_with_all_of_them(values: list[bytes]) -> None:
         assert [line for line in head.fields if line[0] == b"cookie"] == joined
 
 
+@given(lines_of(b"1", b"0", b""))
+def test_early_data_is_one_line_that_says_1(values: list[bytes]) -> None:
+    # RFC 8470 5.1: several lines, and other values, are read as 1.
+    h1, h3 = over_h1(b"Early-Data", values), over_h3(b"early-data", values)
+    assert isinstance(h1, HeadReceived)
+    assert isinstance(h3, RequestHead)
+    for head in (h1.head, h3):
+        assert [value for name, value in head.fields if name == b"early-data"] == [b"1"]
+
+
 @given(lines_of(b"trailers", b"Trailers", b"trailers;q=0.5", b"gzip", b'x;a="b, trailers"', b""))
 def test_te_is_read_alike_wherever_trailers_are_decided_about(values: list[bytes]) -> None:
     event = over_h1(b"TE", values)
@@ -169,8 +179,7 @@ def test_te_is_read_alike_wherever_trailers_are_decided_about(values: list[bytes
     writer.head(ResponseHead(200, []))
     assert (b"x-sum" in writer.end([(b"x-sum", b"1")])) == asked
     assert takes_trailers(event.head.fields) == asked
-    # RFC 9114 4.2: nothing but trailers there, and that in every line.
-    only = all(set(elements([value])) == {b"trailers"} for value in unquoted)
+    only = set(elements(unquoted)) == {b"trailers"}  # RFC 9114 4.2
     h3 = over_h3(b"te", values)
     assert isinstance(h3, RequestHead) == only
     assert not only or takes_trailers(h3.fields)  # type: ignore[union-attr]

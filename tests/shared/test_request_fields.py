@@ -9,7 +9,7 @@ from tercel.shared.request_fields import (
     line_count,
     list_elements,
     takes_trailers,
-    with_one_cookie,
+    with_single_lines,
 )
 
 
@@ -64,8 +64,13 @@ def test_trailers_are_taken_where_te_has_them_without_a_weight(
 
 def test_all_cookies_become_one_line_and_count_as_one() -> None:
     fields = [(b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2")]
-    joined = with_one_cookie(fields)
+    joined = with_single_lines(fields, {b"cookie": [b"a=1", b"b=2"]})
     assert joined == [(b"accept", b"*/*"), (b"cookie", b"a=1; b=2")]
     assert line_count(fields) == line_count(joined) == 2
     assert line_count([(b"accept", b"*/*")]) == 1
     assert line_count([]) == 0
+
+
+def test_one_cookie_stays_where_it_is() -> None:
+    fields = [(b"cookie", b"a=1"), (b"accept", b"*/*")]
+    assert with_single_lines(fields, {b"cookie": [b"a=1"]}) is fields
