@@ -267,3 +267,36 @@ async def test_empty_parts_of_content_end_nothing(pair: Pair) -> None:
         await exchange.send(b"some ")
         await exchange.end()
         assert bytes((await exchange.whole()).content) == b"some end"
+
+
+@pytest.mark.parametrize(
+    ("lines", "taken"),
+    [
+        ([b"trailers"], True),
+        ([b"Trailers"], True),
+        ([b"trailers", b"trailers"], True),
+        ([b"gzip;q=0.5, trailers"], True),
+        ([b"gzip;q=0.5", b"trailers"], True),
+        ([b"trailers;q=0.5"], False),
+        ([b"gzip"], False),
+        ([], False),
+    ],
+)
+@asynctest
+async def test_trailers_go_to_a_client_whose_te_has_them_without_a_weight(
+    pair: Pair, lines: list[bytes], taken: bool
+) -> None:
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, trailers=True)
+        await body(send, b"content")
+        await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+
+    async with pair(app) as client:
+        exchange = await client.open("GET", "/", [(b"te", line) for line in lines])
+        await exchange.over()
+        if client.http_version == "3" and {line.lower() for line in lines} - {b"trailers"}:
+            assert exchange.broken  # RFC 9114 4.2: TE has nothing but trailers there
+        else:
+            assert bytes(exchange.content) == b"content"
+            assert exchange.trailers == ([(b"x-sum", b"1")] if taken else [])
