@@ -7,6 +7,7 @@ and the server a task, an answer or an entry in a table. Knows neither frames no
 from enum import IntEnum
 
 from tercel.quic.errors import ErrorCode, H3ConnectionError
+from tercel.shared.token_bucket import TokenBucket
 
 
 class Flood(IntEnum):
@@ -66,35 +67,28 @@ MAX_FRAGMENTS = 8192
 class Budgets:
     """The budgets of one connection. Its owner says what time it is by `passes`."""
 
-    __slots__ = ("_left", "_now", "_since", "filled", "fragments")
+    __slots__ = ("_buckets", "_now", "filled", "fragments")
 
     def __init__(self) -> None:
         self.fragments = 0
         """Pieces that wait now; their owners count them up and down."""
         self.filled = 0
         """A number that grows whenever stream data was kept to wait, or filled a gap."""
-        self._now: float | None = None
-        self._left = [float(burst) for burst, _ in LIMITS.values()]
-        self._since = [0.0] * len(LIMITS)
+        self._now = 0.0
+        # Most connections meet three of them.
+        self._buckets: list[TokenBucket | None] = [None] * len(LIMITS)
 
     def passes(self, now: float) -> None:
         """It is `now`: seconds, by any clock that does not go back."""
-        if self._now is None:
-            self._since = [now] * len(LIMITS)
         self._now = now
 
     def spend(self, flood: Flood, amount: int = 1) -> None:
         """Count one more of `flood`. Raises H3ConnectionError once it is too many."""
-        self._left[flood] -= amount
-        if self._left[flood] >= 0:
-            return
-        # Refilled only when used up: until then the price is one subtraction.
-        burst, rate = LIMITS[flood]
-        now = self._now or 0.0
-        refill = min(float(burst), (now - self._since[flood]) * rate)
-        self._since[flood] = now
-        self._left[flood] += refill
-        if self._left[flood] < 0:
+        bucket = self._buckets[flood]
+        if bucket is None:
+            burst, rate = LIMITS[flood]
+            bucket = self._buckets[flood] = TokenBucket(rate, burst=burst)
+        if not bucket.admit(self._now, amount):
             raise TooMuch(flood)
 
 

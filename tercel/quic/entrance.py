@@ -21,6 +21,7 @@ from tercel.quic.tickets import (
 )
 from tercel.quic.udp import Path
 from tercel.shared.connection import ServerContext
+from tercel.shared.token_bucket import TokenBucket
 
 log = logging.getLogger("tercel.quic")
 
@@ -31,9 +32,9 @@ _FIXED_BIT = 0x40
 # Resets per second: each is for a connection that was lost with a restart, and clients repeat.
 _RESET_RATE = 200
 # Initials without a token that are looked into per second. At 30 microseconds for a Retry, system
-# call included, these are 6 % of a core; a flood beyond it costs a quarter of that each. Clients
+# call included, these are a third of a core; those beyond it cost a quarter of that each. Clients
 # that lose their first Initial so send it again after a second.
-_INITIAL_RATE = 2000
+_INITIAL_RATE = 10_000
 
 
 class Admission(NamedTuple):
@@ -58,9 +59,9 @@ class Entrance:
         self._tokens = Tokens(context.wall_clock, ring)
         # Half a second's at once: the handshakes and repetitions of more would be felt by others.
         rate = self._settings.retry_initial_rate
-        self._initials = Rate(rate, burst=rate / 2)
-        self._resets = Rate(_RESET_RATE)
-        self._looked_into = Rate(_INITIAL_RATE)
+        self._without_retry = TokenBucket(rate, burst=max(rate / 2, min(rate, 1)))
+        self._resets = TokenBucket(_RESET_RATE)
+        self._looked_into = TokenBucket(_INITIAL_RATE)
 
     def admit(self, header: QuicHeader, path: Path, half_open: int) -> Admission | None:
         """How the Initial behind `header` may open a connection; None if it may not.
@@ -95,7 +96,7 @@ class Entrance:
 
         `data` is a whole datagram of at least 1,200 bytes. Packets with a token are not shed.
         """
-        if not self._looked_into.exceeded(self._context.clock()):
+        if self._looked_into.admit(self._context.clock()):
             return False
         # RFC 9000 17.2: the lengths of two connection IDs, then that of the token.
         source_length = 6 + data[5]
@@ -115,7 +116,7 @@ class Entrance:
         size = min(len(data) - 1, _MOST_RESET_BYTES)
         if not data[0] & _FIXED_BIT or size < _LEAST_RESET_BYTES:
             return
-        if self._resets.exceeded(self._context.clock()):
+        if not self._resets.admit(self._context.clock()):
             self._context.limits.meet("stateless resets")
             return
         token = self._ring.reset_token(data[1 : 1 + self._cid_bytes])
@@ -129,9 +130,11 @@ class Entrance:
                 return True
             case "never":
                 return False
-        pressed = self._initials.exceeded(self._context.clock())
-        if pressed or half_open >= self._settings.retry_half_open:
-            self._context.limits.meet("retry_initial_rate" if pressed else "retry_half_open")
+        if half_open >= self._settings.retry_half_open:
+            self._context.limits.meet("retry_half_open")
+            return True
+        if not self._without_retry.admit(self._context.clock()):
+            self._context.limits.meet("retry_initial_rate")
             return True
         return False
 
@@ -147,29 +150,3 @@ class Entrance:
             token=self._tokens.seal_retry(host, port, header.destination_cid, retry_cid),
         )
         path.socket.send([packet], path)
-
-
-class Rate:
-    """Whether something happens more often than so many times per second.
-
-    `burst` is how many of them may come at once; without it one second's.
-    """
-
-    __slots__ = ("_at", "_burst", "_level", "_per_second")
-
-    def __init__(self, per_second: int, *, burst: float | None = None) -> None:
-        self._per_second = per_second
-        self._burst = per_second if burst is None else burst
-        self._level = 0.0
-        self._at = 0.0
-
-    def exceeded(self, now: float) -> bool:
-        """Count it once more; whether that is too often.
-
-        It is again in order a second after it was in earnest.
-        """
-        rate = self._per_second
-        level = max(0.0, self._level - (now - self._at) * rate) + 1
-        self._at = now
-        self._level = min(level, 2.0 * rate + 1)
-        return level > self._burst

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from tercel.shared import accesslog
 from tercel.shared.errors import ResetReason
-from tercel.shared.limits import Limits, RequestRate
+from tercel.shared.limits import Limits
 from tercel.shared.messages import ResponseHead
 from tercel.shared.response_fields import ResponseFields
 from tercel.shared.settings import Settings
 from tercel.shared.tasks import TaskSet
+from tercel.shared.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from tercel.shared.stream import Application, RequestStream
@@ -106,7 +107,7 @@ class HttpProtocolMixin:
     context: ServerContext
     info: ConnectionInfo
     streams: "dict[int, RequestStream]"
-    _request_rate: RequestRate | None = None
+    _request_rate: TokenBucket | None = None
 
     @property
     def http(self) -> Any:
@@ -154,8 +155,8 @@ class HttpProtocolMixin:
         most = self.context.settings.max_request_rate
         if most:
             if self._request_rate is None:
-                self._request_rate = RequestRate(most, stream.opened_at)
-            if not self._request_rate.spend(stream.opened_at):
+                self._request_rate = TokenBucket(most)
+            if not self._request_rate.admit(stream.opened_at):
                 self.context.limits.meet("max_request_rate")
                 return 429  # RFC 6585 4
         return 0 if self.context.limits.begin_exchange(stream) else 503

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from tercel.shared.settings import Settings
+from tercel.shared.token_bucket import TokenBucket
 
 log = logging.getLogger("tercel.limits")
 
@@ -37,7 +38,8 @@ class Limits:
     ) -> None:
         self._settings = settings or Settings()
         self._clock = clock
-        self._reported: dict[str, tuple[float, int]] = {}
+        self._reports: dict[str, TokenBucket] = {}
+        self._reported: Counter[str] = Counter()
         self._by_site: Counter[str] = Counter()
         self._reserve = bytes(MEMORY_RESERVE_BYTES)
         self._short_since = self._looked_at = 0.0
@@ -100,18 +102,19 @@ class Limits:
     def meet(self, limit: str) -> None:
         """Count that `limit` was met, and log it if that was not done lately."""
         self.met[limit] += 1
-        now = self._clock()
-        at, count = self._reported.get(limit, (float("-inf"), 0))
-        if now - at < REPORT_INTERVAL_SECONDS:
+        reports = self._reports.get(limit)
+        if reports is None:
+            reports = self._reports[limit] = TokenBucket(1 / REPORT_INTERVAL_SECONDS, burst=1)
+        if not reports.admit(self._clock()):
             return
-        self._reported[limit] = now, self.met[limit]
         log.warning(
             "limit met: %s (%d times since it was last said; %d connections, %d exchanges)",
             limit,
-            self.met[limit] - count,
+            self.met[limit] - self._reported[limit],
             self.connections,
             len(self.exchanges),
         )
+        self._reported[limit] = self.met[limit]
 
     def _is_short_of_memory(self) -> bool:
         now = self._clock()
@@ -127,27 +130,6 @@ class Limits:
                 bytes(2 * MEMORY_RESERVE_BYTES)
                 self._reserve = bytes(MEMORY_RESERVE_BYTES)
         return False
-
-
-class RequestRate:
-    """How many requests one connection may still begin; as many as one second's at once."""
-
-    __slots__ = ("_at", "_left", "_per_second")
-
-    def __init__(self, per_second: int, now: float) -> None:
-        self._per_second = per_second
-        self._left = float(per_second)
-        self._at = now
-
-    def spend(self, now: float) -> bool:
-        """Count a request; whether it may be served."""
-        rate = self._per_second
-        self._left = min(float(rate), self._left + (now - self._at) * rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def site_of(host: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import secrets
 import tracemalloc
 from functools import partial
@@ -12,7 +13,7 @@ from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_header
 from aioquic.tls import Epoch
 
-from tercel.quic import endpoint, wear
+from tercel.quic import endpoint, entrance, wear
 from tercel.quic.budget import LIMITS, Flood
 from tercel.quic.errors import ErrorCode
 from tercel.quic.lean import MOST_CONNECTION_IDS
@@ -70,9 +71,9 @@ async def answers_to(raw, data, *, times, refused):
     sent = answers = 0
     async with asyncio.timeout(PATIENCE_SECONDS):
         while sent < times:
-            for _ in range(50):
+            for _ in range(min(50, times - sent)):
                 raw.send(data())
-            sent += 50
+                sent += 1
             while answers + refused() < sent:
                 await asyncio.sleep(0)
                 with contextlib.suppress(BlockingIOError):
@@ -446,7 +447,8 @@ async def test_retry_begins_by_itself_above_a_rate_of_initials_and_ends_with_it(
 
 
 @asynctest
-async def test_a_flood_of_initials_is_shed_but_for_those_with_a_token():
+async def test_a_flood_of_initials_is_shed_but_for_those_with_a_token(monkeypatch):
+    monkeypatch.setattr(entrance, "_INITIAL_RATE", 200)
     tokens = []
     async with serving(retry="always") as server:
         client = H3Client(server.port)
@@ -458,10 +460,67 @@ async def test_a_flood_of_initials_is_shed_but_for_those_with_a_token():
         with RawClient(server.port) as raw:
             data, met = first_flight(server.port)[1][0], server.endpoint.context.limits.met
             refused = partial(met.__getitem__, "initials")
-            assert await answers_to(raw, lambda: data, times=3000, refused=refused) == 2000
-            assert refused() == 1000
+            assert await answers_to(raw, lambda: data, times=300, refused=refused) == 200
+            assert refused() == 100
         async with H3Client(server.port, token=tokens[0]) as again:
             assert (await again.request()).status == 200
+
+
+class StrangersInitials:
+    """350 Initials a second where a hundred are looked into, at random times of a fake clock."""
+
+    def __init__(self, server, raw):
+        self.now = server.endpoint.context.clock() + 10
+        server.endpoint.context.clock = lambda: self.now
+        self.answered = 0
+        self._met = server.endpoint.context.limits.met
+        self._raw = raw
+        self._data = initial()
+        self._random = random.Random(1)
+
+    async def is_answered(self, raw, data):
+        """Whether a datagram, which comes some time after the one before, gets an answer."""
+        self.now += self._random.expovariate(350)
+        before = self._met["initials"]
+        return await answers_to(
+            raw, lambda: data, times=1, refused=lambda: self._met["initials"] - before
+        )
+
+    async def go_on(self, count):
+        """Let so many of them come."""
+        for _ in range(count):
+            self.answered += await self.is_answered(self._raw, self._data)
+
+
+@asynctest
+async def test_of_a_flood_of_initials_as_many_as_the_limit_are_answered(monkeypatch):
+    monkeypatch.setattr(entrance, "_INITIAL_RATE", 100)
+    async with serving(retry="always") as server:
+        with RawClient(server.port) as raw:
+            flood = StrangersInitials(server, raw)
+            begin = flood.now
+            await flood.go_on(1000)
+        expected = 100 + 100 * (flood.now - begin)
+        assert flood.answered == pytest.approx(expected, abs=2)
+
+
+@asynctest
+async def test_a_flood_of_initials_keeps_no_honest_client_out(monkeypatch):
+    monkeypatch.setattr(entrance, "_INITIAL_RATE", 100)
+    async with serving(retry="always") as server:
+        with RawClient(server.port) as raw:
+            flood = StrangersInitials(server, raw)
+            await flood.go_on(350)
+            for _ in range(30):
+                with RawClient(server.port) as honest:
+                    _, (first, *_) = first_flight(server.port)
+                    # Without an answer each sends its Initial again, as clients do.
+                    for _ in range(20):
+                        if await flood.is_answered(honest, first):
+                            break
+                        await flood.go_on(3)
+                    else:
+                        pytest.fail("an honest client sent 20 Initials in vain")
 
 
 @asynctest
@@ -578,14 +637,21 @@ async def test_two_servers_do_not_reset_each_other_for_ever():
 
 
 @asynctest
-async def test_stateless_resets_are_limited_in_rate():
+async def test_of_a_flood_of_stray_packets_as_many_as_the_limit_get_a_stateless_reset():
     async with serving() as server:
-        server.endpoint._entrance._context.clock = lambda: 1000.0
+        now = [1000.0]
+        server.endpoint.context.clock = lambda: now[0]
+        met = server.endpoint.context.limits.met
         with RawClient(server.port) as raw:
-            refused = partial(server.endpoint.context.limits.met.__getitem__, "stateless resets")
-            packet = partial(os.urandom, 40)
-            answers = await answers_to(raw, lambda: b"\x41" + packet(), times=500, refused=refused)
-            assert (answers, refused()) == (200, 300)
+            for seconds in range(3):
+                answers = await answers_to(
+                    raw,
+                    lambda: b"\x41" + os.urandom(40),
+                    times=500,
+                    refused=lambda before=met["stateless resets"]: met["stateless resets"] - before,
+                )
+                assert (answers, met["stateless resets"]) == (200, 300 * (seconds + 1))
+                now[0] += 1.0
 
 
 # -- keys -----------------------------------------------------------------------------------------

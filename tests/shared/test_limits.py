@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tercel.shared.limits import REPORT_INTERVAL_SECONDS, Limits, RequestRate, site_of
+from tercel.shared.limits import REPORT_INTERVAL_SECONDS, Limits, site_of
 from tercel.shared.settings import Settings
 
 
@@ -99,10 +99,3 @@ def test_a_limit_is_counted_always_and_logged_once_in_a_while(caplog):
     counted.meet("this")
     assert caplog.records[-1].args[:2] == ("this", 1000)
     assert counted.met == {"this": 1001, "that": 1}
-
-
-def test_a_rate_of_requests_has_one_second_of_them_at_once():
-    rate = RequestRate(3, 10.0)
-    assert [rate.spend(10.0) for _ in range(4)] == [True, True, True, False]
-    assert [rate.spend(10.4) for _ in range(2)] == [True, False]
-    assert [rate.spend(99.0) for _ in range(4)] == [True, True, True, False]
