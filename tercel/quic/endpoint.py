@@ -29,6 +29,7 @@ from tercel.quic.connection import QuicServerConnection
 from tercel.quic.departed import DepartedIds
 from tercel.quic.entrance import Admission, Entrance
 from tercel.quic.errors import ErrorCode
+from tercel.quic.heads import connection_ids
 from tercel.quic.preferred import encode_preferred_address
 from tercel.quic.protocol import H3_ALPN, Http3Protocol
 from tercel.quic.qlog import QlogDirectory
@@ -50,6 +51,8 @@ _CID_BYTES = 8
 # RFC 9000 17.3: a short header has the connection ID behind its first byte.
 _LONG_HEADER = 0x80
 _SHORT_CID_END = 1 + _CID_BYTES
+# The reason phrases of refusals (RFC 9000 19.19).
+_STOPPING, _OVERLOADED = "the server is stopping", "the server takes no more connections"
 # RFC 9000 7.2: what a client makes up to send its first Initial to is at least this long.
 _LEAST_CLIENT_CID_BYTES = 8
 
@@ -122,6 +125,11 @@ class QuicEndpoint(Listener):
 
     def stop_accepting(self) -> None:
         self._accepting = False
+        for _, admission, (data, path, _) in self._newcomers:
+            if admission is not None:
+                self._entrance.refuse(data, path, _STOPPING)
+        self._newcomers.clear()
+        self._expected.clear()
         for connection in list(self._connections):
             connection.stop_accepting()
 
@@ -347,7 +355,6 @@ class QuicEndpoint(Listener):
         elif (
             header.packet_type is QuicPacketType.INITIAL
             and len(header.destination_cid) >= _LEAST_CLIENT_CID_BYTES
-            and self._accepting
         ):
             self._admit(header, datagram)
 
@@ -355,15 +362,14 @@ class QuicEndpoint(Listener):
         # RFC 8999 5.1: the invariants of every version. Version 0 is itself a Version
         # Negotiation packet, which must not be answered (RFC 9000 6.1).
         version = int.from_bytes(data[1:5], "big")
-        destination_end = 6 + data[5]
-        source_end = destination_end + 1 + data[destination_end]
+        destination, source, _ = connection_ids(data)
         if version == 0 or version in self._configuration.supported_versions:
             return
         path.socket.send(
             [
                 encode_quic_version_negotiation(
-                    source_cid=data[6:destination_end],
-                    destination_cid=data[destination_end + 1 : source_end],
+                    source_cid=destination,
+                    destination_cid=source,
                     supported_versions=self._configuration.supported_versions,
                 )
             ],
@@ -373,7 +379,21 @@ class QuicEndpoint(Listener):
     # -- new connections --------------------------------------------------------------------------
 
     def _admit(self, header: QuicHeader, datagram: Datagram) -> None:
-        """Let an Initial open a connection soon, if it may."""
+        """Let an Initial open a connection soon, if it may; else refuse it, or drop it.
+
+        It is refused where the server will not serve the client, however often that asks. It is
+        dropped where the client does well to ask again: while too many handshakes are under way,
+        of which each lasts for moments.
+        """
+        data, path, _ = datagram
+        if not self._accepting:
+            self._entrance.refuse(data, path, _STOPPING)
+            return
+        if not self.context.limits.admits_connection(path.peer[0]):
+            # Now, and not after a handshake in vain: the answer is less than what came, whoever
+            # sent that, and nothing is kept.
+            self._entrance.refuse(data, path, _OVERLOADED)
+            return
         pressing = len(self._half_open) + len(self._newcomers)
         admission = self._entrance.admit(header, datagram[1], pressing)
         if admission is None:

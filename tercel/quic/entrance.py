@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from aioquic.quic.packet import QuicHeader
 
+from tercel.quic.heads import connection_ids
+from tercel.quic.refusal import connection_refused
 from tercel.quic.tickets import (
     ADDRESS_TOKEN,
     RETRY_TOKEN,
@@ -31,6 +33,9 @@ _MOST_RESET_BYTES = 42
 _FIXED_BIT = 0x40
 # Resets per second: each is for a connection that was lost with a restart, and clients repeat.
 _RESET_RATE = 200
+# Refusals per second, at some 35 microseconds each, system call included. The clients of a server
+# that stops may all come at once; those beyond it ask again after a second.
+_REFUSAL_RATE = 1000
 # Initials without a token that are looked into per second. At 30 microseconds for a Retry, system
 # call included, these are a third of a core; those beyond it cost a quarter of that each. Clients
 # that lose their first Initial so send it again after a second.
@@ -61,6 +66,7 @@ class Entrance:
         rate = self._settings.retry_initial_rate
         self._without_retry = TokenBucket(rate, burst=max(rate / 2, min(rate, 1)))
         self._resets = TokenBucket(_RESET_RATE)
+        self._refusals = TokenBucket(_REFUSAL_RATE)
         self._looked_into = TokenBucket(_INITIAL_RATE)
 
     def admit(self, header: QuicHeader, path: Path, half_open: int) -> Admission | None:
@@ -98,10 +104,9 @@ class Entrance:
         """
         if self._looked_into.admit(self._context.clock()):
             return False
-        # RFC 9000 17.2: the lengths of two connection IDs, then that of the token.
-        source_length = 6 + data[5]
-        token_length = source_length + 1 + data[source_length]
-        if data[token_length]:
+        # RFC 9000 17.2.2: the length of the token follows.
+        _, _, token_length_at = connection_ids(data)
+        if data[token_length_at]:
             return False
         self._context.limits.meet("initials")
         return True
@@ -123,6 +128,13 @@ class Entrance:
         noise = bytearray(secrets.token_bytes(size - len(token)))
         noise[0] = noise[0] & 0x3F | _FIXED_BIT
         path.socket.send([bytes(noise) + token], path)
+
+    def refuse(self, data: bytes, path: Path, reason: str) -> None:
+        """Answer an Initial, in a datagram of at least 1,200 bytes, by CONNECTION_REFUSED."""
+        if self._refusals.admit(self._context.clock()):
+            path.socket.send([connection_refused(data, reason)], path)
+        else:
+            self._context.limits.meet("refusals")
 
     def _must_validate(self, half_open: int) -> bool:
         match self._settings.retry:

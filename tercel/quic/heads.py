@@ -36,6 +36,17 @@ class Head(NamedTuple):
     """Where in the datagram the packet ends."""
 
 
+def connection_ids(data: bytes) -> tuple[bytes, bytes, int]:
+    """Destination and source connection ID of a long header, and where they end.
+
+    As every version of QUIC has them (RFC 8999 5.1). Raises IndexError when they are cut off.
+    """
+    destination_end = 6 + data[5]
+    source_at = destination_end + 1
+    source_end = source_at + data[destination_end]
+    return data[6:destination_end], data[source_at:source_end], source_end
+
+
 def read_head(data: bytes, start: int, cid_bytes: int) -> Head | None:
     """The header of the packet that begins at `start`; None if it cannot be one for a server.
 

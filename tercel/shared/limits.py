@@ -50,8 +50,8 @@ class Limits:
         self.met: Counter[str] = Counter()
         """How often each limit was met."""
 
-    def open_connection(self, host: str | None) -> bool:
-        """Whether one more connection may be open, from `host` or a unix socket; counts it then."""
+    def admits_connection(self, host: str | None) -> bool:
+        """Whether one more connection may be open, from `host` or a unix socket."""
         settings = self._settings
         if not self._reserve and self._is_short_of_memory():
             self.meet("memory")
@@ -59,12 +59,18 @@ class Limits:
         if settings.max_connections and self.connections >= settings.max_connections:
             self.meet("max_connections")
             return False
-        if host is not None and settings.max_connections_per_ip:
-            site = site_of(host)
-            if self._by_site[site] >= settings.max_connections_per_ip:
-                self.meet("max_connections_per_ip")
-                return False
-            self._by_site[site] += 1
+        most = settings.max_connections_per_ip
+        if most and host is not None and self._by_site[site_of(host)] >= most:
+            self.meet("max_connections_per_ip")
+            return False
+        return True
+
+    def open_connection(self, host: str | None) -> bool:
+        """Whether one more connection may be open, from `host` or a unix socket; counts it then."""
+        if not self.admits_connection(host):
+            return False
+        if host is not None and self._settings.max_connections_per_ip:
+            self._by_site[site_of(host)] += 1
         self.connections += 1
         return True
 

@@ -10,7 +10,6 @@ from tercel.h1 import accepting
 from tests.h1.serving import Clock, echo
 from tests.h1.serving import serving as serving_h1
 from tests.quic.served import serving as serving_h3
-from tests.quic.test_endpoint import RawClient, first_flight
 from tests.support.asynchronous import asynctest, on_both_loops
 from tests.support.h3_client import H3Client
 
@@ -54,16 +53,6 @@ async def test_connections_of_one_address_are_limited_on_tcp():
         other = await server.connect(local_addr=("127.0.0.2", 0))
         other.get("/z")
         assert (await other.response()).content == b"/z"
-
-
-@asynctest
-async def test_connections_of_one_address_are_limited_on_quic():
-    async with serving_h3(max_connections_per_ip=1) as server, H3Client(server.port) as client:
-        with RawClient(server.port) as raw:
-            raw.send(first_flight(server.port)[1][0])
-            assert await raw.answers() == []
-        assert (await client.request()).status == 200
-        assert server.endpoint.context.limits.met["max_connections_per_ip"] == 1
 
 
 @asynctest

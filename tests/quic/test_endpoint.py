@@ -330,15 +330,6 @@ async def test_half_open_connections_are_limited(caplog):
 
 
 @asynctest
-async def test_connections_are_limited():
-    async with serving(max_connections=1) as server, H3Client(server.port) as client:
-        with RawClient(server.port) as raw:
-            raw.send(first_flight(server.port)[1][0])
-            assert await raw.answers() == []
-        assert (await client.request()).status == 200
-
-
-@asynctest
 async def test_a_forged_initial_leaves_nothing_behind():
     async with serving() as server:
         with RawClient(server.port) as raw:
@@ -453,15 +444,6 @@ async def test_an_endpoint_tells_its_addresses_until_it_is_closed():
         assert server.endpoint.is_serving()
     assert server.endpoint.addresses == []
     assert not server.endpoint.is_serving()
-
-
-@asynctest
-async def test_a_stopping_endpoint_accepts_no_connection():
-    async with serving() as server:
-        server.endpoint.stop_accepting()
-        with RawClient(server.port) as raw:
-            raw.send(first_flight(server.port)[1][0])
-            assert await raw.answers() == []
 
 
 @asynctest

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.quic.served import echo, serving
 from tests.support.asynchronous import asynctest
 from tests.support.credentials import credential
+from tests.support.h3_client import H3Client
 
 CONTENT = bytes(range(256)) * 2000
 
@@ -47,3 +48,24 @@ async def test_a_request_is_answered(client, method, content, tmp_path):
         assert await client(method, url, content, str(authority)) == (200, content)
         (exchange,) = server.exchanges
         assert exchange.stream.head.http_version == "3"
+
+
+@asynctest
+async def test_a_client_that_is_refused_fails_without_waiting(tmp_path):
+    async with serving(echo) as server:
+        server.endpoint.stop_accepting()
+        with pytest.raises(niquests.exceptions.ConnectionError) as caught:
+            await with_niquests("GET", f"https://127.0.0.1:{server.port}/", b"", False)
+        assert not isinstance(caught.value, niquests.exceptions.Timeout)
+
+
+@asynctest
+async def test_curl_that_is_refused_tries_again_until_there_is_room():
+    """It does so every 200 ms, which is its own choice."""
+    async with serving(echo, max_connections=1) as server:
+        async with H3Client(server.port):
+            url = f"https://127.0.0.1:{server.port}/"
+            answer = asyncio.ensure_future(with_curl("GET", url, b"", False))
+            met = server.endpoint.context.limits.met
+            await server.until(lambda: met["max_connections"] >= 4)
+        assert await answer == (200, b"")
