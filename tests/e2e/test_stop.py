@@ -1,11 +1,15 @@
 """SIGTERM: what runs is finished, what is idle is not waited for."""
 
+import asyncio
 from pathlib import Path
 from typing import Literal
 
 import curl_cffi
 import pytest
+from aioquic.quic.packet import QuicErrorCode
 
+from tests.support.asynchronous import asynctest
+from tests.support.h3_client import H3Client
 from tests.support.process import ServerProcess
 
 # Well below the grace period, which is there for requests that still run; seconds.
@@ -50,3 +54,21 @@ def test_an_idle_connection_does_not_hold_up_the_end(
         assert session.get(f"{server.url}/bytes/100000").status_code == 200
         server.terminate()
         assert server.wait(SOON) == 0
+
+
+@asynctest
+async def test_new_connections_are_refused_at_once_while_a_request_is_finished(
+    data_directory: Path,
+) -> None:
+    with ServerProcess(*GRACE, data_directory=data_directory) as server:
+        async with H3Client(server.port) as running:
+            stream = running.begin("GET", "/events?count=600&interval_ms=1000")
+            await running.until(lambda: b"\n\n" in stream.content)
+            server.terminate()
+            await running.until(lambda: running.goaway is not None)
+            async with H3Client(server.port) as late:
+                assert late.close_code == QuicErrorCode.CONNECTION_REFUSED
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", server.port)
+            assert not stream.done
+        assert await asyncio.to_thread(server.wait, SOON) == 0
