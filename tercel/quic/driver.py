@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from aioquic.quic import events
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from tercel.quic.connection import QuicServerConnection
 from tercel.quic.errors import ErrorCode
@@ -104,6 +105,14 @@ class ConnectionProtocol:
         """Send CONNECTION_CLOSE with an application error code (RFC 9000 19.19)."""
         self.quic.close(error_code=code, reason_phrase=reason)
         self.endpoint.flush_soon(self)
+
+    def refuse(self, reason: str) -> None:
+        """Turn away a client whose handshake has completed, and forget it (RFC 9000 20.1)."""
+        while self.quic.next_event() is not None:
+            pass  # whatever came along with the end of the handshake is not served
+        self.quic.close(QuicErrorCode.CONNECTION_REFUSED, QuicFrameType.PADDING, reason)
+        self.transmit()
+        self.abandon()
 
     def abandon(self) -> None:
         """Forget the connection without a word to the peer."""

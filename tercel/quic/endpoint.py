@@ -94,7 +94,7 @@ class QuicEndpoint(Listener):
         self._by_cid: dict[bytes, Http3Protocol] = {}
         self._connections: dict[Http3Protocol, set[bytes]] = {}
         self._departed = DepartedIds()
-        self._half_open: set[Http3Protocol] = set()
+        self._half_open: dict[Http3Protocol, Admission] = {}
         self._to_flush: dict[Http3Protocol, None] = {}
         self._reading = False
         self._newcomers: deque[tuple[bytes, Admission | None, Datagram]] = deque()
@@ -127,6 +127,7 @@ class QuicEndpoint(Listener):
         self._accepting = False
         for _, admission, (data, path, _) in self._newcomers:
             if admission is not None:
+                self._entrance.places.leave(admission.validated_host)
                 self._entrance.refuse(data, path, _STOPPING)
         self._newcomers.clear()
         self._expected.clear()
@@ -186,10 +187,13 @@ class QuicEndpoint(Listener):
         """Forget a connection."""
         cids = self._connections.pop(connection, None)
         if cids is not None:
-            self.context.limits.close_connection(connection.info.client[0])
             for cid in cids:
                 self._by_cid.pop(cid, None)
-        self._half_open.discard(connection)
+            admission = self._half_open.pop(connection, None)
+            if admission is not None:
+                self._entrance.places.leave(admission.validated_host)
+            if admission is None or admission.validated_host is not None:
+                self.context.limits.close_connection(_host(connection))
         self._to_flush.pop(connection, None)
         self._drained.set()
 
@@ -282,11 +286,11 @@ class QuicEndpoint(Listener):
     def _handle(self, connection: Http3Protocol) -> None:
         """Let a connection act on what it received."""
         try:
+            if connection in self._half_open:
+                self._settle(connection)
             connection.process_events()
         except Exception as error:
             self._close_faulty(connection, error)
-        if connection in self._half_open:
-            self._settle(connection)
         if not connection.terminated and connection.needs_transmit():
             self.flush_soon(connection)
 
@@ -394,12 +398,8 @@ class QuicEndpoint(Listener):
             # sent that, and nothing is kept.
             self._entrance.refuse(data, path, _OVERLOADED)
             return
-        pressing = len(self._half_open) + len(self._newcomers)
-        admission = self._entrance.admit(header, datagram[1], pressing)
+        admission = self._entrance.admit(header, path)
         if admission is None:
-            return
-        if pressing >= self.context.settings.max_half_open_connections:
-            self.context.limits.meet("max_half_open_connections")
             return
         self._newcomers.append((header.destination_cid, admission, datagram))
         self._expected.add(header.destination_cid)
@@ -413,23 +413,37 @@ class QuicEndpoint(Listener):
         now = self.context.clock()
         for _ in range(min(_HANDSHAKES, len(self._newcomers))):
             client_cid, admission, datagram = self._newcomers.popleft()
-            path = datagram[1]
-            self._expected.discard(client_cid)
             connection = self._by_cid.get(client_cid)
+            if admission is not None:
+                self._expected.discard(client_cid)
+                connection = self._open(client_cid, admission, datagram)
             if connection is None:
-                if admission is None or not self.context.limits.open_connection(path.peer[0]):
-                    continue
-                try:
-                    connection = self._create(client_cid, admission, path)
-                except MemoryError:
-                    self.context.limits.close_connection(path.peer[0])
-                    self.context.limits.memory_ran_out()
-                    continue
+                continue
             self._receive(connection, datagram, now)
             self._handle(connection)
         if self._newcomers:
             self._opening = True
             self.context.loop.call_soon(self._open_newcomers)
+
+    def _open(
+        self, client_cid: bytes, admission: Admission, datagram: Datagram
+    ) -> Http3Protocol | None:
+        """Open the connection that was admitted; None where that is too much after all."""
+        data, path, _ = datagram
+        limits, host = self.context.limits, admission.validated_host
+        # Others are counted when their handshake has shown that they are there.
+        if host is not None and not limits.open_connection(host):
+            self._entrance.places.leave(host)
+            self._entrance.refuse(data, path, _OVERLOADED)
+            return None
+        try:
+            return self._create(client_cid, admission, path)
+        except MemoryError:
+            self._entrance.places.leave(host)
+            if host is not None:
+                limits.close_connection(host)
+            limits.memory_ran_out()
+            return None
 
     def _create(self, client_cid: bytes, admission: Admission, path: Path) -> Http3Protocol:
         host = path.peer[0]
@@ -439,7 +453,7 @@ class QuicEndpoint(Listener):
             settings=self.context.settings,
             original_destination_connection_id=admission.original_cid,
             retry_source_connection_id=admission.retry_cid,
-            address_validated=admission.validated,
+            address_validated=admission.validated_host is not None,
             reset_token=self._ring.reset_token,
             new_token=partial(self._entrance.new_token, host),
             sessions=self._sessions,
@@ -456,12 +470,19 @@ class QuicEndpoint(Listener):
         )
         self.add_connection_id(client_cid, connection)
         self.add_connection_id(quic.host_cid, connection)
-        self._half_open.add(connection)
+        self._half_open[connection] = admission
         return connection
 
     def _settle(self, connection: Http3Protocol) -> None:
+        """See whether a connection is half-open no more, before anything of it is served."""
         if connection.quic.handshake_completed:
-            self._half_open.discard(connection)
+            host = self._half_open[connection].validated_host
+            # RFC 9000 8.1: a completed handshake shows the client's address.
+            if host is None and not self.context.limits.open_connection(_host(connection)):
+                connection.refuse(_OVERLOADED)
+                return
+            del self._half_open[connection]
+            self._entrance.places.leave(host)
         elif not connection.quic.has_received_packet:
             # Nothing in its first datagram could be decrypted: not worth keeping.
             connection.abandon()
@@ -490,6 +511,12 @@ class QuicEndpoint(Listener):
         if settings.qlog_dir is not None:
             configuration.quic_logger = QlogDirectory(settings.qlog_dir)
         return configuration
+
+
+def _host(connection: Any) -> str:
+    """The address that a client came from first, which its connection is counted by."""
+    host: str = connection.info.client[0]
+    return host
 
 
 def _ends(path: Path) -> tuple[Any, Any]:

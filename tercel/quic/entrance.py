@@ -9,12 +9,15 @@ import os
 import secrets
 from typing import NamedTuple
 
-from aioquic.quic.packet import QuicHeader
+from aioquic.quic.packet import QuicHeader, QuicProtocolVersion
 
+from tercel.quic.half_open import HalfOpenPlaces
 from tercel.quic.heads import connection_ids
 from tercel.quic.refusal import connection_refused
 from tercel.quic.tickets import (
+    ADDRESS_LIFETIME_SECONDS,
     ADDRESS_TOKEN,
+    RETRY_LIFETIME_SECONDS,
     RETRY_TOKEN,
     InvalidToken,
     KeyRing,
@@ -22,6 +25,7 @@ from tercel.quic.tickets import (
     retry_packet,
 )
 from tercel.quic.udp import Path
+from tercel.quic.used_tokens import UsedTokens
 from tercel.shared.connection import ServerContext
 from tercel.shared.token_bucket import TokenBucket
 
@@ -31,6 +35,12 @@ log = logging.getLogger("tercel.quic")
 _LEAST_RESET_BYTES = 21
 _MOST_RESET_BYTES = 42
 _FIXED_BIT = 0x40
+_RETRY_KIND, _ADDRESS_KIND = bytes((RETRY_TOKEN,)), bytes((ADDRESS_TOKEN,))
+# As they stand in a header: only of these is it known where a token would be.
+_SERVED_VERSIONS = tuple(
+    version.to_bytes(4, "big")
+    for version in (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
+)
 # Resets per second: each is for a connection that was lost with a restart, and clients repeat.
 _RESET_RATE = 200
 # Refusals per second, at some 35 microseconds each, system call included. The clients of a server
@@ -49,8 +59,8 @@ class Admission(NamedTuple):
     """Where the client's very first Initial went."""
     retry_cid: bytes | None
     """Where the Retry packet sent it from there."""
-    validated: bool
-    """Whether the client's address was shown (RFC 9000 8.1)."""
+    validated_host: str | None
+    """The client's address where it was shown by a token (RFC 9000 8.1), else None."""
 
 
 class Entrance:
@@ -62,6 +72,10 @@ class Entrance:
         self._cid_bytes = cid_bytes
         self._ring = ring
         self._tokens = Tokens(context.wall_clock, ring)
+        self._used_retry_tokens = UsedTokens(RETRY_LIFETIME_SECONDS)
+        self._used_address_tokens = UsedTokens(ADDRESS_LIFETIME_SECONDS)
+        self.places = HalfOpenPlaces(context.settings.max_half_open_connections)
+        """For the handshakes of those admitted; to be left when these are over."""
         # Half a second's at once: the handshakes and repetitions of more would be felt by others.
         rate = self._settings.retry_initial_rate
         self._without_retry = TokenBucket(rate, burst=max(rate / 2, min(rate, 1)))
@@ -69,47 +83,34 @@ class Entrance:
         self._refusals = TokenBucket(_REFUSAL_RATE)
         self._looked_into = TokenBucket(_INITIAL_RATE)
 
-    def admit(self, header: QuicHeader, path: Path, half_open: int) -> Admission | None:
-        """How the Initial behind `header` may open a connection; None if it may not.
+    def admit(self, header: QuicHeader, path: Path) -> Admission | None:
+        """How the Initial behind `header` may open a connection, for which a place is taken.
 
-        Then it was answered by a Retry, or deserves no answer.
+        None if it may not: then it was answered by a Retry, or deserves no answer.
         """
-        token, host = header.token, path.peer[0]
-        if token[:1] == bytes([RETRY_TOKEN]):
-            try:
-                original_cid = self._tokens.open_retry(
-                    token, host, path.peer[1], header.destination_cid
-                )
-            except InvalidToken as error:
-                # A client that was given it here would have it right.
-                log.debug("token of %r: %s", path, error)
-                return None
-            return Admission(original_cid, header.destination_cid, True)
-        if token[:1] == bytes([ADDRESS_TOKEN]):
-            try:
-                self._tokens.open_address(token, host)
-                return Admission(header.destination_cid, None, True)
-            except InvalidToken as error:
-                # RFC 9000 8.1.3: as if it had none.
-                log.debug("token of %r: %s", path, error)
-        if self._must_validate(half_open):
+        if header.token[:1] == _RETRY_KIND:
+            return self._admit_after_retry(header, path)
+        if self._shows_address(header.token, path.peer[0]):
+            return self._with_place(Admission(header.destination_cid, None, path.peer[0]))
+        # RFC 9000 8.1.3: a token that is worth nothing is as none.
+        if header.token and self._exceeds_rate():
+            return None
+        if self._must_validate():
             self._send_retry(header, path)
             return None
-        return Admission(header.destination_cid, None, False)
+        return self._with_place(Admission(header.destination_cid, None, None))
 
     def is_shed(self, data: bytes) -> bool:
         """Whether a long-header packet of no known connection is to be dropped unseen.
 
-        `data` is a whole datagram of at least 1,200 bytes. Packets with a token are not shed.
+        `data` is a whole datagram of at least 1,200 bytes. Packets with a token are not shed before
+        that was looked at.
         """
-        if self._looked_into.admit(self._context.clock()):
-            return False
         # RFC 9000 17.2.2: the length of the token follows.
         _, _, token_length_at = connection_ids(data)
-        if data[token_length_at]:
+        if data[1:5] in _SERVED_VERSIONS and data[token_length_at]:
             return False
-        self._context.limits.meet("initials")
-        return True
+        return self._exceeds_rate()
 
     def new_token(self, host: str) -> bytes:
         """What a client at `host` may show the next time it comes."""
@@ -136,13 +137,56 @@ class Entrance:
         else:
             self._context.limits.meet("refusals")
 
-    def _must_validate(self, half_open: int) -> bool:
+    def _exceeds_rate(self) -> bool:
+        if self._looked_into.admit(self._context.clock()):
+            return False
+        self._context.limits.meet("initials")
+        return True
+
+    def _admit_after_retry(self, header: QuicHeader, path: Path) -> Admission | None:
+        (host, port), cid = path.peer[:2], header.destination_cid
+        try:
+            original_cid, issued_at = self._tokens.open_retry(header.token, host, port, cid)
+        except InvalidToken as error:
+            # A client that was given it here would have it right.
+            log.debug("token of %r: %s", path, error)
+            return None
+        now = self._context.wall_clock()
+        # What is dropped for want of a place comes again with its token.
+        if not self.places.has_room(host) or self._used_retry_tokens.use(
+            header.token, issued_at, now
+        ):
+            return self._with_place(Admission(original_cid, cid, host))
+        if self._must_validate():
+            return None  # RFC 9000 17.2.5.2: a client takes no second Retry
+        return self._with_place(Admission(original_cid, cid, None))
+
+    def _shows_address(self, token: bytes, host: str) -> bool:
+        """Whether `token` is one for `host`, to be used now; it is used then."""
+        if token[:1] != _ADDRESS_KIND:
+            return False
+        try:
+            issued_at = self._tokens.open_address(token, host)
+        except InvalidToken as error:
+            log.debug("token of %s: %s", host, error)
+            return False
+        return self.places.has_room(host) and self._used_address_tokens.use(
+            token, issued_at, self._context.wall_clock()
+        )
+
+    def _with_place(self, admission: Admission) -> Admission | None:
+        if self.places.take(admission.validated_host):
+            return admission
+        self._context.limits.meet("max_half_open_connections")
+        return None
+
+    def _must_validate(self) -> bool:
         match self._settings.retry:
             case "always":
                 return True
             case "never":
                 return False
-        if half_open >= self._settings.retry_half_open:
+        if self.places.taken >= self._settings.retry_half_open:
             self._context.limits.meet("retry_half_open")
             return True
         if not self._without_retry.admit(self._context.clock()):

@@ -8,7 +8,6 @@ underscore.
 import hashlib
 import os
 import struct
-from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -28,6 +27,7 @@ from aioquic.tls import (
 from tercel.quic.ecn import MarkedConnection
 from tercel.quic.keys import Secret, expansion_label
 from tercel.quic.tickets import SESSION_LIFETIME_SECONDS, InvalidToken, Tokens
+from tercel.quic.used_tokens import UsedTokens
 from tercel.shared.weakly import weakly
 
 _DIGEST_BYTES = 16
@@ -37,8 +37,6 @@ _TICKET_HEAD = struct.Struct("!IIBH")
 _NO_NONCE = b""
 # The extension that allows for it (RFC 8446 4.2.10).
 _EARLY_DATA = struct.pack("!HHI", ExtensionType.EARLY_DATA, 4, MAX_EARLY_DATA)
-# Tickets whose early data was taken, remembered until they expire.
-_MOST_USED = 65_536
 
 
 def session_ticket(age_add: int, ticket: bytes, *, early_data: bool) -> bytes:
@@ -91,7 +89,7 @@ class Sessions:
         self._tokens = tokens
         self._clock = clock
         self._began_at = clock()
-        self._used: OrderedDict[bytes, float] = OrderedDict()
+        self._used = UsedTokens(SESSION_LIFETIME_SECONDS)
 
     def seal(self, session: Session) -> bytes:
         """A ticket for `session`."""
@@ -114,16 +112,9 @@ class Sessions:
         started again does not know what was used before, so a ticket from then is good for none.
         Servers that share a key do not share this memory: each of them takes it once.
         """
-        if issued_at < self._began_at:
+        if not self.early_data or issued_at < self._began_at:
             return False
-        now = self._clock()
-        while self._used and next(iter(self._used.values())) < now:
-            self._used.popitem(last=False)
-        name = hashlib.sha256(ticket).digest()
-        if not self.early_data or name in self._used or len(self._used) >= _MOST_USED:
-            return False
-        self._used[name] = now + SESSION_LIFETIME_SECONDS
-        return True
+        return self._used.use(ticket, issued_at, self._clock())
 
 
 class ResumableConnection(MarkedConnection):

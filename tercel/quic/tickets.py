@@ -134,8 +134,13 @@ class Tokens:
         bound = _packed(address) + struct.pack("!H", port) + retry_cid
         return self._seal(RETRY_TOKEN, self._ring.retry[0], original_cid, bound)
 
-    def open_retry(self, token: bytes, address: str, port: int, retry_cid: bytes) -> bytes:
-        """The connection ID that the client's first Initial was sent to. Raises InvalidToken."""
+    def open_retry(
+        self, token: bytes, address: str, port: int, retry_cid: bytes
+    ) -> tuple[bytes, float]:
+        """The connection ID that the client's first Initial was sent to, and when `token` was made.
+
+        Raises InvalidToken.
+        """
         bound = _packed(address) + struct.pack("!H", port) + retry_cid
         return self._open(RETRY_TOKEN, self._ring.retry, token, bound, RETRY_LIFETIME_SECONDS)
 
@@ -143,10 +148,11 @@ class Tokens:
         """For the NEW_TOKEN frame to a client at `address`: its port may be another next time."""
         return self._seal(ADDRESS_TOKEN, self._ring.address[0], b"", _packed(address))
 
-    def open_address(self, token: bytes, address: str) -> None:
-        """Raises InvalidToken unless `token` was given to a client at `address`."""
+    def open_address(self, token: bytes, address: str) -> float:
+        """When `token` was made. Raises InvalidToken unless that was for a client at `address`."""
         ring, bound = self._ring.address, _packed(address)
-        self._open(ADDRESS_TOKEN, ring, token, bound, ADDRESS_LIFETIME_SECONDS)
+        _, issued_at = self._open(ADDRESS_TOKEN, ring, token, bound, ADDRESS_LIFETIME_SECONDS)
+        return issued_at
 
     def seal_session(self, session: bytes) -> bytes:
         """A ticket that brings `session` back (RFC 5077 4, RFC 8446 4.6.1)."""
@@ -155,7 +161,8 @@ class Tokens:
     def open_session(self, ticket: bytes) -> bytes:
         """What was sealed. Raises InvalidToken."""
         ring = self._ring.session
-        return self._open(SESSION_TICKET, ring, ticket, b"", SESSION_LIFETIME_SECONDS)
+        session, _ = self._open(SESSION_TICKET, ring, ticket, b"", SESSION_LIFETIME_SECONDS)
+        return session
 
     def _seal(self, kind: int, key: AESGCM, content: bytes, bound: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
@@ -165,7 +172,7 @@ class Tokens:
 
     def _open(
         self, kind: int, ring: Sequence[AESGCM], token: bytes, bound: bytes, lifetime: float
-    ) -> bytes:
+    ) -> tuple[bytes, float]:
         nonce, sealed = token[1 : 1 + _NONCE_BYTES], token[1 + _NONCE_BYTES :]
         if token[:1] != bytes([kind]) or len(nonce) < _NONCE_BYTES:
             raise InvalidToken("of another kind")
@@ -180,7 +187,7 @@ class Tokens:
         (issued_at,) = struct.unpack_from("!d", text)
         if not -_CLOCK_SKEW_SECONDS <= self._clock() - issued_at <= lifetime:
             raise InvalidToken("too old")
-        return text[8:]
+        return text[8:], issued_at
 
 
 def _derived(secret: bytes, purpose: bytes) -> bytes:

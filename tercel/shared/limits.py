@@ -6,13 +6,13 @@ become a flood of log lines. Knows no protocol.
 
 import contextlib
 import gc
-import ipaddress
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 
 from tercel.shared.settings import Settings
+from tercel.shared.sites import SiteCounts
 from tercel.shared.token_bucket import TokenBucket
 
 log = logging.getLogger("tercel.limits")
@@ -23,8 +23,6 @@ REPORT_INTERVAL_SECONDS = 10.0
 MEMORY_RESERVE_BYTES = 8 << 20
 # How long no new connection is opened then; what makes memory short may well be over by the end.
 _SHORT_SECONDS = 1.0
-# What one household or one machine has of IPv6 (RFC 6177).
-_IPV6_SITE_BITS = 64
 
 
 class Limits:
@@ -40,11 +38,11 @@ class Limits:
         self._clock = clock
         self._reports: dict[str, TokenBucket] = {}
         self._reported: Counter[str] = Counter()
-        self._by_site: Counter[str] = Counter()
+        self._by_site = SiteCounts()
         self._reserve = bytes(MEMORY_RESERVE_BYTES)
         self._short_since = self._looked_at = 0.0
         self.connections = 0
-        """Connections that are open or in their handshake."""
+        """Connections that are open, or in their handshake with an address that was validated."""
         self.exchanges: set[object] = set()
         """Requests that an application works on."""
         self.met: Counter[str] = Counter()
@@ -60,17 +58,21 @@ class Limits:
             self.meet("max_connections")
             return False
         most = settings.max_connections_per_ip
-        if most and host is not None and self._by_site[site_of(host)] >= most:
+        if most and host is not None and self._by_site.count(host) >= most:
             self.meet("max_connections_per_ip")
             return False
         return True
 
     def open_connection(self, host: str | None) -> bool:
-        """Whether one more connection may be open, from `host` or a unix socket; counts it then."""
+        """Whether one more connection may be open, from `host` or a unix socket; counts it then.
+
+        For `host` once it was shown that the client is there: by TCP, or as in RFC 9000 8.1. Who
+        forges addresses would otherwise keep their owners out.
+        """
         if not self.admits_connection(host):
             return False
         if host is not None and self._settings.max_connections_per_ip:
-            self._by_site[site_of(host)] += 1
+            self._by_site.add(host)
         self.connections += 1
         return True
 
@@ -78,10 +80,7 @@ class Limits:
         """A connection that was counted is gone."""
         self.connections -= 1
         if host is not None and self._settings.max_connections_per_ip:
-            site = site_of(host)
-            self._by_site[site] -= 1
-            if not self._by_site[site]:
-                del self._by_site[site]
+            self._by_site.remove(host)
 
     def begin_exchange(self, exchange: object) -> bool:
         """Whether the application may take one more request; counts it then."""
@@ -136,13 +135,3 @@ class Limits:
                 bytes(2 * MEMORY_RESERVE_BYTES)
                 self._reserve = bytes(MEMORY_RESERVE_BYTES)
         return False
-
-
-def site_of(host: str) -> str:
-    """What connections are counted by: the IPv4 address, or the network of an IPv6 address."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if address.version == 4:
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((int(address) >> 64 << 64, _IPV6_SITE_BITS)))

@@ -143,8 +143,9 @@ class Settings:
         100_000, OVERLOAD, "Connections at one time, TCP and QUIC together; more are not taken. "
         "0 is no limit.", minimum=0)
     max_connections_per_ip: int = option(
-        0, OVERLOAD, "Connections at one time from one IPv4 address or one IPv6 /64 network; 0 is "
-        "no limit. Behind a proxy or a carrier's NAT many clients share an address.", minimum=0)
+        0, OVERLOAD, "Connections at one time from one IPv4 address or one IPv6 /64 network, "
+        "counted once that is validated; 0 is no limit. Behind a proxy or a carrier's NAT many "
+        "clients share an address.", minimum=0)
     max_concurrency: int = option(
         0, OVERLOAD, "Requests that the application works on at one time, WebSockets included; "
         "further ones get 503 with Retry-After. 0 is no limit.", minimum=0)
@@ -185,7 +186,8 @@ class Settings:
         False, QUIC, "Take requests in 0-RTT, before the handshake is over. They may be replays, "
         "so only safe methods are; they carry Early-Data: 1 (RFC 8470).")
     max_half_open_connections: int = option(
-        2048, QUIC, "QUIC connections at one time whose handshake has not completed.", minimum=1)
+        2048, QUIC, "QUIC connections at one time whose handshake has not completed; about half of "
+        "them for one validated address.", minimum=1)
     handshake_timeout: float = option(
         10.0, QUIC, "Longest time for a QUIC handshake.", metavar="SECONDS", minimum=0.001)
     idle_timeout: float = option(

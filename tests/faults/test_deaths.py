@@ -66,7 +66,7 @@ async def is_at_its_base_line(server):
     """Nothing of a client is left."""
     await server.until(lambda: server.connections == [])
     endpoint = server.endpoint
-    assert (endpoint._by_cid, endpoint._half_open) == ({}, set())
+    assert (endpoint._by_cid, endpoint._half_open) == ({}, {})
     limits = endpoint.context.limits
     assert (limits.connections, limits.exchanges) == (0, set())
     assert await endpoint.context.tasks.wait(PATIENCE_SECONDS)

@@ -6,12 +6,16 @@ import logging
 import socket
 import struct
 
+import pytest
+from aioquic.quic.packet import QuicErrorCode
+
 from tercel.h1 import accepting
 from tests.h1.serving import Clock, echo
 from tests.h1.serving import serving as serving_h1
 from tests.quic.served import serving as serving_h3
+from tests.quic.test_endpoint import RawClient, first_flight, next_flight
 from tests.support.asynchronous import asynctest, on_both_loops
-from tests.support.h3_client import H3Client
+from tests.support.h3_client import H3Client, headers
 
 
 async def slow(exchange):
@@ -53,6 +57,52 @@ async def test_connections_of_one_address_are_limited_on_tcp():
         other = await server.connect(local_addr=("127.0.0.2", 0))
         other.get("/z")
         assert (await other.response()).content == b"/z"
+
+
+async def half_handshake(port, raw, **options):
+    """A client whose handshake has come to its last flight, which is not sent."""
+    quic, flight = first_flight(port, **options)
+    while not quic._handshake_complete:
+        for data in flight:
+            raw.send(data)
+        flight = next_flight(quic, port, await raw.receive())
+    return quic, flight
+
+
+@pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_ip"])
+@asynctest
+async def test_a_quic_client_over_the_limit_when_its_address_is_shown_is_refused_then(limit):
+    async with serving_h3(**{limit: 1}) as server:
+        limits = server.endpoint.context.limits
+        with RawClient(server.port) as raw:
+            quic, flight = await half_handshake(server.port, raw)
+            assert limits.connections == 0
+            async with H3Client(server.port) as client:
+                assert (await client.request()).status == 200
+                assert limits.connections == 1
+                # A request comes along with the end of the handshake: it is not served.
+                quic.send_stream_data(0, headers(), end_stream=True)
+                for data in [*flight, *next_flight(quic, server.port)]:
+                    raw.send(data)
+                while quic._close_event is None:
+                    next_flight(quic, server.port, await raw.receive())
+                assert quic._close_event.error_code == QuicErrorCode.CONNECTION_REFUSED
+                assert (await client.request()).status == 200
+                assert len(server.connections) == limits.connections == 1
+        assert len(server.exchanges) == 2
+
+
+@asynctest
+async def test_a_quic_client_whose_address_a_token_shows_counts_at_once():
+    async with serving_h3(retry="always", max_connections_per_ip=1) as server:
+        with RawClient(server.port) as raw:
+            await half_handshake(server.port, raw)
+            assert server.endpoint.context.limits.connections == 1
+            async with H3Client(server.port) as client:
+                assert client.close_code == QuicErrorCode.CONNECTION_REFUSED
+            (connection,) = server.connections
+            connection.abandon()
+            assert server.endpoint.context.limits.connections == 0
 
 
 @asynctest

@@ -550,6 +550,129 @@ async def test_a_token_from_the_last_connection_spares_the_retry():
             assert other.quic._retry_count == 1
 
 
+async def address_token(server, **options):
+    """What a client at an address is given to show the next time."""
+    tokens = []
+    client = H3Client(server.port, **options)
+    client.quic._token_handler = tokens.append
+    async with client:
+        await client.until(lambda: tokens != [])
+    await server.until(lambda: server.connections == [])
+    return tokens[0]
+
+
+@asynctest
+async def test_an_address_token_is_good_once_and_then_as_none():
+    async with serving(retry="always") as server:
+        token = await address_token(server)
+        for retries in (0, 1, 1):
+            async with H3Client(server.port, token=token) as client:
+                assert client.quic._retry_count == retries
+                assert (await client.request()).status == 200
+
+
+@asynctest
+async def test_a_second_use_of_an_address_token_is_held_to_three_times_what_came():
+    async with serving(retry="auto") as server:
+        token = await address_token(server)
+        with RawClient(server.port) as raw:
+            for validated in (True, False):
+                raw.send(first_flight(server.port, token=token)[1][0])
+                await server.until(lambda: len(server.connections) == 1)
+                (connection,) = server.connections
+                assert connection.quic.network_paths[0].is_validated is validated
+                connection.abandon()
+
+
+@pytest.mark.parametrize(("retry", "connections"), [("always", 0), ("auto", 1)])
+@asynctest
+async def test_the_token_of_a_retry_shows_an_address_once(retry, connections):
+    limits = {} if retry == "always" else {"retry_initial_rate": 1}
+    async with serving(retry=retry, **limits) as server:
+        with RawClient(server.port) as raw:
+            now = server.endpoint.context.clock()
+            server.endpoint.context.clock = lambda: now
+            raw.send(first_flight(server.port)[1][0])  # the last without a Retry
+            await raw.answers()
+            for connection in server.connections:
+                connection.abandon()
+            quic, (first, *_) = first_flight(server.port)
+            raw.send(first)
+            (second, *_) = next_flight(quic, server.port, await raw.receive())
+            raw.send(second)
+            await server.until(lambda: len(server.connections) == 1)
+            (connection,) = server.connections
+            assert connection.quic.network_paths[0].is_validated
+            connection.abandon()
+            now += 1.0
+            raw.send(second)
+            await raw.answers()
+            assert len(server.connections) == connections
+            for connection in server.connections:
+                assert not connection.quic.network_paths[0].is_validated
+
+
+@asynctest
+async def test_a_token_whose_initial_is_dropped_is_good_when_that_comes_again():
+    async with serving(retry="always", max_half_open_connections=1) as server:
+        token = await address_token(server)
+        with RawClient(server.port) as raw, RawClient(server.port) as other:
+            _, (retried, *_) = first_flight(server.port, token=token)
+            quic, (first, *_) = first_flight(server.port)
+            raw.send(first)
+            (second, *_) = next_flight(quic, server.port, await raw.receive())
+            raw.send(second)
+            await server.until(lambda: len(server.connections) == 1)
+            other.send(retried)
+            await other.answers()
+            server.connections[0].abandon()
+            other.send(retried)
+            await server.until(lambda: len(server.connections) == 1)
+
+
+@asynctest
+async def test_one_address_does_not_take_all_places_of_handshakes():
+    async with serving(host="0.0.0.0", retry="always", max_half_open_connections=20) as server:
+        with RawClient(server.port) as raw:
+            for _ in range(30):
+                quic, (first, *_) = first_flight(server.port)
+                raw.send(first)
+                while (answer := await raw.receive())[0] & 0xF0 != 0xF0:
+                    pass  # not a Retry, but what one before had for its second Initial
+                for data in next_flight(quic, server.port, answer):
+                    raw.send(data)
+            await raw.answers()
+            met = server.endpoint.context.limits.met
+            assert (len(server.connections), met["max_half_open_connections"]) == (11, 19)
+            async with H3Client(server.port, host="127.0.0.2") as other:
+                assert (await other.request()).status == 200
+
+
+@pytest.mark.parametrize("token", [b"made up", b"\x02made up"])
+@asynctest
+async def test_made_up_tokens_spare_nobody_the_limit_of_a_flood(token, monkeypatch):
+    monkeypatch.setattr(entrance, "_INITIAL_RATE", 50)
+    async with serving(retry="always") as server:
+        now = server.endpoint.context.clock() + 10
+        server.endpoint.context.clock = lambda: now
+        with RawClient(server.port) as raw:
+            refused = partial(server.endpoint.context.limits.met.__getitem__, "initials")
+            data = partial(initial, token=token)
+            assert await answers_to(raw, data, times=100, refused=refused) == 50
+
+
+@asynctest
+async def test_version_negotiation_is_held_to_the_limit_of_a_flood(monkeypatch):
+    monkeypatch.setattr(entrance, "_INITIAL_RATE", 50)
+    async with serving() as server:
+        now = server.endpoint.context.clock() + 10
+        server.endpoint.context.clock = lambda: now
+        data = initial(0x1A2A3A4A, token=b"not one in this version")
+        with RawClient(server.port) as raw:
+            refused = partial(server.endpoint.context.limits.met.__getitem__, "initials")
+            assert await answers_to(raw, lambda: data, times=100, refused=refused) == 50
+
+
 @asynctest
 async def test_tokens_are_good_for_every_server_with_the_same_key(tmp_path):
     key = tmp_path / "key"

@@ -233,5 +233,5 @@ async def serving(
         await endpoint.wait_closed()
         await context.tasks.cancel_all()
     assert endpoint._by_cid == {}
-    assert endpoint._half_open == set()
+    assert endpoint._half_open == {}
     assert served.connections == []

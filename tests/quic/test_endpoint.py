@@ -292,7 +292,7 @@ async def test_a_handshake_that_does_not_complete_in_time_is_forgotten():
             await server.until(lambda: len(server.connections) == 1)
             assert len(server.endpoint._half_open) == 1
             await server.until(lambda: server.connections == [])
-        assert server.endpoint._half_open == set()
+        assert server.endpoint._half_open == {}
         assert server.endpoint._by_cid == {}
 
 
@@ -321,7 +321,7 @@ async def test_half_open_connections_are_limited(caplog):
             # One handshake completes, and there is room again.
             for data in next_flight(quic, server.port, *answers):
                 raw.send(data)
-            await server.until(lambda: server.endpoint._half_open == set())
+            await server.until(lambda: server.endpoint._half_open == {})
             async with H3Client(server.port) as client:
                 assert (await client.request()).status == 200
         assert server.endpoint.context.limits.met["max_half_open_connections"] == 3

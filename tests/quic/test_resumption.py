@@ -104,20 +104,6 @@ def test_used_tickets_are_remembered_until_they_expire():
     known.use_early(b"ticket", NOW)
     clock.now += SESSION_LIFETIME_SECONDS
     assert not known.use_early(b"ticket", NOW)
-    clock.now += 1
-    known.use_early(b"another", NOW)
-    assert len(known._used) == 1
-
-
-def test_when_no_more_can_be_remembered_no_more_is_taken(monkeypatch):
-    monkeypatch.setattr("tercel.quic.resumption._MOST_USED", 3)
-    known = sessions(early_data=True)
-    assert [known.use_early(b"%d" % number, NOW) for number in range(4)] == [
-        True,
-        True,
-        True,
-        False,
-    ]
 
 
 # -- two connections ----------------------------------------------------------------------------

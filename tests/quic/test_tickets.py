@@ -41,9 +41,9 @@ def tokens(clock):
     "address", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0", "::ffff:192.0.2.1"]
 )
 @pytest.mark.parametrize("original", [b"", ORIGINAL, b"x" * 20])
-def test_a_retry_token_gives_the_original_connection_id_back(tokens, address, original):
+def test_a_retry_token_gives_the_original_connection_id_back(tokens, clock, address, original):
     token = tokens.seal_retry(address, PORT, original, RETRY)
-    assert tokens.open_retry(token, address, PORT, RETRY) == original
+    assert tokens.open_retry(token, address, PORT, RETRY) == (original, clock.now)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,9 @@ def test_a_retry_token_is_worth_nothing_elsewhere(tokens, address, port, cid):
 
 def test_a_retry_token_lives_for_half_a_minute(tokens, clock):
     token = tokens.seal_retry(HOST, PORT, ORIGINAL, RETRY)
+    issued_at = clock.now
     clock.now += RETRY_LIFETIME_SECONDS
-    assert tokens.open_retry(token, HOST, PORT, RETRY) == ORIGINAL
+    assert tokens.open_retry(token, HOST, PORT, RETRY) == (ORIGINAL, issued_at)
     clock.now += 0.001
     with pytest.raises(InvalidToken, match="too old"):
         tokens.open_retry(token, HOST, PORT, RETRY)
@@ -75,8 +76,9 @@ def test_an_address_token_is_of_use_for_a_day_from_its_address_only(tokens, cloc
     token = tokens.seal_address(HOST)
     with pytest.raises(InvalidToken):
         tokens.open_address(token, "192.0.2.2")
+    issued_at = clock.now
     clock.now += ADDRESS_LIFETIME_SECONDS
-    tokens.open_address(token, HOST)
+    assert tokens.open_address(token, HOST) == issued_at
     clock.now += 0.001
     with pytest.raises(InvalidToken, match="too old"):
         tokens.open_address(token, HOST)
@@ -85,7 +87,7 @@ def test_an_address_token_is_of_use_for_a_day_from_its_address_only(tokens, cloc
 def test_a_token_from_the_future_is_refused_but_for_the_skew_of_clocks(tokens, clock):
     token = tokens.seal_retry(HOST, PORT, ORIGINAL, RETRY)
     clock.now -= 4
-    assert tokens.open_retry(token, HOST, PORT, RETRY) == ORIGINAL
+    assert tokens.open_retry(token, HOST, PORT, RETRY) == (ORIGINAL, clock.now + 4)
     clock.now -= 3600
     with pytest.raises(InvalidToken):
         tokens.open_retry(token, HOST, PORT, RETRY)
@@ -121,7 +123,7 @@ def test_two_tokens_are_never_the_same(tokens):
 def test_who_has_the_key_can_check_the_tokens_of_others(clock):
     token = Tokens(clock, KeyRing([SECRET])).seal_retry(HOST, PORT, ORIGINAL, RETRY)
     others = Tokens(clock, KeyRing([OTHER_SECRET, SECRET]))
-    assert others.open_retry(token, HOST, PORT, RETRY) == ORIGINAL
+    assert others.open_retry(token, HOST, PORT, RETRY) == (ORIGINAL, clock.now)
     with pytest.raises(InvalidToken):
         Tokens(clock).open_retry(token, HOST, PORT, RETRY)
 
