@@ -1,14 +1,15 @@
-"""What a flood of Initials from nobody in particular does to a client that is connected already.
+"""What a flood of Initials from nobody in particular does to clients that are there, and that come.
 
-    python benchmarks/initial_flood.py [--rate 10000] [--seconds 10]
+    python benchmarks/initial_flood.py [--rate 10000] [--seconds 10] [--newcomers 40]
 
 Starts a server, measures the latency of small requests on one connection, then does so again while
-another process sends Initials of many clients that never answer. Prints the percentiles, and what
-the server counted.
+another process sends Initials of many clients that never answer. Then lets honest clients connect
+while that goes on. Prints the percentiles, how many came in, and what the server counted.
 """
 
 import argparse
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import socket
@@ -26,6 +27,9 @@ from tests.support.h3_client import H3Client
 
 PORT = 4743
 POOL = 2000
+# How long an honest client tries, and how long apart two of them come.
+PATIENCE = 5.0
+PAUSE = 0.02
 
 
 def first_flights(count: int) -> list[bytes]:
@@ -70,6 +74,25 @@ async def latencies(client: H3Client, seconds: float) -> list[float]:
     return found
 
 
+async def come_in(found: list[float]) -> None:
+    """Connect and make a request; adds how many seconds that took, if it came to that."""
+    started = time.perf_counter()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE), H3Client(PORT) as client:
+            assert (await client.request("GET", "/health")).status == 200
+            found.append(time.perf_counter() - started)
+
+
+async def newcomers(count: int) -> list[float]:
+    """Let so many honest clients come, one after another."""
+    found: list[float] = []
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(come_in(found))
+            await asyncio.sleep(PAUSE)
+    return found
+
+
 def told(name: str, found: list[float]) -> float:
     """Print the percentiles; returns the 99th."""
     cuts = statistics.quantiles(found, n=100)
@@ -93,18 +116,21 @@ async def measure(arguments: argparse.Namespace, server: subprocess.Popen[bytes]
     async with H3Client(PORT) as client:
         await latencies(client, 1)
         before = told("before", await latencies(client, arguments.seconds))
-        sender = multiprocessing.Process(
-            target=flood, args=(pool, arguments.rate, arguments.seconds + 1, sent)
-        )
+        seconds = arguments.seconds + 1 + arguments.newcomers * PAUSE + PATIENCE
+        sender = multiprocessing.Process(target=flood, args=(pool, arguments.rate, seconds, sent))
         used = cpu_seconds(server.pid)
         sender.start()
         await asyncio.sleep(0.5)
         during = told("during", await latencies(client, arguments.seconds))
+        came_in = await newcomers(arguments.newcomers)
         sender.join()
         used = cpu_seconds(server.pid) - used
-    seconds = arguments.seconds + 1
     print(
         f"{sent.value / seconds:.0f} Initials per second; p99 during / before {during / before:.2f}"
+    )
+    print(
+        f"newcomers: {len(came_in)} of {arguments.newcomers}, "
+        f"{sum(took <= 1 for took in came_in)} within a second"
     )
     print(f"server: {used / seconds:.2f} of a core, {used / sent.value * 1e6:.0f} us per Initial")
 
@@ -113,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rate", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--newcomers", type=int, default=40)
     arguments = parser.parse_args()
     server = subprocess.Popen(
         [sys.executable, "-m", "tercel", "--bind", f"127.0.0.1:{PORT}", "--no-access-log"]
