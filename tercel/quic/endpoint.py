@@ -398,7 +398,7 @@ class QuicEndpoint(Listener):
             # sent that, and nothing is kept.
             self._entrance.refuse(data, path, _OVERLOADED)
             return
-        admission = self._entrance.admit(header, path)
+        admission = self._entrance.admit(header, data, path)
         if admission is None:
             return
         self._newcomers.append((header.destination_cid, admission, datagram))

@@ -9,11 +9,11 @@ import os
 import secrets
 from typing import NamedTuple
 
-from aioquic.quic.packet import QuicHeader, QuicProtocolVersion
+from aioquic.quic.packet import QuicErrorCode, QuicHeader, QuicProtocolVersion
 
 from tercel.quic.half_open import HalfOpenPlaces
 from tercel.quic.heads import connection_ids
-from tercel.quic.refusal import connection_refused
+from tercel.quic.refusal import refusal
 from tercel.quic.tickets import (
     ADDRESS_LIFETIME_SECONDS,
     ADDRESS_TOKEN,
@@ -83,13 +83,14 @@ class Entrance:
         self._refusals = TokenBucket(_REFUSAL_RATE)
         self._looked_into = TokenBucket(_INITIAL_RATE)
 
-    def admit(self, header: QuicHeader, path: Path) -> Admission | None:
-        """How the Initial behind `header` may open a connection, for which a place is taken.
+    def admit(self, header: QuicHeader, data: bytes, path: Path) -> Admission | None:
+        """How an Initial may open a connection, for which a place is taken.
 
-        None if it may not: then it was answered by a Retry, or deserves no answer.
+        `data` is the datagram that begins with `header`. None if it may not: then it was answered
+        by a Retry or refused, or deserves no answer.
         """
         if header.token[:1] == _RETRY_KIND:
-            return self._admit_after_retry(header, path)
+            return self._admit_after_retry(header, data, path)
         if self._shows_address(header.token, path.peer[0]):
             return self._with_place(Admission(header.destination_cid, None, path.peer[0]))
         # RFC 9000 8.1.3: a token that is worth nothing is as none.
@@ -130,10 +131,16 @@ class Entrance:
         noise[0] = noise[0] & 0x3F | _FIXED_BIT
         path.socket.send([bytes(noise) + token], path)
 
-    def refuse(self, data: bytes, path: Path, reason: str) -> None:
-        """Answer an Initial, in a datagram of at least 1,200 bytes, by CONNECTION_REFUSED."""
+    def refuse(
+        self,
+        data: bytes,
+        path: Path,
+        reason: str,
+        code: QuicErrorCode = QuicErrorCode.CONNECTION_REFUSED,
+    ) -> None:
+        """Answer an Initial, in a datagram of at least 1,200 bytes, by CONNECTION_CLOSE."""
         if self._refusals.admit(self._context.clock()):
-            path.socket.send([connection_refused(data, reason)], path)
+            path.socket.send([refusal(data, code, reason)], path)
         else:
             self._context.limits.meet("refusals")
 
@@ -143,13 +150,14 @@ class Entrance:
         self._context.limits.meet("initials")
         return True
 
-    def _admit_after_retry(self, header: QuicHeader, path: Path) -> Admission | None:
+    def _admit_after_retry(self, header: QuicHeader, data: bytes, path: Path) -> Admission | None:
         (host, port), cid = path.peer[:2], header.destination_cid
         try:
             original_cid, issued_at = self._tokens.open_retry(header.token, host, port, cid)
         except InvalidToken as error:
-            # A client that was given it here would have it right.
             log.debug("token of %r: %s", path, error)
+            # RFC 9000 8.1.3. With silence a client would wait for its time-out: it takes no other.
+            self.refuse(data, path, "invalid Retry token", QuicErrorCode.INVALID_TOKEN)
             return None
         now = self._context.wall_clock()
         # What is dropped for want of a place comes again with its token.

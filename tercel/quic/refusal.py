@@ -18,15 +18,15 @@ _NUMBER = 0
 _LENGTH_BITS = 0x4000
 
 
-def connection_refused(initial: bytes, reason: str) -> bytes:
-    """A datagram that answers `initial` by CONNECTION_CLOSE with CONNECTION_REFUSED.
+def refusal(initial: bytes, code: QuicErrorCode, reason: str) -> bytes:
+    """A datagram that answers `initial` by CONNECTION_CLOSE with an error code of QUIC's.
 
     `initial` is a datagram that begins with an Initial of a version that is served. The answer asks
     for no acknowledgement, so it needs no padding (RFC 9000 14.1) and is a small part of it.
     """
     version = QuicProtocolVersion(int.from_bytes(initial[1:5], "big"))
     destination, source, _ = connection_ids(initial)
-    payload = _connection_close(QuicErrorCode.CONNECTION_REFUSED, reason.encode())
+    payload = _connection_close(code, reason.encode())
     header = b"".join(
         (
             bytes((_FIRST_BYTES[version],)),

@@ -7,10 +7,10 @@ import pytest
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
 
 from tercel.quic import endpoint, entrance
-from tercel.quic.refusal import connection_refused
+from tercel.quic.refusal import refusal
 from tests.hostile.test_quic_rows import answers_to
 from tests.quic.served import hello, serving
-from tests.quic.test_endpoint import RawClient, first_flight, initial, long_header
+from tests.quic.test_endpoint import RawClient, first_flight, initial, long_header, next_flight
 from tests.support.asynchronous import asynctest, on_both_loops
 from tests.support.h3_client import H3Client
 
@@ -38,7 +38,7 @@ async def is_refused(server, **options):
 @asynctest
 async def test_a_client_reads_what_its_initial_is_answered_by(versions):
     quic, (first, *_) = first_flight(443, **versions)
-    answer = connection_refused(first, "because")
+    answer = refusal(first, REFUSED, "because")
     assert len(answer) < 100, "without padding, as it asks for no acknowledgement"
     quic.receive_datagram(answer, ("127.0.0.1", 443), 0)
     event = quic._close_event
@@ -49,7 +49,7 @@ async def test_a_client_reads_what_its_initial_is_answered_by(versions):
 @pytest.mark.parametrize("size", [8, 14, 20])
 def test_connection_ids_may_have_any_length(size):
     destination, source = b"d" * size, b"s" * (20 - size)
-    answer = connection_refused(initial(destination=destination, source=source), "")
+    answer = refusal(initial(destination=destination, source=source), REFUSED, "")
     assert answer[5:].startswith(
         bytes([len(source)]) + source + bytes([len(destination)]) + destination
     )
@@ -121,6 +121,19 @@ async def test_a_client_is_refused_before_it_has_to_show_its_address():
         async with H3Client(server.port) as client:
             assert client.close_code == REFUSED
             assert client.quic._retry_count == 0
+
+
+@asynctest
+async def test_a_client_whose_retry_token_is_not_valid_is_told_so_at_once():
+    async with serving(retry="always") as server:
+        with RawClient(server.port) as raw, RawClient(server.port) as thief:
+            quic, (first, *_) = first_flight(server.port)
+            raw.send(first)
+            (second, *_) = next_flight(quic, server.port, await raw.receive())
+            thief.send(second)
+            next_flight(quic, server.port, await thief.receive())
+            assert quic._close_event.error_code == QuicErrorCode.INVALID_TOKEN
+        assert server.connections == []
 
 
 # -- what keeps silence ---------------------------------------------------------------------------
