@@ -95,7 +95,8 @@ class ConnectionProtocol:
         now = self.context.clock()
         datagrams = self.quic.datagrams_to_send(now)
         if datagrams:
-            self.endpoint.send(datagrams, self.quic.departing_mark)
+            if not self.endpoint.send(datagrams, self.quic.departing_mark):
+                self.quic.stop_marking()
             if self.quic.has_events():
                 # The peer may use the connection IDs that are issued in them at once.
                 self.process_events()

@@ -50,6 +50,7 @@ class EcnState(Enum):
     """Enough of them were sent; nothing more is marked until the peer has answered."""
     CAPABLE = auto()
     FAILED = auto()
+    """Marks do not arrive, or cannot be sent; nothing is marked."""
 
 
 class EcnValidator:
@@ -75,6 +76,10 @@ class EcnValidator:
         """Begin to test another path, with packet `number`."""
         self._become(EcnState.TESTING, number)
         self._left = _TESTED_PACKETS
+
+    def stop(self, number: int) -> None:
+        """Mark nothing from packet `number` on, and believe no counts."""
+        self._become(EcnState.FAILED, number)
 
     def sent(self, first: int, stop: int) -> None:
         """Packets `first` to `stop`, exclusive, were sent with `mark`."""
@@ -210,6 +215,11 @@ class MarkedConnection(BriefConnection):
         datagrams = super().datagrams_to_send(now)
         self.ecn.sent(first, self._packet_number)
         return datagrams
+
+    def stop_marking(self) -> None:
+        """Send no more marks on this path: they were refused, and nothing has left with one."""
+        self.ecn.stop(self._packet_number)
+        self.departing_mark = self.ecn.mark
 
     def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         position = buf.tell()

@@ -218,10 +218,10 @@ class QuicEndpoint(Listener):
         self._close_faulty(connection, error)
         connection.abandon()
 
-    def send(self, datagrams: list[tuple[bytes, Path]], mark: int = 0) -> None:
+    def send(self, datagrams: list[tuple[bytes, Path]], mark: int = 0) -> bool:
         """Send what a connection built, in as few system calls as can be.
 
-        `mark` is for their ECN field.
+        `mark` is for their ECN field; returns whether they can have it.
         """
         path = datagrams[0][1]
         batch: list[bytes] = []
@@ -231,6 +231,7 @@ class QuicEndpoint(Listener):
                 batch, path = [], its_path
             batch.append(datagram)
         path.socket.send(batch, path, mark)
+        return not mark or path.socket.sends_marks
 
     # -- datagrams ------------------------------------------------------------------------------
 

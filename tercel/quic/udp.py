@@ -45,6 +45,8 @@ _MAX_SEND_BYTES = 65_000
 # After so many looks in a row that found a single datagram, that is what is expected next; it is
 # looked again after as many turns.
 _LOOKS = 16
+# How kernels and devices refuse a control message that they cannot act on.
+_REFUSALS = frozenset((errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP))
 # Datagrams that may wait for the kernel to take them; QUIC repeats what is dropped beyond.
 _MAX_WAITING = 4096
 
@@ -100,6 +102,8 @@ class UdpSocket:
         self._is_v6 = sock.family == socket.AF_INET6
         self.receives_batches = _set_option(sock, socket.IPPROTO_UDP, _UDP_GRO)
         self.sends_batches = _accepts_segments(sock)
+        self.sends_marks = True
+        """Whether datagrams may be marked, as far as is known."""
         self._set_buffer(socket.SO_RCVBUF, "receive", buffer_bytes)
         self._set_buffer(socket.SO_SNDBUF, "send", buffer_bytes)
         if sock.getsockname()[0] in ("0.0.0.0", "::"):  # noqa: S104  # a question, not a bind
@@ -168,7 +172,7 @@ class UdpSocket:
     def send(self, datagrams: Sequence[bytes], path: Path, mark: int = 0) -> None:
         """Send `datagrams` in order to one peer; what the kernel cannot take now goes later.
 
-        `mark` is for their ECN field.
+        `mark` is for their ECN field. It is left out, here and from then on, where it is refused.
         """
         if self._waiting and datagrams:
             self._wait(datagrams, path, mark)
@@ -182,7 +186,7 @@ class UdpSocket:
                 self._wait(datagrams[position:], path, mark)
                 return
             except OSError as error:
-                if end - position > 1 and error.errno in (errno.EIO, errno.EINVAL):
+                if end - position > 1 and error.errno in _REFUSALS:
                     self._send_singly(datagrams[position:end], path, mark)
                     self.send(datagrams[end:], path, mark)  # behind what waits, if anything does
                     return
@@ -204,10 +208,24 @@ class UdpSocket:
                 continue
             if self.sends_batches and number == 0:
                 # A device without checksum offload cannot segment; singly it works.
-                log.info("UDP segmentation is not to be had here, sending singly")
+                log.info("UDP GSO is unavailable; sending one datagram per call")
                 self.sends_batches = False
 
     def _send_batch(self, batch: Sequence[bytes], path: Path, mark: int) -> None:
+        """Send a batch in one call, or in a second one without its mark. Raises OSError."""
+        if not mark or not self.sends_marks:
+            self._call(batch, path, 0)
+            return
+        try:
+            self._call(batch, path, mark)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            self._call(batch, path, 0)  # raises once more if it was not for the mark
+            log.info("ECN marks are unavailable; sending without them")
+            self.sends_marks = False
+
+    def _call(self, batch: Sequence[bytes], path: Path, mark: int) -> None:
         ancillary: list[tuple[int, int, bytes]] = []
         if len(batch) > 1:
             ancillary.append((socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("@H", len(batch[0]))))

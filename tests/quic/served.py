@@ -205,11 +205,13 @@ async def serving(
     host: str = "127.0.0.1",
     reading: bool = True,
     preferred: Sequence[socket.socket] = (),
+    kind: type[socket.socket] = socket.socket,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running endpoint; stopped in the order in which the server stops it.
 
-    Without `reading` an exchange reads no content until its script says so.
+    Without `reading` an exchange reads no content until its script says so. Its socket is of the
+    class `kind`.
     """
     settings.setdefault("udp_buffer_bytes", 262_144)
     changed = asyncio.Event()
@@ -218,7 +220,7 @@ async def serving(
         loop=asyncio.get_running_loop(), settings=Settings(**DEFAULTS | settings), application=app
     )
     app.context = context
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock = kind(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((host, 0))
     endpoint = WatchedEndpoint(context, [sock], [credential()], preferred=preferred)
     endpoint.changed = changed
