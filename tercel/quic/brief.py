@@ -6,9 +6,10 @@ is what aioquic writes, frame by frame, by its own methods; whatever is uncommon
 Touches names of aioquic that start with an underscore, with canaries in tests/quic/test_brief.py.
 """
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
-from aioquic.quic.connection import QuicNetworkPath
+from aioquic.quic.connection import TRANSPORT_CLOSE_FRAME_CAPACITY, QuicNetworkPath
 from aioquic.quic.events import ConnectionIdIssued
 from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
@@ -19,7 +20,14 @@ from aioquic.tls import Epoch
 from tercel.quic.arriving import ArrivingConnection
 from tercel.quic.packing import Packer, pack_connection_id, pack_crypto, pack_stream
 
+_Builder = TypeVar("_Builder", bound=QuicPacketBuilder)
+
 _EARLIER = (Epoch.INITIAL, Epoch.HANDSHAKE)
+_PACKET_TYPES = {
+    Epoch.INITIAL: QuicPacketType.INITIAL,
+    Epoch.HANDSHAKE: QuicPacketType.HANDSHAKE,
+    Epoch.ONE_RTT: QuicPacketType.ONE_RTT,
+}
 
 
 class BriefConnection(ArrivingConnection):
@@ -31,10 +39,11 @@ class BriefConnection(ArrivingConnection):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """What waits to be sent, and where to."""
+        if self._close_pending and not self._is_closed():
+            return self._send_close(now)
         if (
             not self._fast_path
             or self._quic_logger is not None
-            or self._close_pending
             or len(self._network_paths) != 1
             or self._is_closed()
         ):
@@ -49,23 +58,12 @@ class BriefConnection(ArrivingConnection):
     def _send(self, now: float) -> list[tuple[bytes, Any]]:
         # As aioquic's, for one path and no CONNECTION_CLOSE.
         path, control, size = self._network_paths[0], self._loss._cc, self._max_datagram_size
-        builder = Packer(
-            host_cid=self.host_cid,
-            is_client=False,
-            max_datagram_size=size,
-            packet_number=self._packet_number,
-            peer_cid=self._peer_cid.cid,
-            peer_token=self._peer_token,
-            spin_bit=self._spin_bit,
-            version=self._version,  # type: ignore[arg-type]  # known from the first packet
-        )
+        builder = self._begin_packets(Packer, path)
         self._pacing_at = None
         flight = control.congestion_window - control.bytes_in_flight
         if flight < size and (self._probe_pending or self._handshake_data_stranded()):
             flight = size
         builder.max_flight_bytes = flight
-        if not path.is_validated:
-            builder.max_total_bytes = 3 * path.bytes_received - path.bytes_sent  # RFC 9000 8.1
         try:
             if not self._handshake_confirmed:
                 for epoch in _EARLIER:
@@ -74,6 +72,56 @@ class BriefConnection(ArrivingConnection):
         except QuicPacketBuilderStop:
             pass
         return self._register_packets(builder, path, now)
+
+    def _send_close(self, now: float) -> list[tuple[bytes, Any]]:
+        """CONNECTION_CLOSE, at each level that the peer may be able to read (RFC 9000 10.2.3).
+
+        As aioquic's, but that a path that is not validated gets no more than it may (8.1): where
+        the reason has no room it is left out, and where the frame has none nothing is sent.
+        """
+        path, closing = self._network_paths[0], self._close_event
+        assert closing is not None  # noqa: S101  # it is pending
+        builder = self._begin_packets(QuicPacketBuilder, path, quic_logger=self._quic_logger)
+        epochs = () if self._handshake_confirmed else _EARLIER
+        for epoch in (*epochs, Epoch.ONE_RTT):
+            keys = self._cryptos[epoch]
+            if not keys.send.is_valid():
+                continue
+            with suppress(QuicPacketBuilderStop):
+                builder.start_packet(_PACKET_TYPES[epoch], keys)
+                reason = closing.reason_phrase
+                room = builder.remaining_buffer_space - TRANSPORT_CLOSE_FRAME_CAPACITY
+                self._write_connection_close_frame(
+                    builder=builder,
+                    epoch=epoch,
+                    error_code=closing.error_code,
+                    frame_type=closing.frame_type,
+                    reason_phrase=reason if len(reason.encode()) <= room else "",
+                )
+        self._close_pending = False
+        self._close_begin(is_initiator=True, now=now)
+        return self._flush_builder(
+            builder=builder, network_path=path, peer_cid=self._peer_cid.cid, now=now
+        )
+
+    def _begin_packets(
+        self, kind: type[_Builder], path: QuicNetworkPath, **options: Any
+    ) -> _Builder:
+        """What builds packets for `path`, no more than an address may get (RFC 9000 8.1)."""
+        builder = kind(
+            host_cid=self.host_cid,
+            is_client=self._is_client,
+            max_datagram_size=self._max_datagram_size,
+            packet_number=self._packet_number,
+            peer_cid=self._peer_cid.cid,
+            peer_token=self._peer_token,
+            spin_bit=self._spin_bit,
+            version=self._version,  # type: ignore[arg-type]  # known from the first packet
+            **options,
+        )
+        if not path.is_validated:
+            builder.max_total_bytes = 3 * path.bytes_received - path.bytes_sent
+        return builder
 
     def _register_packets(
         self, builder: Packer, path: QuicNetworkPath, now: float

@@ -53,6 +53,10 @@ class RoamingConnection(LeanConnection):
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """Take one datagram from `addr`."""
         before = self._network_paths[0].addr if self._network_paths else None
+        if before is not None and addr != before and not self._handshake_complete:
+            # RFC 9000 9: nobody moves before the handshake is confirmed. aioquic would take the
+            # client's last flight as proof of an address that has never heard of the server.
+            return
         cid = self._peer_cid
         super().receive_datagram(data, addr, now)
         if not self._network_paths:
