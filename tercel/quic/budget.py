@@ -39,6 +39,9 @@ class Flood(IntEnum):
     REPETITIONS = 9
     """Stream data that is there already. Clients send again what was not lost when
     acknowledgements come late or not at all."""
+    KEY_UPDATES = 10
+    """Key updates (RFC 9001 6), each of which costs as much as five packets. quic-go makes one in
+    100,000 packets, most clients none."""
 
 
 # How many at once, and how many per second in the long run.
@@ -53,6 +56,7 @@ LIMITS: dict[Flood, tuple[int, float]] = {
     Flood.DRIBBLE: (8192, 4000.0),
     Flood.TABLE_ENTRIES: (4096, 2000.0),
     Flood.REPETITIONS: (8192, 2000.0),
+    Flood.KEY_UPDATES: (32, 1.0),
 }
 
 # The last piece of content may be as short as it likes; shorter ones before it dribble.

@@ -74,6 +74,8 @@ class GuardedConnection(MovingConnection):
         "_skip_at",
         "_skip_period",
         "_skipped",
+        "_updated_at",
+        "_updates",
         "budgets",
         "exceeded",
     )
@@ -103,6 +105,10 @@ class GuardedConnection(MovingConnection):
         self._skip_at = self._next_skip()
         self._key_phase = 0
         self._key_since = 0
+        self._updates = 0
+        """Key updates of the peer so far."""
+        self._updated_at = -1
+        """The next packet number at the last of them."""
 
     # -- datagrams --------------------------------------------------------------------------------
 
@@ -113,10 +119,8 @@ class GuardedConnection(MovingConnection):
         self.budgets.passes(now)
         super().receive_datagram(data, addr, now)
         keys = self._cryptos.get(Epoch.ONE_RTT)
-        if isinstance(keys, CountedKeys) and keys.forged >= keys.integrity_limit:
-            self.close(
-                QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, "too many forgeries"
-            )
+        if isinstance(keys, CountedKeys):
+            self._check_keys(keys)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """What waits to be sent, and where to."""
@@ -342,6 +346,31 @@ class GuardedConnection(MovingConnection):
         if self._reset_token is not None:
             for connection_id in self._host_cids:
                 connection_id.stateless_reset_token = self._reset_token(connection_id.cid)
+
+    def _check_keys(self, keys: CountedKeys) -> None:
+        """Close when there were too many forgeries, or updates of the peer's keys (RFC 9001 6)."""
+        if keys.forged >= keys.integrity_limit:
+            self.close(
+                QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, "too many forgeries"
+            )
+        if keys.updates == self._updates:
+            return
+        self._updates = keys.updates
+        if self._packet_number == self._updated_at:
+            # RFC 9001 6.2: nothing was sent since the last one, so nothing can be acknowledged.
+            self.close(
+                QuicErrorCode.KEY_UPDATE_ERROR, QuicFrameType.PADDING, "two key updates in a row"
+            )
+        self._updated_at = self._packet_number
+        try:
+            self.budgets.spend(Flood.KEY_UPDATES)
+        except H3ConnectionError as error:
+            self._exceed(error)
+
+    def _exceed(self, error: H3ConnectionError) -> None:
+        """Close because the peer did too much of something."""
+        self.exceeded = str(error)
+        self.close(error.code, None, str(error))
 
     def _write_handshake_done_frame(self, builder: QuicPacketBuilder) -> None:
         super()._write_handshake_done_frame(builder)

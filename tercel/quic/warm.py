@@ -103,8 +103,7 @@ class WarmConnection(AcknowledgedSender):
             if self._idle:
                 self.budgets.spend(Flood.IDLE_PACKETS)
         except H3ConnectionError as error:
-            self.exceeded = str(error)
-            self.close(error.code, None, str(error))
+            self._exceed(error)
             return True
         except QuicConnectionError as error:
             self.close(error.error_code, error.frame_type, error.reason_phrase)

@@ -13,12 +13,13 @@ INTEGRITY_LIMIT_CHACHA20 = 1 << 36
 
 
 class CountedKeys(CryptoPair):
-    """The keys of 1-RTT packets, and how many packets they could not open."""
+    """The keys of 1-RTT packets: how many they could not open, and how often the peer updated."""
 
     def __init__(self, pair: CryptoPair) -> None:
         super().__init__()
         self.recv, self.send = pair.recv, pair.send
         self.forged = 0
+        self.updates = 0
 
     @property
     def integrity_limit(self) -> int:
@@ -30,10 +31,14 @@ class CountedKeys(CryptoPair):
     def decrypt_packet(
         self, packet: bytes, encrypted_offset: int, expected_packet_number: int
     ) -> tuple[bytes, bytes, int]:
+        phase = self.recv.key_phase
         try:
-            return super().decrypt_packet(packet, encrypted_offset, expected_packet_number)
+            opened = super().decrypt_packet(packet, encrypted_offset, expected_packet_number)
         except KeyUnavailableError:
             raise
         except CryptoError:
             self.forged += 1
             raise
+        if self.recv.key_phase != phase:
+            self.updates += 1
+        return opened

@@ -49,6 +49,12 @@ CONTROL_FRAMES = {
 }
 
 
+@pytest.fixture(params=[True, False], ids=["warm", "cold"])
+def packet_path(request):
+    """Whether the fast path is on."""
+    return request.param
+
+
 async def throw(client, payload, *, times, per_packet=1):
     """Send a payload in as many packets as it takes, until the server has had enough of it.
 
@@ -798,6 +804,49 @@ async def test_keys_are_updated_long_before_they_are_worn_out(monkeypatch):
 def test_a_key_protects_no_more_packets_than_rfc_9001_6_6_allows():
     assert wear.KEY_UPDATE_AFTER < wear.CONFIDENTIALITY_LIMIT == 2**23
     assert (wear.INTEGRITY_LIMIT, wear.INTEGRITY_LIMIT_CHACHA20) == (2**52, 2**36)
+
+
+@asynctest
+async def test_a_flood_of_key_updates_ends_in_excessive_load(packet_path):
+    burst, _ = LIMITS[Flood.KEY_UPDATES]
+    async with serving(quic_fast_path=packet_path) as server, H3Client(server.port) as client:
+        updates = 0
+        while client.close_code is None:
+            client.quic.request_key_update()
+            await client.settled()
+            updates += 1
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
+        assert updates == burst + 1
+        assert server.endpoint.context.limits.met["too many key updates"] == 1
+
+
+@asynctest
+async def test_two_key_updates_without_an_answer_between_are_a_key_update_error(packet_path):
+    """RFC 9001 6.2: the first has to be acknowledged before the second."""
+    async with serving(quic_fast_path=packet_path) as server, H3Client(server.port) as client:
+        await client.settled()
+        # In one batch of the server's, which answers when it has taken all of it.
+        for _ in range(3):
+            client.quic.request_key_update()
+            client.quic.send_ping(0)
+            for data, address in client.quic.datagrams_to_send(asyncio.get_running_loop().time()):
+                client._socket.sendto(data, address)
+        (connection,) = server.connections
+        await server.until(lambda: connection.quic.close_event is not None)
+        assert connection.quic.close_event.error_code == QuicErrorCode.KEY_UPDATE_ERROR
+
+
+@asynctest
+async def test_key_updates_of_a_client_in_earnest_disturb_nobody(packet_path):
+    async with (
+        serving(echo, quic_fast_path=packet_path) as server,
+        H3Client(server.port) as client,
+    ):
+        for _ in range(20):
+            client.quic.request_key_update()
+            response = await client.request("POST", content=b"x" * 20_000)
+            assert len(response.content) == 20_000
+        assert client.close_code is None
 
 
 @asynctest

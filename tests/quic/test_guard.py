@@ -25,7 +25,9 @@ REPLACED = [
 OWN = {
     "check_acknowledged",
     "reset_token_of",
+    "_check_keys",
     "_count_sealed",
+    "_exceed",
     "_set_reset_tokens",
     "_skip_packet_number",
 }
