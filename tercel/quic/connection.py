@@ -24,7 +24,9 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
+from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.probing import ProbingConnection
+from tercel.quic.unacknowledged import MAX_UNACKNOWLEDGED_PACKETS, forget_oldest
 from tercel.shared.settings import Settings
 
 _VARINT_MAX_BYTES = 8
@@ -52,6 +54,8 @@ class RequestProgress(NamedTuple):
 
 # Each waits twice as long as the one before: about 1.5 seconds in all on a fast network.
 _UNANSWERED_PROBES = 5
+# The same, where the client is there, and sends: 8 seconds on a fast network, more on others.
+_SILENT_PROBES = 8
 
 
 class QuicServerConnection(ProbingConnection):
@@ -195,7 +199,16 @@ class QuicServerConnection(ProbingConnection):
                 # window went to where nobody may be any more, and a probe may exceed it.
                 self._probe_pending = True
         # Not by `super()`, nor there: to look it up takes 0.5 % of a small request.
-        return ProbingConnection.datagrams_to_send(self, now)
+        datagrams = ProbingConnection.datagrams_to_send(self, now)
+        for space in self._loss.spaces:
+            if len(space.sent_packets) > MAX_UNACKNOWLEDGED_PACKETS and forget_oldest(space):
+                self._give_up_silent_peer()
+        return datagrams
+
+    def _give_up_silent_peer(self) -> None:
+        """Close if the peer, which goes on sending, acknowledges nothing at all."""
+        if self._loss._pto_count >= _SILENT_PROBES:
+            self.exceed(H3ConnectionError(ErrorCode.EXCESSIVE_LOAD, "too few acknowledgements"))
 
     def backlog(self, stream_id: int) -> int:
         """Bytes of this stream that wait to be sent for the first time.
@@ -222,6 +235,11 @@ class QuicServerConnection(ProbingConnection):
             senders = [stream.sender for stream in self._streams.values()]
             self._kept = sum(sender._buffer_stop - sender._buffer_start for sender in senders)
         return self._kept
+
+    def kept_of(self, stream_id: int) -> int:
+        """Bytes of this stream that the peer has not acknowledged, sent or not."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.sender._buffer_stop - stream.sender._buffer_start
 
     def requests(self) -> list[RequestProgress]:
         """How far each request stream has come."""

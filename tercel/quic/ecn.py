@@ -17,11 +17,14 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
 
 from tercel.quic.brief import BriefConnection
+from tercel.quic.unacknowledged import is_answer_due
 from tercel.quic.varint import encode_varint
 
 _VARINT_MAX_BYTES = 8
 COUNTS_MAX_BYTES = 3 * _VARINT_MAX_BYTES
 _ACK_FRAME_BYTES = 1 + 4 * _VARINT_MAX_BYTES
+# Every so many packets one asks for an acknowledgement of what it acknowledges (as aioquic).
+ACK_OF_ACK_PERIOD = 8
 
 # RFC 9000 A.4: what is lost with its mark must not be everything.
 _TESTED_PACKETS = 10
@@ -171,10 +174,21 @@ class MarkedConnection(BriefConnection):
     def _write_ack_frame(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, now: float
     ) -> None:
+        # aioquic asks by itself where there are gaps, but never a peer whose packets all arrive.
+        asks = is_answer_due(space) and not (
+            len(space.ack_queue) > 1 and builder.packet_number % ACK_OF_ACK_PERIOD == 0
+        )
         marks = next(self._marks[epoch] for epoch, it in self._spaces.items() if it is space)
-        if not has_marks(marks):
+        if has_marks(marks):
+            self._write_ack_ecn_frame(builder, space, now, marks)
+        else:
             super()._write_ack_frame(builder, space, now)
-            return
+        if asks:
+            self._write_ping_frame(builder, comment="ACK-of-ACK trigger")
+
+    def _write_ack_ecn_frame(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, now: float, marks: list[int]
+    ) -> None:
         # As aioquic's, with three counts behind the ranges.
         ack_delay = now - space.largest_received_time  # type: ignore[operator]
         buf = builder.start_frame(
@@ -198,7 +212,7 @@ class MarkedConnection(BriefConnection):
             )
             counts = {"ect0": marks[Mark.ECT_0], "ect1": marks[Mark.ECT_1], "ce": marks[Mark.CE]}
             builder.quic_logger_frames.append(frame | counts)
-        if ranges > 1 and builder.packet_number % 8 == 0:
+        if ranges > 1 and builder.packet_number % ACK_OF_ACK_PERIOD == 0:
             self._write_ping_frame(builder, comment="ACK-of-ACK trigger")
 
     # -- marks of this side -----------------------------------------------------------------------

@@ -365,9 +365,9 @@ class GuardedConnection(MovingConnection):
         try:
             self.budgets.spend(Flood.KEY_UPDATES)
         except H3ConnectionError as error:
-            self._exceed(error)
+            self.exceed(error)
 
-    def _exceed(self, error: H3ConnectionError) -> None:
+    def exceed(self, error: H3ConnectionError) -> None:
         """Close because the peer did too much of something."""
         self.exceeded = str(error)
         self.close(error.code, None, str(error))

@@ -29,6 +29,9 @@ from tercel.quic.unidirectional import (
 from tercel.quic.varint import encode_varint
 from tercel.shared.settings import Settings
 
+# Instructions to the peer's QPACK encoder that it has not taken yet: a byte or two for a request.
+MAX_INSTRUCTION_BYTES = 65_536
+
 
 class H3Connection:
     """The HTTP/3 half of a connection. Created once ALPN has chosen h3; sends SETTINGS at once."""
@@ -77,6 +80,11 @@ class H3Connection:
         # A peer that stops this stream ends the connection, but that event may still be queued.
         if self._quic.can_send(self._decoder_id):
             self._quic.send_stream_data(self._decoder_id, data)
+        if self._quic.kept_of(self._decoder_id) > MAX_INSTRUCTION_BYTES:
+            # The peer gives no credit for them, or does not acknowledge them.
+            self._quic.exceed(
+                H3ConnectionError(ErrorCode.EXCESSIVE_LOAD, "too many untaken QPACK instructions")
+            )
 
     # -- receiving ----------------------------------------------------------------------------
 

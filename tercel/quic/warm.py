@@ -103,7 +103,7 @@ class WarmConnection(AcknowledgedSender):
             if self._idle:
                 self.budgets.spend(Flood.IDLE_PACKETS)
         except H3ConnectionError as error:
-            self._exceed(error)
+            self.exceed(error)
             return True
         except QuicConnectionError as error:
             self.close(error.error_code, error.frame_type, error.reason_phrase)

@@ -16,7 +16,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamSender
 
-from tercel.quic.ecn import COUNTS_MAX_BYTES, encode_counts, has_marks
+from tercel.quic.ecn import ACK_OF_ACK_PERIOD, COUNTS_MAX_BYTES, encode_counts, has_marks
 from tercel.quic.pacing import Pacer
 from tercel.quic.protection import (
     LEAST_PAYLOAD_BYTES,
@@ -27,6 +27,7 @@ from tercel.quic.protection import (
 )
 from tercel.quic.sent import SentPacket, SentPiece, forget_acknowledged
 from tercel.quic.survey import SurveyedConnection
+from tercel.quic.unacknowledged import is_answer_due
 from tercel.quic.varint import encode_varint, varint_size
 
 _VARINT_MAX_BYTES = 8
@@ -36,8 +37,6 @@ _PING_FRAME = b"\x01"
 _ACK = b"\x02"
 _ACK_ECN = b"\x03"
 _MAX_STREAM_DATA = b"\x11"
-# Every so many packets one asks for an acknowledgement of what it acknowledges (as aioquic).
-_ACK_OF_ACK_PERIOD = 8
 
 # Type, stream, two bytes of length, and a byte of data.
 _LEAST_STREAM_FRAME_BYTES = 5
@@ -233,10 +232,8 @@ class WarmSender(SurveyedConnection):
         if has_marks(self._data_marks):
             frame = _ACK_ECN + frame[1:] + encode_counts(self._data_marks)
         packet.acknowledged = space, space.largest_received_packet
-        if (
-            count > 1
-            and packet.packet_number % _ACK_OF_ACK_PERIOD == 0
-            and flight_room > len(frame)
+        if flight_room > len(frame) and (
+            (count > 1 and packet.packet_number % ACK_OF_ACK_PERIOD == 0) or is_answer_due(space)
         ):
             frame += _PING_FRAME
             packet.handlers.append((self._on_ping_delivery, ((),)))

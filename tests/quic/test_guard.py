@@ -27,7 +27,7 @@ OWN = {
     "reset_token_of",
     "_check_keys",
     "_count_sealed",
-    "_exceed",
+    "exceed",
     "_set_reset_tokens",
     "_skip_packet_number",
 }

@@ -43,6 +43,9 @@ class FakeQuic:
     def can_send(self, stream_id):
         return stream_id not in self.stopped
 
+    def kept_of(self, stream_id):
+        return 0
+
     def get_next_available_stream_id(self, is_unidirectional):
         assert is_unidirectional
         return self._next
