@@ -15,6 +15,7 @@ from tercel.quic.connection import QuicServerConnection
 from tercel.quic.driver import ConnectionProtocol
 from tercel.quic.errors import ErrorCode, H3ConnectionError, code_name, stream_error_code
 from tercel.quic.h3 import H3Connection
+from tercel.quic.keep_alive import KeepAliveLimit
 from tercel.quic.patience import Patience
 from tercel.quic.requests import (
     ContentReceived,
@@ -62,6 +63,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._rejected_from: int | None = None
         self._failed = False
         self._patience = Patience(self, self.context.settings)
+        self._keep_alive = KeepAliveLimit(self, self.context.settings.unused_timeout)
         self._connected = False
 
     # -- what it is -------------------------------------------------------------------------------
@@ -78,6 +80,11 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     @property
     def version(self) -> int:
         return 3
+
+    @property
+    def requests_begun(self) -> int:
+        """A number that grows with each request of the client's."""
+        return 0 if self._http is None else self._http.requests.next_id
 
     # -- QUIC events --------------------------------------------------------------------------
 
@@ -101,6 +108,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
                     self.stop_accepting()
             elif isinstance(event, events.HandshakeCompleted):
                 self.info.tls = _tls_extension(self.quic)
+                self._keep_alive.start()
             elif isinstance(event, events.ConnectionTerminated):
                 reason = event.reason_phrase or code_name(event.error_code)
                 if self.quic.exceeded:
@@ -258,6 +266,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._gated.clear()
         self._held.clear()
         self._patience.stop()
+        self._keep_alive.stop()
         if self._connected:
             self._connected = False
             self.context.application.disconnected(self.info)

@@ -193,6 +193,9 @@ class Settings:
     idle_timeout: float = option(
         60.0, QUIC, "How long a QUIC connection without traffic is kept (max_idle_timeout).",
         metavar="SECONDS", minimum=1)
+    unused_timeout: float = option(
+        3600.0, QUIC, "How long a client may keep a QUIC connection by traffic without a request; "
+        "0 is no limit.", metavar="SECONDS", minimum=0)
     max_concurrent_streams: int = option(
         128, QUIC, "Requests in flight on one QUIC connection.", minimum=1)
     stream_window_bytes: int = option(

@@ -21,7 +21,7 @@ from tercel.shared.messages import ResponseHead
 from tercel.shared.stream import RequestHandler, RequestStream
 from tercel.shared.upgrade import upgrade
 from tests.h1.serving import Client, Clock, Eager, Exchange, Script, echo, nothing, serving
-from tests.support.asynchronous import PATIENCE_SECONDS
+from tests.support.asynchronous import PATIENCE_SECONDS, turns
 
 CHUNKED = "Transfer-Encoding: chunked"
 
@@ -736,6 +736,21 @@ async def test_idle_connection_is_closed_in_silence() -> None:
         assert len(server.connections) == 1
         await server.pass_time(2)
         assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("filler", [b"\r\n", b"\r"])
+async def test_nothing_but_a_request_keeps_an_idle_connection(filler: bytes) -> None:
+    """RFC 9112 2.2: empty lines before a request line are ignored."""
+    async with serving(echo, clock=Clock(), keep_alive_timeout=60) as server:
+        client = await server.connect()
+        client.get()
+        await client.response()
+        for _ in range(11):
+            if server.connections:
+                client.send(filler)
+                await turns()
+            await server.pass_time(6)
+        assert server.connections == set()
 
 
 async def test_timer_of_the_loop_ends_an_idle_connection() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -206,6 +207,7 @@ async def serving(
     reading: bool = True,
     preferred: Sequence[socket.socket] = (),
     kind: type[socket.socket] = socket.socket,
+    clock: Callable[[], float] = time.monotonic,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running endpoint; stopped in the order in which the server stops it.
@@ -217,7 +219,10 @@ async def serving(
     changed = asyncio.Event()
     app = ScriptedApplication(script, changed, reading=reading)
     context = ServerContext(
-        loop=asyncio.get_running_loop(), settings=Settings(**DEFAULTS | settings), application=app
+        loop=asyncio.get_running_loop(),
+        settings=Settings(**DEFAULTS | settings),
+        application=app,
+        clock=clock,
     )
     app.context = context
     sock = kind(socket.AF_INET, socket.SOCK_DGRAM)
