@@ -54,7 +54,8 @@ class RequestProgress(NamedTuple):
 
 # Each waits twice as long as the one before: about 1.5 seconds in all on a fast network.
 _UNANSWERED_PROBES = 5
-# The same, where the client is there, and sends: 8 seconds on a fast network, more on others.
+# Probes that a peer may leave unanswered while it goes on sending: 8 seconds on a fast network, and
+# more on others.
 _SILENT_PROBES = 8
 
 

@@ -131,6 +131,11 @@ class GuardedConnection(MovingConnection):
             self._count_sealed(self._cryptos[Epoch.ONE_RTT].send.key_phase)
         return datagrams
 
+    def exceed(self, error: H3ConnectionError) -> None:
+        """Close because the peer did too much of something."""
+        self.exceeded = str(error)
+        self.close(error.code, None, str(error))
+
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """Give up the sending part of a stream, and what it had to send."""
         super().reset_stream(stream_id, error_code)
@@ -361,16 +366,12 @@ class GuardedConnection(MovingConnection):
             self.close(
                 QuicErrorCode.KEY_UPDATE_ERROR, QuicFrameType.PADDING, "two key updates in a row"
             )
+            return
         self._updated_at = self._packet_number
         try:
             self.budgets.spend(Flood.KEY_UPDATES)
         except H3ConnectionError as error:
             self.exceed(error)
-
-    def exceed(self, error: H3ConnectionError) -> None:
-        """Close because the peer did too much of something."""
-        self.exceeded = str(error)
-        self.close(error.code, None, str(error))
 
     def _write_handshake_done_frame(self, builder: QuicPacketBuilder) -> None:
         super()._write_handshake_done_frame(builder)

@@ -12,8 +12,8 @@ from tercel.quic.errors import ErrorCode
 if TYPE_CHECKING:
     from tercel.quic.protocol import Http3Protocol
 
-# Looks within `unused_timeout`: it is met with a fourth of it too much at the most, and nothing has
-# to be noted when a request comes or ends.
+# Looks within `unused_timeout`: a connection lasts a quarter longer than that at the most, and
+# nothing has to be noted when a request comes or ends.
 _LOOKS = 4
 # From GOAWAY to CONNECTION_CLOSE, so that the client knows that what it sends meanwhile is rejected
 # and may be sent again (RFC 9114 5.2).
