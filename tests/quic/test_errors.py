@@ -36,9 +36,11 @@ STREAM_CODES = {
     errors.ContentTooLarge: ErrorCode.EXCESSIVE_LOAD,
     errors.ExpectationFailed: ErrorCode.MESSAGE_ERROR,
     errors.MethodNotAllowed: ErrorCode.MESSAGE_ERROR,
+    errors.MisdirectedRequest: ErrorCode.MESSAGE_ERROR,
     errors.NotImplementedByServer: ErrorCode.MESSAGE_ERROR,
     errors.RequestTimeout: ErrorCode.REQUEST_INCOMPLETE,
     errors.TooEarly: ErrorCode.MESSAGE_ERROR,
+    errors.TunnelRefused: ErrorCode.MESSAGE_ERROR,
 }
 
 
