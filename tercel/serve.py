@@ -211,8 +211,8 @@ def compose(
     """
     plan = plan or plan_for(settings)
     extras = extras or Extras()
-    tasks = TaskSet(loop)
-    application = wrap(app, settings=settings, tasks=tasks)
+    tasks, background = TaskSet(loop), TaskSet(loop)
+    application = wrap(app, settings=settings, tasks=tasks, background=background)
     settings = application.configure(settings)
     identity = None
     if plan.has_tls:
@@ -224,7 +224,7 @@ def compose(
     _check_settings(settings)
     endpoint = _quic_endpoint() if plan.has_quic else None
     bindings = bind(plan)
-    limits = Limits(settings)
+    limits = Limits(settings, calls=tasks)
     parts = _Parts(
         app=app,
         loop=loop,
@@ -234,7 +234,8 @@ def compose(
         identity=identity,
         bindings=bindings,
         endpoint=endpoint,
-        tasks=[tasks],
+        tasks=tasks,
+        background=background,
         limits=limits,
         memory=MemoryWatch(loop, limits),
     )
@@ -256,8 +257,10 @@ class _Parts:
     identity: Identity | None
     bindings: Sequence[Binding]
     endpoint: "type[QuicEndpoint] | None"
-    tasks: list[TaskSet]
-    """Those of the application; the ones of the listeners join them."""
+    tasks: TaskSet
+    """The application's calls, those of all listeners."""
+    background: TaskSet
+    """What the application does beside them."""
     limits: Limits
     memory: MemoryWatch
 
@@ -280,7 +283,7 @@ class _Parts:
         """What starts and stops with them."""
         return Lifecycle(
             application=self.application,
-            tasks=self.tasks,
+            tasks=(self.tasks, self.background),
             graceful_timeout=self.settings.graceful_timeout,
             before_start=(self.application.before_start, *self.extras.before_start),
             after_start=(self.application.after_start, *self.extras.after_start),
@@ -310,15 +313,14 @@ class _Parts:
 
     def _context(self, alt_svc: bytes | None) -> ServerContext:
         name = self.settings.server_name.encode("latin-1") or None
-        context = ServerContext(
+        return ServerContext(
             loop=self.loop,
             settings=self.settings,
             application=self.application,
             response_fields=ResponseFields(server=name, alt_svc=alt_svc),
+            tasks=self.tasks,
             limits=self.limits,
         )
-        self.tasks.append(context.tasks)
-        return context
 
     def _release(self) -> None:
         self.memory.end()

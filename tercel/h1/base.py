@@ -282,14 +282,17 @@ class _ConnectionBytes(ByteStream):
 
 def _own_context(app: Any, loop: asyncio.AbstractEventLoop) -> ServerContext:
     """For a connection that a program has made by itself, without a server."""
-    settings = Settings()
+    settings, tasks = Settings(), TaskSet(loop)
     try:
-        application = wrap(app, settings=settings, tasks=TaskSet(loop))
+        application = wrap(app, settings=settings, tasks=tasks, background=TaskSet(loop))
     except ConfigurationError:
         # A protocol that is not HTTP may have anything for an app.
         return ServerContext(loop=loop, settings=settings, application=app)
     return ServerContext(
-        loop=loop, settings=application.configure(settings), application=application
+        loop=loop,
+        settings=application.configure(settings),
+        application=application,
+        tasks=tasks,
     )
 
 

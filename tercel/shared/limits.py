@@ -9,7 +9,7 @@ import gc
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 from tercel.shared.settings import Settings
 from tercel.shared.sites import SiteCounts
@@ -26,16 +26,22 @@ _SHORT_SECONDS = 1.0
 
 
 class Limits:
-    """Open connections and running exchanges, whatever their HTTP version.
+    """Open connections and the application's calls, whatever their HTTP version.
 
-    `clock` gives seconds that never go back.
+    `calls` has the application's calls that have not returned; `clock` gives seconds that never
+    go back.
     """
 
     def __init__(
-        self, settings: Settings | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        calls: Sized = (),
     ) -> None:
         self._settings = settings or Settings()
         self._clock = clock
+        self._calls = calls
         self._reports: dict[str, TokenBucket] = {}
         self._reported: Counter[str] = Counter()
         self._by_site = SiteCounts()
@@ -43,10 +49,15 @@ class Limits:
         self._short_since = self._looked_at = 0.0
         self.connections = 0
         """Connections that are open, or in their handshake with an address that was validated."""
-        self.exchanges: set[object] = set()
-        """Requests that an application works on."""
         self.met: Counter[str] = Counter()
         """How often each limit was met."""
+
+    @property
+    def calls(self) -> int:
+        """Requests that the application works on: also those that their clients have given up, and
+        those that are answered, until the application has returned.
+        """
+        return len(self._calls)
 
     def admits_connection(self, host: str | None) -> bool:
         """Whether one more connection may be open, from `host` or a unix socket."""
@@ -82,18 +93,13 @@ class Limits:
         if host is not None and self._settings.max_connections_per_ip:
             self._by_site.remove(host)
 
-    def begin_exchange(self, exchange: object) -> bool:
-        """Whether the application may take one more request; counts it then."""
+    def may_call(self) -> bool:
+        """Whether the application may be called for one more request."""
         most = self._settings.max_concurrency
-        if most and len(self.exchanges) >= most:
+        if most and self.calls >= most:
             self.meet("max_concurrency")
             return False
-        self.exchanges.add(exchange)
         return True
-
-    def end_exchange(self, exchange: object) -> None:
-        """The exchange has ended; one that was never counted may be named, too."""
-        self.exchanges.discard(exchange)
 
     def memory_ran_out(self) -> None:
         """A MemoryError was met outside the application.
@@ -113,11 +119,11 @@ class Limits:
         if not reports.admit(self._clock()):
             return
         log.warning(
-            "limit met: %s (%d times since it was last said; %d connections, %d exchanges)",
+            "limit met: %s (%d times since it was last said; %d connections, %d requests)",
             limit,
             self.met[limit] - self._reported[limit],
             self.connections,
-            len(self.exchanges),
+            self.calls,
         )
         self._reported[limit] = self.met[limit]
 

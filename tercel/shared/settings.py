@@ -147,8 +147,9 @@ class Settings:
         "counted once that is validated; 0 is no limit. Behind a proxy or a carrier's NAT many "
         "clients share an address.", minimum=0)
     max_concurrency: int = option(
-        0, OVERLOAD, "Requests that the application works on at one time, WebSockets included; "
-        "further ones get 503 with Retry-After. 0 is no limit.", minimum=0)
+        0, OVERLOAD, "Requests that the application works on at one time, WebSockets and those "
+        "whose client has gone included; further ones get 503 with Retry-After. 0 is no limit.",
+        minimum=0)
     max_request_rate: int = option(
         0, OVERLOAD, "Requests per second on one connection; further ones get 429 with "
         "Retry-After. 0 is no limit.", minimum=0)

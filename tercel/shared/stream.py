@@ -82,7 +82,11 @@ class Application(ABC):
 
     @abstractmethod
     def open(self, stream: "RequestStream") -> RequestHandler:
-        """Start to answer the request that `stream.head` opens. Must not block."""
+        """Start to answer the request that `stream.head` opens. Must not block.
+
+        What goes on after this runs in the connection's `ServerContext.tasks`: that is what
+        `max_concurrency` counts.
+        """
 
     def configure(self, settings: "Settings") -> "Settings":
         """The settings to serve with: `settings`, completed by what the application has itself."""

@@ -67,9 +67,9 @@ async def is_at_its_base_line(server):
     await server.until(lambda: server.connections == [])
     endpoint = server.endpoint
     assert (endpoint._by_cid, endpoint._half_open) == ({}, {})
-    limits = endpoint.context.limits
-    assert (limits.connections, limits.exchanges) == (0, set())
     assert await endpoint.context.tasks.wait(PATIENCE_SECONDS)
+    limits = endpoint.context.limits
+    assert (limits.connections, limits.calls) == (0, 0)
 
 
 @pytest.mark.parametrize(("phase", "act"), PHASES.items(), ids=PHASES.keys())
@@ -107,7 +107,7 @@ async def test_nothing_is_left_of_a_tcp_client_that_is_killed(data):
         client.writer.transport.abort()
         await server.until(lambda: not server.connections)
         limits = server.acceptor._context.limits
-        assert (limits.connections, limits.exchanges) == (0, set())
+        assert (limits.connections, limits.calls) == (0, 0)
 
 
 # -- clocks ---------------------------------------------------------------------------------------

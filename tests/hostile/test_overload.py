@@ -4,7 +4,6 @@ import asyncio
 import errno
 import logging
 import socket
-import struct
 
 import pytest
 from aioquic.quic.packet import QuicErrorCode
@@ -137,23 +136,16 @@ async def test_requests_over_the_concurrency_get_503_on_http_1():
             assert response.status == 503
             assert response.fields[b"retry-after"] == b"1"
         assert len(server.application.exchanges) == 1
-        reset = struct.pack("ii", 1, 0)
-        first.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-        first.writer.transport.abort()
-        await server.until(lambda: not server.acceptor._context.limits.exchanges)
 
 
 @asynctest
 async def test_requests_over_the_concurrency_get_503_on_http_3():
     async with serving_h3(slow, max_concurrency=1) as server, H3Client(server.port) as client:
-        first = client.begin("GET", "/1")
+        client.begin("GET", "/1")
         await server.until(lambda: len(server.exchanges) == 1)
         response = await client.request("POST", "/2", content=b"x" * 1000)
         assert response.status == 503
         assert response.fields[b"retry-after"] == b"1"
-        client.reset(first)
-        client.stop(first)
-        await server.until(lambda: not server.endpoint.context.limits.exchanges)
         assert len(server.exchanges) == 1
 
 

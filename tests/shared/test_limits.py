@@ -14,8 +14,8 @@ class Clock:
         return self.now
 
 
-def limits(clock=None, **settings):
-    return Limits(Settings(**settings), clock or Clock())
+def limits(clock=None, calls=(), **settings):
+    return Limits(Settings(**settings), clock or Clock(), calls=calls)
 
 
 def test_connections_are_limited_in_all():
@@ -58,18 +58,17 @@ def test_whether_a_connection_is_admitted_can_be_asked_without_counting_it():
 def test_zero_is_no_limit():
     counted = limits(max_connections=0)
     assert all(counted.open_connection("192.0.2.1") for _ in range(1000))
-    assert all(counted.begin_exchange(object()) for _ in range(1000))
+    assert limits(calls=range(1000), max_concurrency=0).may_call()
 
 
-def test_exchanges_are_limited():
-    counted = limits(max_concurrency=1)
-    one, other = object(), object()
-    assert counted.begin_exchange(one)
-    assert not counted.begin_exchange(other)
-    counted.end_exchange(other)
-    assert not counted.begin_exchange(other)
-    counted.end_exchange(one)
-    assert counted.begin_exchange(other)
+def test_calls_are_limited():
+    calls = []
+    counted = limits(calls=calls, max_concurrency=1)
+    assert counted.may_call()
+    calls.append("one")
+    assert (counted.calls, counted.may_call()) == (1, False)
+    calls.clear()
+    assert (counted.calls, counted.may_call()) == (0, True)
 
 
 def test_a_limit_is_counted_always_and_logged_once_in_a_while(caplog):

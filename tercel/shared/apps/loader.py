@@ -80,9 +80,10 @@ def load_application(spec: str, *, app_dir: str = ".", factory: bool = False) ->
     return app
 
 
-def wrap(app: Any, *, settings: Settings, tasks: TaskSet) -> Application:
-    """The adapter for `app`, whose requests run in `tasks`; one that is an adapter stays as it is.
+def wrap(app: Any, *, settings: Settings, tasks: TaskSet, background: TaskSet) -> Application:
+    """The adapter for `app`; one that is an adapter stays as it is.
 
+    Requests, and nothing else, run in `tasks`, what else an application does in `background`.
     Raises ConfigurationError when `app` has no interface that is served.
     """
     if isinstance(app, Application):
@@ -92,7 +93,7 @@ def wrap(app: Any, *, settings: Settings, tasks: TaskSet) -> Application:
         # Only here: whoever serves something else need not have Sanic.
         from tercel.shared.apps.sanic.application import SanicApplication
 
-        return SanicApplication(app, settings=settings, tasks=tasks)
+        return SanicApplication(app, settings=settings, tasks=tasks, background=background)
     if interface is not Interface.ASGI:
         raise ConfigurationError(_REFUSALS[interface].format(name=_described(app)))
     return AsgiApplication(app, settings=settings, tasks=tasks)

@@ -245,7 +245,7 @@ def test_interface_is_told_from_type_and_signature(app: Any, expected: Interface
 def wrapped(app: Any) -> Any:
     loop = asyncio.new_event_loop()
     try:
-        return wrap(app, settings=Settings(), tasks=TaskSet(loop))
+        return wrap(app, settings=Settings(), tasks=TaskSet(loop), background=TaskSet(loop))
     finally:
         loop.close()
 

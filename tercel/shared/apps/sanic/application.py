@@ -31,16 +31,20 @@ _LINGER_SECONDS = 1.0
 
 
 class SanicApplication(Application):
-    """Serves `app`, a Sanic instance. Its requests run in `tasks`, each in a task of its own.
+    """Serves `app`, a Sanic instance. Its requests run in `tasks`, each in a task of its own, and
+    what its signals do for a connection in `background`.
 
     An application that Sanic itself has prepared keeps its own state and main process; else this
     process is both, and `main_process` listeners run here too.
     """
 
-    def __init__(self, app: SanicApp, *, settings: Settings, tasks: TaskSet) -> None:
+    def __init__(
+        self, app: SanicApp, *, settings: Settings, tasks: TaskSet, background: TaskSet
+    ) -> None:
         self._app = app
         self._settings = settings
         self._tasks = tasks
+        self._background = background
         self._service: Service | None = None
         self._own_info: ApplicationServerInfo | None = None
         self._began = False
@@ -69,7 +73,7 @@ class SanicApplication(Application):
         service = self._service or self._begin_service()
         if service.signals.begin:
             connection = self._connection(info)
-            connection.beginning = self._tasks.spawn(
+            connection.beginning = self._background.spawn(
                 service.signals.dispatch("begin", conn_info=connection.conn_info),
                 name="sanic connection",
             )
@@ -78,7 +82,7 @@ class SanicApplication(Application):
         """Dispatch http.lifecycle.complete, after the last request's end."""
         service = self._service
         if service is not None and service.signals.complete:
-            self._tasks.spawn(self._complete(self._connection(info)), name="sanic connection")
+            self._background.spawn(self._complete(self._connection(info)), name="sanic connection")
         if info.adapter is not None:
             info.adapter.conn_info.lost = True
 

@@ -31,7 +31,9 @@ class Call:
         self.app.add_route(handler, "/", methods=["GET", "POST"], name="page", stream=True)
         self.stream = MemoryStream(request_head(**head))
         self._tasks = TaskSet(asyncio.get_running_loop())
-        self._application = SanicApplication(self.app, settings=Settings(), tasks=self._tasks)
+        self._application = SanicApplication(
+            self.app, settings=Settings(), tasks=self._tasks, background=self._tasks
+        )
 
     async def begin(self) -> "Call":
         await self._application.startup()
