@@ -23,7 +23,7 @@ from tercel.serve import Composition, serve_composed
 from tercel.shared.apps.loader import load_application
 from tercel.shared.collector import settle_collector
 from tercel.shared.errors import ConfigurationError, ServerError
-from tercel.shared.logs import LogQueue
+from tercel.shared.logs import LineFormatter, LogQueue
 from tercel.shared.loop import loop_factory, run
 from tercel.shared.settings import Settings
 from tercel.version import __version__
@@ -145,8 +145,11 @@ def _configure_logging(settings: Settings) -> None:
     logger = logging.getLogger("tercel")
     handler = logging.StreamHandler()
     handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+        LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
     )
+    if logging.lastResort is not None:
+        # What asyncio and libraries log where the application has set up nothing.
+        logging.lastResort.setFormatter(LineFormatter())
     logger.handlers[:] = [LogQueue(handler)]
     logger.setLevel(settings.log_level.upper())
     logger.propagate = False

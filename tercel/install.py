@@ -24,6 +24,7 @@ from tercel.shared.connection import HttpProtocolMixin
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.events import trigger_events
 from tercel.shared.goodbye import get_goodbye
+from tercel.shared.logs import logger
 from tercel.shared.loop import complete, try_use_uvloop, try_windows_loop
 from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal, StopSignals
@@ -37,7 +38,7 @@ from tercel.shared.websocket.connection import WebSocketConnection
 from tercel.shared.websocket.frame import WebsocketFrameAssembler
 from tercel.shared.websocket.impl import WebsocketImplProtocol
 
-log = logging.getLogger("tercel.server")
+log = logger("tercel.server")
 
 RELEASES = ("25.12",)
 

@@ -5,7 +5,6 @@ through `compose`.
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from tercel.shared.events import Event
 from tercel.shared.goodbye import get_goodbye
 from tercel.shared.limits import Limits
 from tercel.shared.listener import Listener
+from tercel.shared.logs import logger
 from tercel.shared.loop import complete, loop_factory, run
 from tercel.shared.memory import MemoryWatch
 from tercel.shared.messages import is_field_value
@@ -39,7 +39,7 @@ from tercel.shared.tasks import TaskSet
 if TYPE_CHECKING:
     from tercel.quic.endpoint import QuicEndpoint
 
-log = logging.getLogger("tercel.server")
+log = logger("tercel.server")
 
 _ALT_SVC_SECONDS = 86_400
 # Stands for a new one: a flag shared by all calls would stay up after the first server's stop.

@@ -5,7 +5,6 @@ protocol, no TLS and no sockets.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,11 +17,12 @@ from typing import Any, Self
 from tercel.shared.errors import ServerError
 from tercel.shared.events import Event, run_events
 from tercel.shared.listener import Listener
+from tercel.shared.logs import logger
 from tercel.shared.signals import Signal, StopSignals
 from tercel.shared.stream import Application
 from tercel.shared.tasks import TaskSet
 
-log = logging.getLogger("tercel.server")
+log = logger("tercel.server")
 
 # How long connections that were closed, and tasks that were cancelled, have to be gone. Both only
 # have to notice; what does not is left behind rather than waited for.

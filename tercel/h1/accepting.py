@@ -6,7 +6,6 @@ a second while no file descriptor is left. Knows nothing of what is said on a co
 
 import asyncio
 import errno
-import logging
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -15,9 +14,10 @@ from typing import Any
 
 from tercel.h1.base import SanicProtocol
 from tercel.shared.connection import ServerContext
+from tercel.shared.logs import logger
 from tercel.shared.tasks import TaskSet
 
-log = logging.getLogger("tercel.h1")
+log = logger("tercel.h1")
 
 # Connections taken before other work gets its turn.
 _BATCH = 64

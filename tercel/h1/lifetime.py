@@ -5,7 +5,6 @@ where one is still possible, and the lingering close. Knows nothing of how reque
 """
 
 import asyncio
-import logging
 import socket
 import struct
 import sys
@@ -18,6 +17,7 @@ from tercel.h1.refusal import refusal_response
 from tercel.h1.writer import JOIN_BYTES, Framing
 from tercel.shared.connection import HttpProtocolMixin
 from tercel.shared.errors import RemoteProtocolError, RequestTimeout, ServerError
+from tercel.shared.logs import logger
 from tercel.shared.messages import ResponseHead
 from tercel.shared.stream import SendState
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tercel.h1.parser import RequestParser
     from tercel.h1.stream import H1RequestStream
 
-log = logging.getLogger("tercel.h1")
+log = logger("tercel.h1")
 
 # How much longer than the last answer a connection is read, and how many bytes are read and
 # dropped then: closing with unread data resets the connection, and the client might lose the
@@ -77,6 +77,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         self._half_closed = False
         self._unsent_before = 0
         self._lingered = 0
+        self._head_since = 0.0
         self._deadline = Deadline(loop, clock=self.context.clock, check=self.check_timeouts)
 
     def write(self, buffers: list[bytes]) -> None:
@@ -127,21 +128,27 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
             else:
                 self._truncate(framing)
             return
-        if stream is not None and status is not None:
-            stream.response = ResponseHead(status, [])
-        self._abandon(error)
         if status is None:
+            self._abandon(error)
             self.close()
             return
-        self.write(
-            refusal_response(
-                status,
-                request=None if stream is None else stream.head,
-                response_fields=self.context.response_fields,
-                advertise=self.info.secure,
-            )
+        response, size = refusal_response(
+            status,
+            request=None if stream is None else stream.head,
+            response_fields=self.context.response_fields,
+            advertise=self.info.secure,
         )
+        if stream is not None:
+            stream.response, stream.content_sent = ResponseHead(status, []), size
+        elif isinstance(error, RemoteProtocolError):
+            self._log_refusal(error, status=status, size=size, seconds=self._head_seconds())
+        self._abandon(error)
+        self.write(response)
         self._linger()
+
+    def _head_seconds(self) -> float:
+        """How long the head that arrives has been arriving."""
+        return self.context.clock() - self._head_since if self._phase is Phase.HEAD else 0.0
 
     def _truncate(self, framing: Framing) -> None:
         """Close so that the client sees that the response is not whole."""
@@ -206,7 +213,10 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
     def _time_out(self) -> None:
         match self._phase:
             case Phase.HEAD:
-                self._fail(RequestTimeout("the head did not arrive within header_timeout"))
+                error = RequestTimeout("the head did not arrive within header_timeout")
+                if self._parser is not None:
+                    error.request_line = self._parser.request_line
+                self._fail(error)
             case Phase.EXCHANGE:
                 self._fail(RequestTimeout("the content did not arrive within content_timeout"))
             case Phase.IDLE if 0 < self._unsent() != self._unsent_before:

@@ -58,6 +58,11 @@ class RequestParser:
         return self._state in (_State.CONTENT, _State.CHUNKED)
 
     @property
+    def request_line(self) -> bytes | None:
+        """The request line of a head that is arriving, as far as it has; None if it is none."""
+        return syntax.begun_request_line(self.unparsed)
+
+    @property
     def content_left(self) -> int | None:
         """Content bytes that are still to come; None where only the client knows."""
         return self._left if self._state is not _State.CHUNKED else None
@@ -121,6 +126,8 @@ class RequestParser:
             if position < len(data):
                 self.unparsed = data[position:] if position else data
         except RemoteProtocolError as error:
+            if self._state is _HEAD:
+                error.request_line = syntax.begun_request_line(data)
             self._state = _State.FAILED
             self.unparsed = b""
             events.append(MessageFailed(error))

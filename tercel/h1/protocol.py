@@ -195,6 +195,7 @@ class HttpProtocol(ConnectionLifetime):
                 self.close()
                 return
             self._phase = Phase.HEAD
+            self._head_since = self.context.clock()
             self._deadline.set(self._settings.header_timeout)
         self._limit_reading()
 

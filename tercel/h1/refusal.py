@@ -37,13 +37,17 @@ def refusal_response(
     request: RequestHead | None,
     response_fields: ResponseFields,
     advertise: bool,
-) -> list[bytes]:
-    """A whole response that ends the connection; `request` is None when it could not be read."""
+) -> tuple[list[bytes], int]:
+    """A whole response that ends the connection, and the size of its content.
+
+    `request` is None when it could not be read.
+    """
+    request = request or _UNREADABLE
     content = b"%d %b\n" % (status, reason_phrase(status).encode())
     head = ResponseHead(status, [(b"content-type", b"text/plain; charset=utf-8")])
     if status == 405:
         head.fields.append((b"allow", _ALLOW))
     writer = ResponseWriter(
-        request or _UNREADABLE, keep_alive=False, defaults=response_fields, advertise=advertise
+        request, keep_alive=False, defaults=response_fields, advertise=advertise
     )
-    return writer.whole(head, content)
+    return writer.whole(head, content), 0 if request.method == b"HEAD" else len(content)

@@ -34,6 +34,10 @@ _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")\r\n")
 # What no continuation can make valid in a section whose end has not arrived: waiting for it would
 # turn a fault into a time-out.
 UNFINISHED_FAULT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
+# A request line of any version, or the beginning of one.
+_BEGUN_LINE = re.compile(
+    rb"(?:\r\n)*+(" + _TOKEN + rb" [\x21\x22\x24-\x7e]++(?: [HTP/0-9.]{0,8}+)?+)(?:\r\n|\Z)"
+)
 _LATER_VERSION = re.compile(rb"[^ \r\n]++ [^ \r\n]++ HTTP/[23](?:\.[0-9])?+\r\n")
 
 _LIST_OF_CODINGS = re.compile(
@@ -48,6 +52,12 @@ def head_fault(head: bytes) -> RemoteProtocolError:
     if _LATER_VERSION.match(head):
         return UnsupportedVersion("this is HTTP/1.1; no later version without TLS and ALPN")
     return MalformedMessage("malformed request line")
+
+
+def begun_request_line(data: bytes) -> bytes | None:
+    """The request line that `data` begins with, as far as it has arrived; None if it is none."""
+    match = _BEGUN_LINE.match(data)
+    return None if match is None else match[1]
 
 
 def field_section(lines: bytes, settings: Settings) -> Fields:

@@ -3,7 +3,6 @@
 Knows no HTTP. Sockets and timers of the operating system are the endpoint's.
 """
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from aioquic.quic import events
@@ -12,11 +11,12 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from tercel.quic.connection import QuicServerConnection
 from tercel.quic.errors import ErrorCode
 from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.shared.logs import logger
 
 if TYPE_CHECKING:
     from tercel.quic.endpoint import QuicEndpoint
 
-log = logging.getLogger("tercel.quic")
+log = logger("tercel.quic")
 
 # How long an acknowledgement may wait in the socket to be read, and how often it is looked again:
 # a server that is behind takes many batches in that time, so one that has taken none is not.

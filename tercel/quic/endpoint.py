@@ -6,7 +6,6 @@ flush at the end of the loop's turn.
 """
 
 import asyncio
-import logging
 import math
 import socket
 from collections import deque
@@ -38,9 +37,10 @@ from tercel.quic.tickets import Tokens, read_key_ring
 from tercel.quic.udp import Datagram, Path, UdpSocket
 from tercel.shared.connection import ConnectionInfo, ServerContext
 from tercel.shared.listener import Listener
+from tercel.shared.logs import logger
 from tercel.shared.sockets import HostPort
 
-log = logging.getLogger("tercel.quic")
+log = logger("tercel.quic")
 
 # Datagrams handled before other work gets its turn. At some 50 microseconds each, a batch stays
 # within a few milliseconds.

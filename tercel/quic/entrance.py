@@ -4,7 +4,6 @@ Nothing is kept for a client whose address was not shown while new connections p
 connection and no socket.
 """
 
-import logging
 import os
 import secrets
 from typing import NamedTuple
@@ -27,9 +26,10 @@ from tercel.quic.tickets import (
 from tercel.quic.udp import Path
 from tercel.quic.used_tokens import UsedTokens
 from tercel.shared.connection import ServerContext
+from tercel.shared.logs import logger
 from tercel.shared.token_bucket import TokenBucket
 
-log = logging.getLogger("tercel.quic")
+log = logger("tercel.quic")
 
 # RFC 9000 10.3: five bytes that look like a packet's, and the token.
 _LEAST_RESET_BYTES = 21

@@ -8,6 +8,7 @@ from tercel.shared.errors import FieldsTooLarge, MalformedMessage
 from tercel.shared.messages import (
     Fields,
     RequestHead,
+    field_value,
     is_field_value,
     is_token,
     parse_content_length,
@@ -83,6 +84,12 @@ def trailers(section: Fields) -> Fields:
             raise MalformedMessage("pseudo-header field in a trailer section")
         _check_field(name, value)
     return [line for line in section if line[0] not in NOT_IN_TRAILERS]
+
+
+def request_line(section: Fields) -> bytes | None:
+    """What a section that need not be valid says of method and target; None if it does not."""
+    method, path = field_value(section, b":method"), field_value(section, b":path")
+    return None if method is None or path is None else b"%b %b HTTP/3" % (method, path)
 
 
 def sendable(section: Fields) -> Fields:

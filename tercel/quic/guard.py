@@ -5,7 +5,6 @@ acknowledgements of packets that were never sent, counts neither frames without 
 of a key, and logs what peers do as warnings.
 """
 
-import logging
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -36,8 +35,9 @@ from tercel.quic.preferred import MovingConnection
 from tercel.quic.quiet import DebugLog
 from tercel.quic.receiver import Receiver
 from tercel.quic.wear import CountedKeys
+from tercel.shared.logs import logger
 
-log = logging.getLogger("tercel.quic")
+log = logger("tercel.quic")
 
 # A ClientHello with two post-quantum key shares takes 4 KiB, RFC 9000 7.5 asks for as much. aioquic
 # would keep 512 KiB of each of three levels, for whoever sends a single Initial (CVE-2024-1765).

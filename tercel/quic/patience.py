@@ -90,7 +90,8 @@ class Patience:
             else:
                 late = not _is_upgraded(stream) and self._is_content_late(stream, now)
             if late:
-                self._protocol.fail(stream_id, RequestTimeout("the request did not arrive in time"))
+                error = RequestTimeout("the request did not arrive in time")
+                self._protocol.fail(stream_id, error, now - since)
 
     def _is_content_late(self, stream: "H3RequestStream", now: float) -> bool:
         if stream.waiting_since is None:

@@ -4,7 +4,6 @@ Owns the table of exchanges and decides what a fault takes down. The receive pat
 an application. Datagrams and timers are `driver`'s.
 """
 
-import logging
 from typing import Any
 
 from aioquic.quic import events
@@ -32,11 +31,12 @@ from tercel.shared.errors import (
     StreamAborted,
     TooEarly,
 )
+from tercel.shared.logs import logger
 from tercel.shared.messages import RequestHead, ResponseHead
 from tercel.shared.request_fields import with_early_data
 from tercel.shared.stream import SendState
 
-log = logging.getLogger("tercel.quic")
+log = logger("tercel.quic")
 
 H3_ALPN = "h3"
 
@@ -184,6 +184,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
                 stream.accept_end(trailers)
                 self._finish_if_ended(stream)
         except RemoteProtocolError as error:
+            if isinstance(event, SectionReceived):
+                error.request_line = fields.request_line(event.fields)
             self._fail(event.stream_id, error)
 
     def _open(self, event: SectionReceived) -> None:
@@ -304,9 +306,9 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         """Whether no request has come on a stream that the client opened for one."""
         return self._http is not None and self._http.requests.awaits_head(stream_id)
 
-    def fail(self, stream_id: int, error: RemoteProtocolError) -> None:
-        """Answer a request that does not come as it should."""
-        self._fail(stream_id, error)
+    def fail(self, stream_id: int, error: RemoteProtocolError, seconds: float) -> None:
+        """Answer a request that has not come as it should for `seconds`."""
+        self._fail(stream_id, error, seconds)
         self.endpoint.flush_soon(self)
 
     def _close_receiving(self, stream_id: int, ended: bool, code: ErrorCode) -> None:
@@ -314,13 +316,16 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._http.requests.discard(stream_id)
             self.quic.stop(stream_id, code)
 
-    def _fail(self, stream_id: int, error: RemoteProtocolError) -> None:
+    def _fail(self, stream_id: int, error: RemoteProtocolError, seconds: float = 0.0) -> None:
         """Answer a message that cannot be served: by a response where it helps, else a reset."""
         log.debug("%s stream %d: %s", self.info.client_name, stream_id, error)
         # Also a client that breaks its requests makes this side begin and end them in vain.
         self.quic.budgets.spend(Flood.CANCELLATIONS)
         stream = self.streams.get(stream_id)
-        if refusal(error) and (stream is None or stream.send_state is SendState.HEAD):
+        answered = refusal(error)
+        if stream is None:
+            self._log_refusal(error, status=error.status if answered else 0, seconds=seconds)
+        if answered and (stream is None or stream.send_state is SendState.HEAD):
             self._refuse(stream_id, error)
             return
         code = stream_error_code(error)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tercel.quic.budget import DRIBBLE_BYTES, Budgets, Flood
 from tercel.quic.errors import ErrorCode, H3ConnectionError
+from tercel.quic.fields import request_line
 from tercel.quic.frames import (
     CONTROL_ONLY,
     DATA,
@@ -239,6 +240,8 @@ class RequestStreams:
                     raise
                 self._abandon(stream_id, frames)
                 content_size = 0
+                if events and isinstance(events[0], SectionReceived):
+                    error.request_line = request_line(events[0].fields)
                 events[:] = [MessageFailed(stream_id, error)]
         uncredited = content_size + (len(frames.buffer) if frames.blocked else 0)
         if len(data) > uncredited:
@@ -342,7 +345,11 @@ class RequestStreams:
     def _section_event(
         self, stream_id: int, frames: _RequestFrames, fields: Fields
     ) -> SectionReceived:
-        self._sections.check_size(fields)
+        try:
+            self._sections.check_size(fields)
+        except FieldsTooLarge as error:
+            error.request_line = request_line(fields)
+            raise
         frames.sections += 1
         return SectionReceived(stream_id, fields, frames.sections == 2, False)
 

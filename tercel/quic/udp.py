@@ -4,7 +4,6 @@ Owns one bound UDP socket. Knows nothing about QUIC.
 """
 
 import errno
-import logging
 import socket
 import struct
 import sys
@@ -13,7 +12,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-log = logging.getLogger("tercel.udp")
+from tercel.shared.logs import logger
+
+log = logger("tercel.udp")
 
 # linux/udp.h; the socket module has no names for these.
 _UDP_SEGMENT = 103

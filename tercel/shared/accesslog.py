@@ -1,13 +1,20 @@
-"""One line per exchange when its response has ended. Knows messages, not connections."""
+"""One line per exchange when it has ended, also when the server itself refused it.
+
+Knows messages, not connections.
+"""
 
 import logging
 
 from tercel.shared.messages import RequestHead
 
+# Not by `tercel.shared.logs.logger`: what is logged here is escaped already.
 log = logging.getLogger("tercel.access")
 
-# What a terminal would act on must not reach it: everything but printable ASCII is escaped.
+# What a terminal would act on must not reach it: everything but printable ASCII is escaped, and so
+# are the two characters that quoting needs.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x22, 0x5C, *range(0x7F, 0x100))}
+# Many lines may wait to be written, and targets may be long; what is left out is shown as "...".
+SHOWN_BYTES = 2048
 
 
 def log_exchange(
@@ -26,9 +33,34 @@ def log_exchange(
         status or "-",
         size,
         seconds * 1000,
-        f" ({note})" if note else "",
+        _in_parentheses(note),
+    )
+
+
+def log_refusal(
+    request_line: bytes | None, *, client: str, status: int, size: int, seconds: float, note: str
+) -> None:
+    """Log a request that was refused before there was a head of it.
+
+    `request_line` is what is known of it, None if nothing is. The rest is as with `log_exchange`.
+    """
+    log.info(
+        '%s "%s" %s %d %.1fms%s',
+        client,
+        "-" if request_line is None else _printable(request_line),
+        status or "-",
+        size,
+        seconds * 1000,
+        _in_parentheses(note),
     )
 
 
 def _printable(raw: bytes) -> str:
+    if len(raw) > SHOWN_BYTES:
+        raw = raw[:SHOWN_BYTES] + b"..."
     return raw.decode("latin-1").translate(_ESCAPES)
+
+
+def _in_parentheses(note: str) -> str:
+    # It may be the client's: the reason phrase of a CONNECTION_CLOSE (RFC 9000 19.19) is.
+    return f" ({_printable(note.encode('utf-8', 'surrogatepass'))})" if note else ""

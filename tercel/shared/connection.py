@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tercel.shared import accesslog
-from tercel.shared.errors import ResetReason
+from tercel.shared.errors import RemoteProtocolError, ResetReason
 from tercel.shared.limits import Limits
 from tercel.shared.messages import ResponseHead
 from tercel.shared.response_fields import ResponseFields
@@ -162,8 +162,12 @@ class HttpProtocolMixin:
                 self._request_rate = TokenBucket(most)
             if not self._request_rate.admit(stream.opened_at):
                 self.context.limits.meet("max_request_rate")
+                stream.refused = "max_request_rate"
                 return 429  # RFC 6585 4
-        return 0 if self.context.limits.may_call() else 503
+        if self.context.limits.may_call():
+            return 0
+        stream.refused = "max_concurrency"
+        return 503
 
     def _tell_going_away(self) -> None:
         """Tell every exchange that the server stops."""
@@ -192,5 +196,21 @@ class HttpProtocolMixin:
             status=0 if stream.response is None else stream.response.status,
             size=stream.content_sent,
             seconds=self.context.clock() - stream.opened_at,
-            note="" if error is None else str(error),
+            note=stream.refused if error is None else str(error),
         )
+
+    def _log_refusal(
+        self, error: RemoteProtocolError, *, status: int = 0, size: int = 0, seconds: float = 0.0
+    ) -> None:
+        """Log a request that was refused before there was an exchange; `seconds` is how long it
+        was waited for, status 0 a reset.
+        """
+        if self.context.settings.access_log:
+            accesslog.log_refusal(
+                error.request_line,
+                client=self.info.client_name,
+                status=status,
+                size=size,
+                seconds=seconds,
+                note=str(error),
+            )

@@ -51,6 +51,8 @@ class RemoteProtocolError(ServerError):
 
     status: int = 400
     scope: Scope = Scope.CONNECTION
+    request_line: bytes | None = None
+    """What is known of the method and target of the request that it ends, for the access log."""
 
 
 class MalformedMessage(RemoteProtocolError):

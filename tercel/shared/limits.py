@@ -6,16 +6,16 @@ become a flood of log lines. Knows no protocol.
 
 import contextlib
 import gc
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sized
 
+from tercel.shared.logs import logger
 from tercel.shared.settings import Settings
 from tercel.shared.sites import SiteCounts
 from tercel.shared.token_bucket import TokenBucket
 
-log = logging.getLogger("tercel.limits")
+log = logger("tercel.limits")
 
 REPORT_INTERVAL_SECONDS = 10.0
 # Let go of when memory runs out, so that what fails then can be ended and said. Zeros that nobody

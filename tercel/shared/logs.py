@@ -1,7 +1,9 @@
-"""Log lines that never make the server wait: written by a thread, the oldest dropped when it lags.
+"""Log lines that nobody can forge, and that never make the server wait.
 
-A terminal that somebody has stopped, a pipe that nobody reads and a slow disk block whoever writes
-to them. That must not be the event loop.
+What a client has sent may be in a message: nothing of it may end the line, or be an order to a
+terminal. And a terminal that somebody has stopped, a pipe that nobody reads and a slow disk block
+whoever writes to them: that must not be the event loop, so a thread does it, and the oldest lines
+are dropped when it lags.
 """
 
 import logging
@@ -14,6 +16,61 @@ CAPACITY = 10_000
 _COLLECT_SECONDS = 0.05
 # How long the end of the process waits for the last lines.
 _CLOSE_SECONDS = 1.0
+
+
+# Goes before all lines of a record but the first.
+_INDENT = "    "
+
+
+def logger(name: str) -> logging.Logger:
+    """The logger called `name`, whose messages are one printable line each, whoever writes them."""
+    found = logging.getLogger(name)
+    found.addFilter(_make_printable)
+    return found
+
+
+def printable(text: str) -> str:
+    """`text` with everything escaped that is not for showing.
+
+    That is control characters and line ends, what changes the direction of text, blanks other than
+    the space, and what UTF-8 has no bytes for: whatever `str.isprintable` says no to.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    try:
+        message = record.getMessage()
+    except Exception:
+        return True  # the handler says what is wrong with it
+    # A message that is printable keeps its template and its values, for who matches them.
+    if not message.isprintable():
+        record.msg, record.args = printable(message), ()
+    return True
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line; those of a traceback follow indented.
+
+    So no text in a record can pass for another record.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of `record`. Unlike the base class this keeps nothing on the record."""
+        record.message = record.getMessage()
+        if self.usesTime():
+            record.asctime = self.formatTime(record, self.datefmt)
+        lines = [self.formatMessage(record)]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).split("\n")
+        if record.stack_info:
+            lines += record.stack_info.split("\n")
+        return f"\n{_INDENT}".join(map(printable, lines))
 
 
 class LogQueue(logging.Handler):

@@ -5,12 +5,12 @@ log that needs memory, too. Knows no protocol.
 """
 
 import asyncio
-import logging
 from typing import Any
 
 from tercel.shared.limits import Limits
+from tercel.shared.logs import logger
 
-log = logging.getLogger("tercel.limits")
+log = logger("tercel.limits")
 
 
 class MemoryWatch:

@@ -137,6 +137,7 @@ class RequestStream(ABC):
         "handler",
         "head",
         "opened_at",
+        "refused",
         "response",
         "send_state",
         "upgraded",
@@ -157,6 +158,8 @@ class RequestStream(ABC):
         """Content bytes of the response so far."""
         self.opened_at = 0.0
         """When the request's head arrived, by the context's clock."""
+        self.refused = ""
+        """The limit for which the application is not called, for the access log."""
         self._content_left: int | None = None
         self._suppress_content = False
         self.upgraded: UpgradedStream | None = None

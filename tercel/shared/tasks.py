@@ -4,13 +4,14 @@ The only module that creates tasks.
 """
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-log = logging.getLogger("tercel.tasks")
+from tercel.shared.logs import logger
+
+log = logger("tercel.tasks")
 
 _Task = asyncio.Task
 _current_task = asyncio.current_task

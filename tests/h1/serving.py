@@ -277,7 +277,7 @@ async def serving(
     application = ScriptedApplication(script)
     context = ServerContext(
         loop=asyncio.get_running_loop(),
-        settings=Settings(access_log=False, **settings),
+        settings=Settings(**{"access_log": False, **settings}),
         application=application,
         response_fields=ResponseFields(alt_svc=alt_svc),
         **({} if clock is None else {"clock": clock}),

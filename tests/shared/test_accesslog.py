@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tercel.shared.accesslog import log_exchange
+from tercel.shared.accesslog import SHOWN_BYTES, log_exchange
 from tests.support.memory_stream import request_head
 
 
@@ -55,3 +55,13 @@ def test_line_holds_nothing_a_terminal_or_a_parser_acts_on(
 
 def test_method_is_escaped_too(caplog: pytest.LogCaptureFixture) -> None:
     assert r"G\x0aET" in line_of(caplog, method=b"G\nET")
+
+
+def test_the_note_is_escaped_as_it_may_be_the_client_s(caplog: pytest.LogCaptureFixture) -> None:
+    line = line_of(caplog, note='gone\n127.0.0.1 "GET\x1b[2J\u2028\udcff')
+    assert line.endswith(r" (gone\x0a127.0.0.1 \x22GET\x1b[2J\xe2\x80\xa8\xed\xb3\xbf)")
+
+
+def test_a_long_target_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    target = b"/" + b"a" * 16_000
+    assert f'"GET {target[:SHOWN_BYTES].decode()}... HTTP/3"' in line_of(caplog, target=target)

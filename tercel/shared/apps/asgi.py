@@ -4,7 +4,6 @@ Owns the call of the application and what it receives; what it sends is `respons
 neither connections nor what goes on the wire.
 """
 
-import logging
 from http import HTTPStatus
 
 from tercel.shared.apps.asgi_types import AsgiCallable, Message, Receive, Scope, Send
@@ -15,13 +14,14 @@ from tercel.shared.apps.scope import http_scope
 from tercel.shared.apps.websocket import AsgiWebSocketHandler
 from tercel.shared.errors import ResetReason, ServerError
 from tercel.shared.flow import Wakeup
+from tercel.shared.logs import logger
 from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
 from tercel.shared.stream import Application, RequestHandler, RequestStream, SendState
 from tercel.shared.tasks import TaskSet
 from tercel.shared.websocket.negotiation import Handshake, HandshakeRefused
 
-log = logging.getLogger("tercel.asgi")
+log = logger("tercel.asgi")
 
 
 class AsgiApplication(Application):

@@ -1,13 +1,13 @@
 """How an exchange ends when the application does not end it: errors logged once, a status sent."""
 
-import logging
 from http import HTTPStatus
 
 from tercel.shared.errors import StreamAborted
+from tercel.shared.logs import logger
 from tercel.shared.messages import Fields, ResponseHead
 from tercel.shared.stream import RequestStream
 
-log = logging.getLogger("tercel.asgi")
+log = logger("tercel.asgi")
 
 # What frameworks raise when `receive` tells them that the client has gone; no error of theirs.
 _DISCONNECT_ERRORS = frozenset(

@@ -4,15 +4,15 @@ Knows no requests and no connections.
 """
 
 import asyncio
-import logging
 from typing import Any
 
 from tercel.shared.apps.asgi_types import AsgiCallable, Message
 from tercel.shared.errors import LocalProtocolError, ServerError
+from tercel.shared.logs import logger
 from tercel.shared.settings import Settings
 from tercel.shared.tasks import TaskSet
 
-log = logging.getLogger("tercel.asgi")
+log = logger("tercel.asgi")
 
 # Seconds for an application to end after it said that its shutdown is complete, or was cancelled.
 _LINGER = 1.0

@@ -4,7 +4,6 @@ Owns which side has ended and why. Does not decide to close: that is the applica
 peer's, or a broken rule's.
 """
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from tercel.shared.flow import Wakeup
+from tercel.shared.logs import logger
 from tercel.shared.websocket.frame import WebsocketFrameAssembler
 from tercel.shared.websocket.input import FrameInput
 from tercel.shared.websocket.pings import PendingPings
@@ -21,7 +21,7 @@ from tercel.shared.websocket.timers import CloseTimer, Keepalive
 if TYPE_CHECKING:
     from tercel.shared.websocket.output import FrameOutput
 
-log = logging.getLogger("tercel.websocket")
+log = logger("tercel.websocket")
 
 NORMAL = 1000
 GOING_AWAY = 1001

@@ -6,7 +6,6 @@ websockets' `ServerProtocol`. Receiving never waits and needs no task.
 """
 
 import asyncio
-import logging
 from collections.abc import (
     AsyncIterator,
     Iterable,
@@ -21,6 +20,7 @@ from websockets.server import ServerProtocol
 
 from tercel.shared.bytestream import ByteStream
 from tercel.shared.errors import ServerError
+from tercel.shared.logs import logger
 from tercel.shared.weakly import weakly
 from tercel.shared.websocket.closing import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, Closing
 from tercel.shared.websocket.frame import MessageFrames, WebsocketFrameAssembler
@@ -31,7 +31,7 @@ from tercel.shared.websocket.sending import MessageSender
 from tercel.shared.websocket.timers import Keepalive, Progress
 from tercel.shared.websocket.wire import Data
 
-log = logging.getLogger("tercel.websocket")
+log = logger("tercel.websocket")
 
 
 class WebsocketImplProtocol(MessageSender):

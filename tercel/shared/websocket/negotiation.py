@@ -20,13 +20,14 @@ from websockets.typing import Origin, Subprotocol
 from websockets.utils import accept_key
 
 from tercel.shared.errors import LocalProtocolError, RemoteProtocolError, Scope
+from tercel.shared.logs import logger
 from tercel.shared.messages import Fields, RequestHead, checked_fields, field_values
 from tercel.shared.settings import Settings
 
 VERSION = b"13"
 
 # websockets logs every frame's payload at DEBUG and every end at INFO; neither is for our log.
-_websockets_log = logging.getLogger("tercel.websocket.protocol")
+_websockets_log = logger("tercel.websocket.protocol")
 _websockets_log.setLevel(logging.WARNING)
 
 # What this side decides about, so what an application may not send beside it.

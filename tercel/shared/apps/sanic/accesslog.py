@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from sanic.log import access_logger
 
+from tercel.shared.logs import printable
+
 if TYPE_CHECKING:
     from sanic.response import BaseHTTPResponse
 
@@ -20,7 +22,8 @@ def log_response(exchange: "SanicExchange", response: "BaseHTTPResponse") -> Non
             "status": response.status,
             "byte": response.headers.get("content-length", "chunked"),
             "host": host,
-            "request": f"{request.method} {request.url}",
+            # Sanic's format takes it as it is, and a URL may have whatever UTF-8 has.
+            "request": printable(f"{request.method} {request.url}"),
             "duration": f" {1000 * exchange.seconds:.1f}ms",
         },
     )

@@ -5,7 +5,6 @@ Owns the application's start and stop; a request is `handler`'s, what it reads a
 """
 
 import asyncio
-import logging
 from typing import Any
 
 from sanic.application.constants import ServerStage
@@ -20,11 +19,12 @@ from tercel.shared.apps.sanic.service import Service
 from tercel.shared.apps.sanic.types import SanicApp
 from tercel.shared.connection import ConnectionInfo
 from tercel.shared.events import run_events
+from tercel.shared.logs import logger
 from tercel.shared.settings import Settings
 from tercel.shared.stream import Application, RequestStream
 from tercel.shared.tasks import TaskSet
 
-log = logging.getLogger("tercel.sanic")
+log = logger("tercel.sanic")
 
 _SECONDARY_SERVER = "RunServer"
 _LINGER_SECONDS = 1.0

@@ -4,7 +4,6 @@ Owns the order of what happens to a request; what is read and sent is the exchan
 """
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from sanic.compat import Header
@@ -18,13 +17,14 @@ from tercel.shared.apps.sanic.exchange import SanicExchange
 from tercel.shared.apps.sanic.types import SanicRequest
 from tercel.shared.apps.scope import header_fields
 from tercel.shared.errors import ResetReason, ServerError
+from tercel.shared.logs import logger, printable
 from tercel.shared.messages import Fields, RequestHead
 from tercel.shared.stream import RequestHandler, RequestStream, SendState
 
 if TYPE_CHECKING:
     from tercel.shared.apps.sanic.service import Service
 
-log = logging.getLogger("tercel.sanic")
+log = logger("tercel.sanic")
 
 
 class SanicHandler(RequestHandler):
@@ -173,7 +173,7 @@ class SanicHandler(RequestHandler):
         request, response = exchange.request, exchange.response
         if stream.upgraded is None:
             if exchange.unread and response is not None and 200 <= response.status < 300:
-                error_logger.error("%r body not consumed.", request)
+                error_logger.error("%s body not consumed.", printable(repr(request)))
             if stream.send_state is not SendState.ENDED and stream.aborted is None:
                 stream.reset(ResetReason.INTERNAL_ERROR)
             stream.content.discard()
