@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.settings import Settings
 from tercel.shared.sockets import (
+    UMASK_ACCESS,
     BoundSockets,
     HostPort,
+    UnixAccess,
     bind_everywhere,
-    bind_unix_socket,
+    listen_unix,
     parse_host_port,
+    parse_unix_access,
     remove_unix_socket,
 )
 
@@ -55,6 +58,7 @@ class Plan:
     secure: tuple[HostPort, ...]
     plain: tuple[HostPort, ...] = ()
     unix: str | None = None
+    unix_access: UnixAccess = UMASK_ACCESS
     unix_secure: bool = False
     sock: socket.socket | None = None
     """A socket of the caller's, in place of a first address."""
@@ -90,6 +94,7 @@ def plan_for(settings: Settings) -> Plan:
         secure=tuple(map(parse_host_port, settings.bind)),
         plain=tuple(map(parse_host_port, settings.plain_bind)),
         unix=settings.unix,
+        unix_access=unix_access(settings),
         http3=settings.http == "3",
         fallback=settings.fallback,
         backlog=settings.backlog,
@@ -97,7 +102,16 @@ def plan_for(settings: Settings) -> Plan:
     )
     if not (plan.secure or plan.plain or plan.unix):
         raise ConfigurationError("nothing to serve on: give --bind, --plain-bind or --unix")
+    if plan.unix is None and plan.unix_access != UMASK_ACCESS:
+        raise ConfigurationError(
+            "--unix-mode, --unix-owner and --unix-group are for a unix socket: give --unix, too"
+        )
     return plan
+
+
+def unix_access(settings: Settings) -> UnixAccess:
+    """Who may connect to the unix socket. Raises ConfigurationError for what says nobody."""
+    return parse_unix_access(settings.unix_mode, settings.unix_owner, settings.unix_group)
 
 
 def preferred_addresses(settings: Settings) -> tuple[HostPort, ...]:
@@ -135,7 +149,7 @@ def bind(plan: Plan) -> list[Binding]:
             sockets = bind_everywhere(address, tcp=True, udp=False, reuse_port=plan.reuse_port)
             bindings.append(Binding(sockets=sockets, secure=False, host=address.host))
         if plan.unix is not None:
-            sock = bind_unix_socket(plan.unix, backlog=plan.backlog)
+            sock = listen_unix(plan.unix, plan.unix_access, backlog=plan.backlog)
             sockets = BoundSockets([sock], [])
             bindings.append(
                 Binding(sockets=sockets, secure=plan.unix_secure, unix=plan.unix, owns_path=True)

@@ -200,7 +200,8 @@ def serve(
     importlib.import_module("sanic.application.ext").setup_ext(app)
     http3, pid = int(version) == 3, os.getpid()
     chosen = chosen_settings(
-        Settings(access_log=False),
+        # The mode that Sanic's own server gives a unix socket.
+        Settings(access_log=False, unix_mode="666"),
         int(version),
         # Sanic serves no TCP with version 3; its other servers may have the port there.
         fallback=http3 and len(_prepared()) <= 1,

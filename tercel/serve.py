@@ -12,7 +12,7 @@ from enum import IntEnum
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
-from tercel.binding import Binding, Plan, bind, plan_for, preferred_addresses
+from tercel.binding import Binding, Plan, bind, plan_for, preferred_addresses, unix_access
 from tercel.h1.acceptor import TcpAcceptor
 from tercel.h1.protocol import HttpProtocol
 from tercel.identity import Identity, resolve_identity
@@ -29,6 +29,7 @@ from tercel.shared.logs import logger
 from tercel.shared.loop import complete, loop_factory, run
 from tercel.shared.memory import MemoryWatch
 from tercel.shared.messages import is_field_value
+from tercel.shared.private_files import append_private, is_private
 from tercel.shared.response_fields import ResponseFields
 from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal, require_main_thread
@@ -123,12 +124,12 @@ def serve(
     `ssl` is a dict with cert, key and password, a directory, an SSLContext that can be traced to
     files (with version 1 any), or a list of them, chosen by server name on TCP.
 
-    `unix` is a path to listen at instead of `host` and `port`, `sock` a bound socket; the server
-    closes it. Port 0 is any free one. `protocol` is the class for TCP connections; `connections`
-    is kept filled with the open ones, `signal.stopped` tells them when the server stops, `state`
-    is theirs to share. `reuse_port` lets several processes share the port; in each of them
-    `run_multiple` leaves SIGINT to the parent. `asyncio_server_kwargs` go to the loop's
-    `create_server`.
+    `unix` is a path to listen at instead of `host` and `port`, with the access that `settings` say,
+    by default the umask's; `sock` is a bound socket; the server closes it. Port 0 is any free one.
+    `protocol` is the class for TCP connections; `connections` is kept filled with the open ones,
+    `signal.stopped` tells them when the server stops, `state` is theirs to share. `reuse_port` lets
+    several processes share the port; in each of them `run_multiple` leaves SIGINT to the parent.
+    `asyncio_server_kwargs` go to the loop's `create_server`.
 
     `settings` has everything else, limits and time-outs for example; its bind, plain_bind, unix,
     http, fallback and backlog are replaced by the arguments here. `before_start`, `after_start`,
@@ -373,6 +374,7 @@ def plan_of(
         secure=place if secure else (),
         plain=() if secure else place,
         unix=unix,
+        unix_access=unix_access(settings),
         unix_secure=bool(unix) and secure,
         sock=sock,
         sock_secure=sock is not None and secure,
@@ -416,8 +418,11 @@ def _check_settings(settings: Settings) -> None:
         read_key_ring(settings.token_key)
     if settings.keylog_file is not None:
         try:
-            with open(settings.keylog_file, "ab"):
-                pass
+            with append_private(settings.keylog_file) as file:
+                if not is_private(file):
+                    log.warning(
+                        "--keylog-file %s may be read by others: chmod 600", settings.keylog_file
+                    )
         except OSError as error:
             raise ConfigurationError(
                 f"--keylog-file {settings.keylog_file} cannot be written "

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 from collections.abc import Coroutine
@@ -282,6 +283,42 @@ def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
         assert not path.exists()
 
     within_seconds(main())
+
+
+@pytest.mark.parametrize(("settings", "mode"), [({}, 0o755), ({"unix_mode": "660"}, 0o660)])
+def test_a_unix_socket_has_the_mode_that_the_settings_or_the_umask_say(
+    settings: dict[str, Any], mode: int, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        path = tmp_path / "s"
+        before = os.umask(0o022)
+        try:
+            async with serve_async(None, None, app, unix=str(path), settings=Settings(**settings)):
+                assert stat.S_IMODE(path.stat().st_mode) == mode
+        finally:
+            os.umask(before)
+
+    within_seconds(main())
+
+
+@pytest.mark.parametrize("before", [None, 0o644, 0o600])
+def test_a_key_log_is_its_user_s_alone_and_one_that_is_not_is_told(
+    before: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys"
+    if before is not None:
+        path.touch()
+        path.chmod(before)
+
+    async def main() -> None:
+        settings = Settings(keylog_file=str(path))
+        async with serve_async("127.0.0.1", 0, app, version=3, settings=settings):
+            pass
+
+    within_seconds(main())
+    assert stat.S_IMODE(path.stat().st_mode) == (before or 0o600)
+    told = [message for message in caplog.messages if "may be read by others" in message]
+    assert len(told) == (before == 0o644)
 
 
 def test_a_socket_of_the_caller_s_is_served() -> None:

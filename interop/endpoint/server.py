@@ -67,9 +67,11 @@ def settings_for(contract: Contract) -> Settings:
 async def serve(contract: Contract, settings: Settings) -> None:
     """Serve the files in `contract.www` until SIGTERM."""
     loop = asyncio.get_running_loop()
-    tasks = TaskSet(loop)
-    application = wrap(StaticFiles(contract.www), settings=settings, tasks=tasks)
-    context = ServerContext(loop=loop, settings=settings, application=application)
+    tasks, background = TaskSet(loop), TaskSet(loop)
+    application = wrap(
+        StaticFiles(contract.www), settings=settings, tasks=tasks, background=background
+    )
+    context = ServerContext(loop=loop, settings=settings, application=application, tasks=tasks)
     credential = load_credential(
         contract.certificates / "cert.pem", contract.certificates / "priv.key"
     )
@@ -94,7 +96,7 @@ async def serve(contract: Contract, settings: Settings) -> None:
 
     lifecycle = Lifecycle(
         application=application,
-        tasks=(tasks, context.tasks),
+        tasks=(tasks, background),
         graceful_timeout=settings.graceful_timeout,
     )
     await AsyncioServer(None, loop, listeners(), set(), lifecycle=lifecycle).run()

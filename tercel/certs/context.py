@@ -24,6 +24,7 @@ from tercel.certs.load import Credential, load_credential
 from tercel.certs.pem import PrivateKey
 from tercel.certs.sni import CertificateSelector
 from tercel.shared.errors import ConfigurationError
+from tercel.shared.private_files import append_private
 
 # certbot's names first: its directories hold a cert.pem too, without the chain.
 _CERTIFICATE_FILES = ("fullchain.pem", "cert.pem")
@@ -123,6 +124,7 @@ def _single_context(
     _load_chain(context, credential)
     if keylog_file is not None:
         try:
+            append_private(keylog_file).close()  # OpenSSL would create it with the umask's mode
             context.keylog_filename = keylog_file
         except OSError as error:
             raise ConfigurationError(

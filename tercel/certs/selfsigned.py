@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tercel.certs.issue import LEAF_LIFETIME, new_authority, new_leaf, normalised_names
 from tercel.certs.load import Credential, fingerprint, read_credential, spki_hash
 from tercel.shared.errors import ConfigurationError
+from tercel.shared.private_files import append_private
 
 if sys.platform != "win32":
     import fcntl
@@ -186,7 +187,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    with open(path, "ab") as lock:
+    with append_private(path) as lock:
         if sys.platform != "win32":
             fcntl.flock(lock, fcntl.LOCK_EX)  # the close lets go of it
         yield

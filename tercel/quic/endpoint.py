@@ -38,6 +38,7 @@ from tercel.quic.udp import Datagram, Path, UdpSocket
 from tercel.shared.connection import ConnectionInfo, ServerContext
 from tercel.shared.listener import Listener
 from tercel.shared.logs import logger
+from tercel.shared.private_files import append_private
 from tercel.shared.sockets import HostPort
 
 log = logger("tercel.quic")
@@ -507,10 +508,10 @@ class QuicEndpoint(Listener):
         configuration.certificate_chain = identity.certificate_chain
         configuration.private_key = identity.private_key
         if settings.keylog_file is not None:
-            self._keylog = open(settings.keylog_file, "a")  # noqa: SIM115  # closed at the end
+            self._keylog = append_private(settings.keylog_file)
             configuration.secrets_log_file = self._keylog
         if settings.qlog_dir is not None:
-            configuration.quic_logger = QlogDirectory(settings.qlog_dir)
+            configuration.quic_logger = QlogDirectory(settings.qlog_dir, self.context.wall_clock)
         return configuration
 
 

@@ -1,31 +1,50 @@
 """One qlog file per connection, written when the connection is over. Knows no sockets."""
 
 import json
+import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from aioquic.quic.logger import QLOG_VERSION, QuicLogger, QuicLoggerTrace
 
+from tercel.shared.logs import logger
+from tercel.shared.private_files import create_private
+
+log = logger("tercel.quic")
+
 
 class QlogDirectory(QuicLogger):
-    """Writes traces to `directory`, each named after its original connection ID.
+    """Writes traces to `directory`, for its own user alone.
+
+    A file is named by its time, something random and the original connection ID: that is the
+    client's to choose, and may come twice. `clock` gives seconds since 1970.
 
     As aioquic's QuicFileLogger, in a third of the time: that encodes a piece at a time, and a
     download of 25 MiB has half a million.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, clock: Callable[[], float]) -> None:
         super().__init__()
         self._directory = Path(directory)
+        self._clock = clock
 
     def start_trace(self, is_client: bool, odcid: bytes) -> QuicLoggerTrace:
         """What a connection writes its events to."""
         return QuicLoggerTrace(is_client=is_client, odcid=odcid)
 
     def end_trace(self, trace: QuicLoggerTrace) -> None:
-        """Write the file."""
+        """Write the file, or say why that cannot be."""
         content = trace.to_dict()
         text = json.dumps(
             {"qlog_format": "JSON", "qlog_version": QLOG_VERSION, "traces": [content]}
         )
-        name = content["common_fields"]["ODCID"] + ".qlog"
-        (self._directory / name).write_text(text, "utf-8")
+        at = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._clock()))
+        odcid = content["common_fields"]["ODCID"]
+        try:
+            with create_private(
+                self._directory / f"{at}-{secrets.token_hex(4)}-{odcid}.qlog"
+            ) as file:
+                file.write(text)
+        except OSError as error:
+            log.warning("a qlog cannot be written: %s", error)

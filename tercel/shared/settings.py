@@ -60,6 +60,15 @@ class Settings:
         metavar="HOST:PORT")
     unix: str | None = option(
         None, SERVING, "Serve cleartext HTTP/1.1 on this unix socket too.", metavar="PATH")
+    unix_mode: str | None = option(
+        None, SERVING, "Permission bits of the unix socket, in octal: 660 lets its owner and group "
+        "connect. Default: what the umask leaves of 777.", metavar="MODE")
+    unix_owner: str | None = option(
+        None, SERVING, "User that the unix socket is given to, by name or number.",
+        metavar="USER")
+    unix_group: str | None = option(
+        None, SERVING, "Group that the unix socket is given to, by name or number.",
+        metavar="GROUP")
     http: str = option(
         "3", SERVING, "Highest HTTP version to serve: 3 is HTTP/3 with HTTP/1.1 as the fallback, "
         "1 is HTTP/1.1 alone.", choices=("3", "1"))

@@ -7,6 +7,7 @@ protocols or TLS, and nothing here accepts a connection.
 import contextlib
 import errno
 import os
+import re
 import secrets
 import socket
 import stat
@@ -20,11 +21,17 @@ from tercel.shared.errors import ConfigurationError
 if sys.platform == "linux":
     import fcntl
     import termios
+if sys.platform != "win32":
+    import grp
+    import pwd
 
 # How many ports the kernel may offer before one is free for TCP and for UDP.
 _PORT_ATTEMPTS = 32
 # sun_path of unix(7) has 108 bytes, the last of which ends it; macOS has 104.
 _MAX_PATH_BYTES = 107 if sys.platform == "linux" else 103
+_MODE = re.compile(r"(?:0o?)?[0-7]{3}")
+# What stands for itself where a user's or group's name may.
+_ID = re.compile(r"[0-9]{1,9}")
 # A unix socket is bound under a temporary name of this many characters more, then renamed.
 _TEMPORARY_SUFFIX = 9
 
@@ -127,10 +134,65 @@ def bind_everywhere(
     raise AssertionError("unreachable")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixAccess:
+    """Who may connect to a unix socket: whoever may write to its file (unix(7))."""
+
+    mode: int | None = None
+    """Permission bits; None is what the umask leaves of 0777."""
+    owner: int = -1
+    """A user ID; -1 is the process's own."""
+    group: int = -1
+    """A group ID; -1 is the process's own."""
+
+
+UMASK_ACCESS = UnixAccess()
+"""What files of this process are given."""
+
+
+def parse_unix_access(mode: str | None, owner: str | None, group: str | None) -> UnixAccess:
+    """The values of --unix-mode, --unix-owner and --unix-group. Raises ConfigurationError."""
+    if mode is not None and not _MODE.fullmatch(mode):
+        raise ConfigurationError(f"--unix-mode {mode} is not three octal digits: write 660")
+    return UnixAccess(
+        mode=None if mode is None else int(mode, 8),
+        owner=-1 if owner is None else _user_id(owner),
+        group=-1 if group is None else _group_id(group),
+    )
+
+
+def _user_id(name: str) -> int:
+    try:
+        return int(name) if _ID.fullmatch(name) else pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ConfigurationError(
+            f"--unix-owner {name}: there is no such user: give a name or a number of this machine"
+        ) from None
+
+
+def _group_id(name: str) -> int:
+    try:
+        return int(name) if _ID.fullmatch(name) else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigurationError(
+            f"--unix-group {name}: there is no such group: give a name or a number of this machine"
+        ) from None
+
+
 def bind_unix_socket(
     path: str | os.PathLike[str], *, mode: int = 0o666, backlog: int = 100
 ) -> socket.socket:
     """A unix socket that listens at `path` with the permission bits `mode`.
+
+    As `listen_unix` in everything else.
+    """
+    return listen_unix(path, UnixAccess(mode=mode), backlog=backlog)
+
+
+def listen_unix(
+    path: str | os.PathLike[str], access: UnixAccess, *, backlog: int = 100
+) -> socket.socket:
+    """A unix socket that listens at `path` for those who have `access`.
 
     A dead socket of an earlier run is replaced in one step, so that a client finds the old or the
     new one. A live socket, and a file that is no socket, raise ConfigurationError.
@@ -144,16 +206,34 @@ def bind_unix_socket(
     sock = _RenamedUnixSocket(path)
     try:
         sock.bind(temporary)
-        os.chmod(temporary, mode)
+        # Nobody can connect before it listens.
+        _restrict(path, temporary, access)
         sock.listen(backlog)
         os.rename(temporary, path)
-    except OSError as error:
+    except (OSError, ConfigurationError) as error:
         sock.close()
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, ConfigurationError):
+            raise
         raise ConfigurationError(_path_problem(path, error)) from error
     sock.setblocking(False)
     return sock
+
+
+def _restrict(path: str, file: str, access: UnixAccess) -> None:
+    """Give `file`, which is to be `path`, the owner, group and mode of `access`."""
+    if access.owner != -1 or access.group != -1:
+        try:
+            os.chown(file, access.owner, access.group)
+        except OSError as error:
+            raise ConfigurationError(
+                f"unix socket {path} cannot be given to another user or group "
+                f"({error.strerror or error}): start as root, or choose a group that this "
+                "process is in"
+            ) from error
+    if access.mode is not None:
+        os.chmod(file, access.mode)
 
 
 class _RenamedUnixSocket(socket.socket):

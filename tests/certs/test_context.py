@@ -154,6 +154,7 @@ def test_key_log_has_the_secrets_of_every_certificate(credential_for, root, tmp_
         handshake(context, root, name)
     secrets = [line for line in log.read_text().splitlines() if line.startswith("CLIENT_TRAFFIC")]
     assert len(secrets) == 2
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
 def test_a_key_log_that_cannot_be_written_is_an_error(credential_for, tmp_path):

@@ -4,12 +4,14 @@ import asyncio
 import json
 import logging
 import socket
+import stat
 
 import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicPacketType, QuicProtocolVersion, pull_quic_header
 
+from tercel.quic.qlog import QlogDirectory
 from tercel.quic.udp import Path
 from tests.quic.served import echo, serving
 from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, on_both_loops
@@ -465,6 +467,34 @@ async def test_secrets_and_qlog_are_written_where_they_are_wanted(tmp_path):
     assert "SERVER_TRAFFIC_SECRET_0 " in keylog.read_text()
     (trace,) = qlog.iterdir()
     assert json.loads(trace.read_text())["traces"]
+    # Either decrypts or describes what others have sent.
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (keylog, trace)] == [0o600, 0o600]
+
+
+def test_connections_of_one_original_connection_id_have_a_qlog_each(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    directory = tmp_path / "qlog"
+    directory.mkdir()
+    qlogs = QlogDirectory(str(directory), lambda: 1_700_000_000.0)
+    # What the client would have had to know.
+    (directory / "00112233.qlog").symlink_to(victim)
+    for _ in range(20):
+        qlogs.end_trace(qlogs.start_trace(is_client=False, odcid=bytes.fromhex("00112233")))
+    assert len(list(directory.iterdir())) == 21
+    assert victim.read_text() == "precious"
+
+
+@asynctest
+async def test_a_qlog_that_cannot_be_written_is_told_and_harms_no_connection(tmp_path, caplog):
+    directory = tmp_path / "qlog"
+    directory.mkdir()
+    async with serving(qlog_dir=str(directory)) as server:
+        async with H3Client(server.port) as client:
+            directory.rmdir()
+            assert (await client.request()).status == 200
+        await server.until(lambda: server.connections == [])
+    assert [r.getMessage() for r in caplog.records if "qlog" in r.getMessage()]
 
 
 @asynctest

@@ -1,6 +1,13 @@
+import errno
+import grp
 import os
+import pwd
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -9,15 +16,19 @@ import pytest
 from tercel.shared import sockets
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.sockets import (
+    UMASK_ACCESS,
     AddressInUse,
     HostPort,
+    UnixAccess,
     bind_datagram_socket,
     bind_everywhere,
     bind_socket,
     bind_stream_socket,
     bind_unix_socket,
     configure_socket,
+    listen_unix,
     parse_host_port,
+    parse_unix_access,
     remove_unix_socket,
     unacknowledged_bytes,
 )
@@ -254,6 +265,90 @@ def test_everybody_may_connect_to_a_unix_socket_by_default(tmp_path: Path) -> No
     path = str(tmp_path / "s")
     with closing(bind_unix_socket(path)):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+def test_a_unix_socket_has_what_the_umask_leaves(tmp_path: Path, umask: None) -> None:
+    path = str(tmp_path / "s")
+    with closing(listen_unix(path, UMASK_ACCESS)):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o750
+
+
+@pytest.mark.parametrize("text", ["660", "0660", "0o660"])
+def test_the_mode_of_a_unix_socket_is_octal(text: str, tmp_path: Path, umask: None) -> None:
+    path = str(tmp_path / "s")
+    with closing(listen_unix(path, parse_unix_access(text, None, None))):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+
+
+def test_nobody_can_connect_to_a_unix_socket_before_its_mode_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = []
+    chmod = os.chmod
+
+    def tried(path: str, mode: int) -> None:
+        with closing(socket.socket(socket.AF_UNIX)) as client:
+            outcomes.append(client.connect_ex(path))
+        chmod(path, mode)
+
+    monkeypatch.setattr(os, "chmod", tried)
+    with closing(listen_unix(str(tmp_path / "s"), UnixAccess(mode=0o600))):
+        assert outcomes == [errno.ECONNREFUSED]
+
+
+def test_own_names_and_numbers_are_users_and_groups() -> None:
+    user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(os.getgid())
+    named = parse_unix_access(None, user.pw_name, group.gr_name)
+    numbered = parse_unix_access(None, str(user.pw_uid), str(group.gr_gid))
+    assert named == numbered == UnixAccess(owner=user.pw_uid, group=group.gr_gid)
+
+
+NOBODY = 65534
+
+
+def outcome_as(user: int, group: int, path: str) -> int:
+    """What `connect` gives a process of that user and group; 0 is success."""
+    code = (
+        f"import os, socket, sys; os.setgroups([]); os.setgid({group}); os.setuid({user}); "
+        f"sys.exit(socket.socket(socket.AF_UNIX).connect_ex({path!r}))"
+    )
+    return subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+def test_a_unix_socket_lets_its_owner_and_its_group_connect_and_nobody_else() -> None:
+    # Not tmp_path: nobody else may look into that.
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        path = f"{directory}/s"
+        with closing(listen_unix(path, UnixAccess(mode=0o660, owner=NOBODY, group=12345))):
+            status = os.stat(path)
+            assert (status.st_uid, status.st_gid) == (NOBODY, 12345)
+            assert outcome_as(NOBODY, NOBODY, path) == 0
+            assert outcome_as(4242, 12345, path) == 0
+            assert outcome_as(4242, 4242, path) == errno.EACCES
+        with closing(listen_unix(path, UnixAccess(mode=0o666))):
+            assert outcome_as(4242, 4242, path) == 0
+
+
+def test_a_unix_socket_that_may_not_be_given_away_is_one_line_and_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    with no_socket_left_open(), pytest.raises(ConfigurationError, match="cannot be given") as told:
+        listen_unix(str(tmp_path / "s"), UnixAccess(owner=0))
+    assert "\n" not in str(told.value)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_dead_unix_socket_is_replaced(tmp_path: Path) -> None:
