@@ -33,6 +33,10 @@ from tercel.shared.settings import Settings
 # knows has 11 characters.
 _REQUEST_LINE_REST_BYTES = 64
 
+# A head up to this size may be kept for the next request: an idle connection must not cost what its
+# client once wrote. Those of browsers without large cookies are shorter.
+MOST_KNOWN_BYTES = 2048
+
 _SLASH = 0x2F
 _NO_LINES: list[bytes] = []
 
@@ -81,7 +85,7 @@ class HeadDecoder:
         if known is None:
             return None
         if raw != known.whole:
-            if not raw.endswith(known.raw):
+            if len(raw) > MOST_KNOWN_BYTES or not raw.endswith(known.raw):
                 return None
             match = syntax.METHOD_AND_PATH.fullmatch(raw, 0, len(raw) - len(known.raw))
             if match is None:
@@ -124,8 +128,14 @@ class HeadDecoder:
             http_version="1.1" if version == b"1.1" else "1.0",
         )
         event = self._decide(head, section.decisive)
+        # A large one leaves nothing behind, the last section in the parser included.
+        is_small = size <= MOST_KNOWN_BYTES
         # With content to come llhttp waits for it, which it does not get.
-        self._fields = parser if section.is_reusable and not event.has_content else None
+        reuses = is_small and section.is_reusable and not event.has_content
+        self._fields = parser if reuses else None
+        if not is_small:
+            self._known_hosts = None
+            return event
         is_plain = head.protocol is None and not event.expect_continue
         if is_plain and event.keep_alive and target[0] == _SLASH:
             self.known = _KnownSection(raw[len(method) + len(target) + 1 :], event)

@@ -1,7 +1,6 @@
 """Field sections of HTTP/3 messages (RFC 9114 4.2, 4.3). Knows nothing about sockets or streams."""
 
 import re
-from functools import lru_cache
 
 from tercel.shared.control_data import check_authority, check_path, check_tunnel, parse_scheme
 from tercel.shared.errors import FieldsTooLarge, MalformedMessage
@@ -28,6 +27,10 @@ _CONNECTION_SPECIFIC = frozenset(
 _DECISIVE = frozenset((b"content-length", b"cookie", b"early-data", b"host", b"te"))
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 _UPPER_CASE = re.compile(rb"[A-Z]")
+
+# Names that were found valid; the same few come again and again.
+_known_names: set[bytes] = set()
+_MOST_KNOWN_NAMES, _MOST_KNOWN_NAME_BYTES = 512, 64
 
 # RFC 9114 4.2.2: what each field costs besides its name and value.
 FIELD_OVERHEAD_BYTES = 32
@@ -113,8 +116,8 @@ def _take_pseudo(pseudo: dict[bytes, bytes], name: bytes, value: bytes, *, late:
 
 
 def _check_field(name: bytes, value: bytes) -> None:
-    if not _is_field_name(name):
-        raise MalformedMessage(f"invalid field name {name!r}")
+    if name not in _known_names:
+        _check_name(name)
     # RFC 9114 10.3, RFC 9110 5.5: no control characters, no white space at the ends.
     if not is_field_value(value) or value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t"):
         raise MalformedMessage(f"invalid value of field {name!r}")
@@ -122,10 +125,14 @@ def _check_field(name: bytes, value: bytes) -> None:
         raise MalformedMessage(f"connection-specific field {name!r}")
 
 
-@lru_cache(maxsize=512)
-def _is_field_name(name: bytes) -> bool:
+def _check_name(name: bytes) -> None:
     # RFC 9114 4.2: lower case only.
-    return is_token(name) and _UPPER_CASE.search(name) is None
+    if not is_token(name) or _UPPER_CASE.search(name) is not None:
+        raise MalformedMessage(f"invalid field name {name!r}")
+    if len(name) <= _MOST_KNOWN_NAME_BYTES:
+        if len(_known_names) >= _MOST_KNOWN_NAMES:
+            _known_names.clear()
+        _known_names.add(name)
 
 
 def _sole(decisive: dict[bytes, list[bytes]], name: bytes) -> bytes | None:

@@ -22,6 +22,14 @@ QPACK_MAX_TABLE_CAPACITY = 0x01
 MAX_FIELD_SECTION_SIZE = 0x06
 QPACK_BLOCKED_STREAMS = 0x07
 ENABLE_CONNECT_PROTOCOL = 0x08  # RFC 9220 3
+_KNOWN_SETTINGS = frozenset(
+    (
+        QPACK_MAX_TABLE_CAPACITY,
+        MAX_FIELD_SECTION_SIZE,
+        QPACK_BLOCKED_STREAMS,
+        ENABLE_CONNECT_PROTOCOL,
+    )
+)
 _RESERVED_SETTINGS = frozenset((0x00, 0x02, 0x03, 0x04, 0x05))
 
 
@@ -49,7 +57,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int] | None:
 
 
 def parse_settings(payload: bytes) -> dict[int, int]:
-    """The settings in a SETTINGS frame (RFC 9114 7.2.4)."""
+    """The settings in a SETTINGS frame (RFC 9114 7.2.4) that mean something here."""
     settings: dict[int, int] = {}
     position = 0
     while position < len(payload):
@@ -65,7 +73,8 @@ def parse_settings(payload: bytes) -> dict[int, int]:
             raise H3ConnectionError(ErrorCode.SETTINGS_ERROR, f"setting 0x{identifier[0]:x} twice")
         settings[identifier[0]] = value[0]
         position = value[1]
-    return settings
+    # RFC 9114 7.2.4: others are ignored, and there may be thousands.
+    return {name: value for name, value in settings.items() if name in _KNOWN_SETTINGS}
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,8 @@ from aioquic.tls import Context
 from tercel.certs.context import QuicIdentity
 from tercel.certs.sni import server_name
 
+_MOST_NAME_BYTES = 255
+
 Identify = Callable[[str | None], QuicIdentity]
 """Which identity to show to who asks for a name; None is for no name."""
 
@@ -37,7 +39,8 @@ class ServerHandshake(Context):
 
     def show(self, name: str | None) -> None:
         """Be who the client asks for by `name`, None if by none."""
-        self.server_name = name or ""
+        # RFC 1035 2.3.4: no host has a longer name, and it is kept as long as the connection.
+        self.server_name = name if name and len(name) <= _MOST_NAME_BYTES else ""
         if self._identify is not None:
             identity = self._identify(name)
             self.certificate = identity.certificate

@@ -137,6 +137,8 @@ class LeanConnection(ResumableConnection):
         # Handshake keys are discarded (4.9). Late packets of theirs are dropped for want of keys.
         self.tls = _EndedHandshake(self.tls)  # type: ignore[assignment,arg-type]
         self._crypto_buffers = {}
+        # Thousands, if the client likes; it was for choosing one, which is done.
+        self._remote_version_information = None
         self._crypto_streams = {Epoch.ONE_RTT: self._crypto_streams[Epoch.ONE_RTT]}
         self._cryptos_initial = dict.fromkeys(self._configuration.supported_versions, _NO_KEYS)
         self._cryptos[Epoch.INITIAL] = self._cryptos[Epoch.HANDSHAKE] = _NO_KEYS

@@ -24,6 +24,8 @@ from tercel.shared.messages import Fields, RequestHead
 # Requests that are recognised by their bytes, and how many bytes those may be.
 _MOST_KNOWN = 16
 _MOST_KNOWN_BYTES = 512
+# What they may have been before their compression: one byte can stand for a whole table entry.
+_MOST_KNOWN_LINES, _MOST_DECODED_BYTES = 32, 2048
 
 # Frames to be ignored that a request may bring before they cost its connection's budget: clients
 # send one now and then to keep servers from choking on them (RFC 9114 7.2.8).
@@ -212,10 +214,16 @@ class RequestStreams:
         if header is None or header[0] != HEADERS or header[1] + header[2] != len(data):
             return
         if len(events) == 1 and isinstance(event := events[0], SectionReceived):
+            # RFC 9204 4.5.1.1: the Required Insert Count comes first, and 0 is a zero byte. The
+            # entries of the static table are short.
+            refers = data[header[2]] != 0
+            if len(event.fields) > _MOST_KNOWN_LINES or (
+                refers and sum(len(n) + len(v) for n, v in event.fields) > _MOST_DECODED_BYTES
+            ):
+                return
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            # RFC 9204 4.5.1.1: the Required Insert Count comes first, and 0 is a zero byte.
-            self._known[data] = KnownRequest(event.fields, refers=data[header[2]] != 0)
+            self._known[data] = KnownRequest(event.fields, refers)
 
     def _receive(
         self,

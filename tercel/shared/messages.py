@@ -134,11 +134,16 @@ def is_field_value(value: bytes) -> bool:
     return len(value) == len(value.translate(None, _NOT_IN_VALUE))
 
 
-@lru_cache(maxsize=256)  # 0.06 us instead of 0.2; the same few lengths come again and again
 def parse_content_length(value: bytes) -> int | None:
     """The number in a Content-Length field, or None when it is not 1*DIGIT below 2^63."""
+    # Before the cache, which keeps what it is asked for.
+    return _parse_content_length(value) if len(value) <= 19 else None
+
+
+@lru_cache(maxsize=256)  # 0.1 us instead of 0.2; the same few lengths come again and again
+def _parse_content_length(value: bytes) -> int | None:
     # RFC 9110 8.6: 1*DIGIT, so no sign, no underscore, no list. int() alone would take them.
-    if not value.isdigit() or len(value) > 19:
+    if not value.isdigit():
         return None
     length = int(value)
     return length if length < 1 << 63 else None
