@@ -299,6 +299,16 @@ def test_each_request_is_logged_unless_told_otherwise(tercel: CommandLine) -> No
         assert ('"GET /some/path HTTP/1.1" 200' in errors) is logged
 
 
+def test_what_others_log_without_a_handler_is_one_printable_line_too(tercel: CommandLine) -> None:
+    text = r"one\ntwo\x1b[2J"
+    (tercel.home / "logs.py").write_text(
+        f"import logging\nlogging.getLogger('own').warning('{text}')\nfrom main import app\n"
+    )
+    with tercel.serving(*PLAIN, "logs:app") as running:
+        _, errors = running.stop()
+    assert text in errors.splitlines()
+
+
 def test_log_level_decides_what_is_logged(tercel: CommandLine) -> None:
     with tercel.serving(*PLAIN, "--log-level", "error", "main:app") as running:
         running.get()

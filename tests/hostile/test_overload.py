@@ -9,6 +9,7 @@ import pytest
 from aioquic.quic.packet import QuicErrorCode
 
 from tercel.h1 import accepting
+from tercel.shared.messages import ResponseHead
 from tests.h1.serving import Clock, echo
 from tests.h1.serving import serving as serving_h1
 from tests.quic.served import serving as serving_h3
@@ -147,6 +148,35 @@ async def test_requests_over_the_concurrency_get_503_on_http_3():
         assert response.status == 503
         assert response.fields[b"retry-after"] == b"1"
         assert len(server.exchanges) == 1
+
+
+@pytest.mark.parametrize("serving", [serving_h1, serving_h3])
+@asynctest
+async def test_an_application_that_cannot_begin_takes_no_place(serving, monkeypatch):
+    def fails(stream):
+        raise RuntimeError("as it is told to")
+
+    async def status_of(server):
+        if serving is serving_h1:
+            client = await server.connect()
+            client.get()
+            return (await client.response()).status
+        async with H3Client(server.port) as client:
+            stream = client.begin("GET", "/")
+            await client.until(lambda: stream.done)
+            return stream.status
+
+    async def answers(exchange):
+        exchange.stream.send_response(ResponseHead(200, []), b"")
+
+    async with serving(answers, max_concurrency=1) as server:
+        application = server.application if serving is serving_h1 else server.app
+        with monkeypatch.context() as patched:
+            patched.setattr(application, "open", fails)
+            assert [await status_of(server) for _ in range(3)] == (
+                [500] * 3 if serving is serving_h1 else [None] * 3
+            )
+        assert await status_of(server) == 200
 
 
 @asynctest
