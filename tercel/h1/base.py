@@ -83,8 +83,7 @@ class SanicProtocol(asyncio.Protocol):
         """Take over `transport`."""
         self.transport = cast(asyncio.Transport, transport)
         self.info = _connection_info(self.transport, self.unix)
-        limit = self.context.settings.max_unsent_bytes
-        self.transport.set_write_buffer_limits(high=limit, low=limit // 4)
+        self._limit_writing(self.context.settings.max_unsent_bytes)
         self.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -225,6 +224,12 @@ class SanicProtocol(asyncio.Protocol):
 
     def _unsent(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def _limit_writing(self, limit: int) -> None:
+        """Hold writers back while more than `limit` bytes wait in the transport."""
+        # Not while a transfer wants it empty, and has set the limit to 0.
+        if self.transport is not None and self.transport.get_write_buffer_limits()[1]:
+            self.transport.set_write_buffer_limits(high=limit, low=limit // 4)
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and self.transport is not None:

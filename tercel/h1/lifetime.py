@@ -15,8 +15,14 @@ from tercel.h1.base import SanicProtocol
 from tercel.h1.deadline import Deadline
 from tercel.h1.refusal import refusal_response
 from tercel.h1.writer import JOIN_BYTES, Framing
+from tercel.shared.buffered import COUNTED_FROM_BYTES
 from tercel.shared.connection import HttpProtocolMixin
-from tercel.shared.errors import RemoteProtocolError, RequestTimeout, ServerError
+from tercel.shared.errors import (
+    ConnectionClosed,
+    RemoteProtocolError,
+    RequestTimeout,
+    ServerError,
+)
 from tercel.shared.logs import logger
 from tercel.shared.messages import ResponseHead
 from tercel.shared.stream import SendState
@@ -24,6 +30,7 @@ from tercel.shared.stream import SendState
 if TYPE_CHECKING:
     from tercel.h1.parser import RequestParser
     from tercel.h1.stream import H1RequestStream
+    from tercel.h1.unsent import UnsentBytes
 
 log = logger("tercel.h1")
 
@@ -32,6 +39,12 @@ log = logger("tercel.h1")
 # answer (RFC 9112 9.6).
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 1_048_576
+
+# How many bytes are written before it is asked again whether they are still here: that takes up to
+# a microsecond and a half.
+_UNCOUNTED_BYTES = 16_384
+# What is left of a window at the least when all of them are narrow.
+_LEAST_WINDOW_BYTES = 16_384
 
 # There `writelines` of asyncio's transports never pauses who writes (CVE-2024-12254).
 _HAS_ENDLESS_WRITELINES = (3, 12) <= sys.version_info < (3, 12, 9) or (
@@ -78,6 +91,16 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         self._unsent_before = 0
         self._lingered = 0
         self._head_since = 0.0
+        self._written = 0
+        """Bytes that were given to the transport."""
+        self._counted_at = 0
+        """How many of them it were when the buffers were last counted."""
+        self._consumed = 0
+        """Bytes of content that applications have taken."""
+        self._unsent_bytes: UnsentBytes | None = None
+        self._unsent_counted = 0
+        """What of the written bytes was not in the kernel's hands then."""
+        self._narrowing = 0
         self._deadline = Deadline(loop, clock=self.context.clock, check=self.check_timeouts)
 
     def write(self, buffers: list[bytes]) -> None:
@@ -86,11 +109,17 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         if transport is None or transport.is_closing():
             return
         if len(buffers) == 1:
+            size = len(buffers[0])
             transport.write(buffers[0])
-        elif _HAS_ENDLESS_WRITELINES or sum(map(len, buffers)) <= JOIN_BYTES:
-            transport.write(b"".join(buffers))
+        elif _HAS_ENDLESS_WRITELINES or (size := sum(map(len, buffers))) <= JOIN_BYTES:
+            data = b"".join(buffers)
+            size = len(data)
+            transport.write(data)
         else:
             transport.writelines(buffers)
+        self._written += size
+        if self._written - self._counted_at > _UNCOUNTED_BYTES or self.info.account.held:
+            self.count_buffers()
 
     def may_persist(self) -> bool:
         """Whether another request may follow on this connection (RFC 9112 9.3)."""
@@ -230,16 +259,49 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
             case _:
                 assert_never(self._phase)
 
+    def count_buffers(self) -> None:
+        """Say what the connection makes the server hold, and follow what windows may be."""
+        if self._unsent_bytes is None:
+            return
+        self._counted_at = self._written
+        self._unsent_counted = self._unsent_bytes.measure(self._written)
+        self._settle_account(self._unread())
+
+    def _settle_account(self, unread: int) -> None:
+        unsent = self._unsent_counted
+        self.info.account.settle(unsent + unread, self._written - unsent + self._consumed)
+        narrowing = self.context.limits.buffers.narrowing
+        if narrowing != self._narrowing and self.transport is not None:
+            self._narrowing = narrowing
+            most = max(self._settings.max_unsent_bytes >> narrowing, _LEAST_WINDOW_BYTES)
+            self._limit_writing(min(most, self._settings.max_unsent_bytes))
+
+    def give_up_buffers(self) -> None:
+        """Abort the connection for what it makes the server hold."""
+        # Not in the call stack of whoever needs the memory: it may be this one's exchange.
+        self.loop.call_soon(self._give_up_buffers)
+
+    def _give_up_buffers(self) -> None:
+        self._abandon(ConnectionClosed("too much waits for the client"))
+        self._phase = _CLOSED
+        self._deadline.cancel()
+        self.abort()
+
     def _limit_reading(self) -> None:
         """Pause reading while too much waits to be parsed or to be read by the application."""
-        waiting = self._buffered()
-        if self._stream is not None:
-            waiting += self._stream.content.size
-        limit = self._settings.max_receive_buffer_bytes
+        waiting = self._unread()
+        if waiting >= COUNTED_FROM_BYTES or self.info.account.held:
+            self._settle_account(waiting)
+        most = self._settings.max_receive_buffer_bytes
+        limit = max(most >> self._narrowing, min(most, _LEAST_WINDOW_BYTES))
         if waiting > limit:
             self._pause_reading()
         elif self._reading_paused and waiting <= limit // 2:
             self._resume_reading()
+
+    def _unread(self) -> int:
+        """Bytes that wait to be parsed, or to be read by the application."""
+        return self._buffered() + (0 if self._stream is None else self._stream.content.size)
 
     def _buffered(self) -> int:
         return 0 if self._parser is None else len(self._parser.unparsed)

@@ -13,6 +13,7 @@ from tercel.h1.lifetime import ConnectionLifetime, Phase
 from tercel.h1.parser import RequestParser
 from tercel.h1.refusal import refusal_of
 from tercel.h1.stream import H1RequestStream
+from tercel.h1.unsent import UnsentBytes
 from tercel.shared.bytestream import ByteStream
 from tercel.shared.errors import ConnectionClosed, ResetReason, ServerError, StreamAborted
 from tercel.shared.stream import SendState
@@ -86,7 +87,10 @@ class HttpProtocol(ConnectionLifetime):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        assert self.transport is not None  # noqa: S101  # it was just taken over
         self.info.protocol = self
+        self.info.account = self.context.limits.buffers.open(self)
+        self._unsent_bytes = UnsentBytes(self.transport, secure=self.info.secure)
         scheme = b"https" if self.info.secure else b"http"
         self._parser = RequestParser(self._settings, scheme=scheme)
         self._deadline.set(self._settings.header_timeout)
@@ -149,12 +153,14 @@ class HttpProtocol(ConnectionLifetime):
         super().connection_lost(exc)
         self._phase = _CLOSED
         self._deadline.cancel()
+        self.info.account.close()
         self._abandon(ConnectionClosed("the client closed the connection"))
         self.context.application.disconnected(self.info)
 
     def resume_writing(self) -> None:
         """Let writers go on, and begin what waited for the responses before it to leave."""
         super().resume_writing()
+        self.count_buffers()
         self._advance()
 
     # -- events ---------------------------------------------------------------------------------
@@ -304,7 +310,8 @@ class HttpProtocol(ConnectionLifetime):
 
     def content_consumed(self, size: int) -> None:
         """Go on reading when reading was paused for too much unread content."""
-        if self._reading_paused:
+        self._consumed += size
+        if self._reading_paused or self.info.account.held:
             self._limit_reading()
 
     def give_up(self, stream: H1RequestStream, reason: ResetReason) -> None:

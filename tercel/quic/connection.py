@@ -33,6 +33,11 @@ _VARINT_MAX_BYTES = 8
 _LIMIT_FRAME_BYTES = 1 + _VARINT_MAX_BYTES
 _STREAM_LIMIT_FRAME_BYTES = 1 + 2 * _VARINT_MAX_BYTES
 
+# What is left of a window at the least when all of them are narrow.
+_LEAST_WINDOW_BYTES = 65_536
+# Congestion windows that are kept beside what is unsent: one in flight, others behind a loss.
+_KEPT_WINDOWS = 4
+
 # Stream data that is joined with what came before it in the same batch.
 _LEAST_JOINED_BYTES = 512
 
@@ -67,11 +72,14 @@ class QuicServerConnection(ProbingConnection):
 
     __slots__ = (
         "_connection_step",
-        "_kept",
+        "_connection_window",
+        "_consumed",
+        "_max_connection_window",
         "_max_unacknowledged",
         "_max_unsent",
         "_stream_step",
         "_stream_window",
+        "narrowing",
     )
 
     def __init__(
@@ -80,9 +88,10 @@ class QuicServerConnection(ProbingConnection):
         configuration: QuicConfiguration,
         settings: Settings,
         original_destination_connection_id: bytes,
+        narrowing: int = 0,
         **options: Any,
     ) -> None:
-        """`options` are those of GuardedConnection."""
+        """Windows begin as after `narrow_windows(narrowing)`; `options` are GuardedConnection's."""
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
@@ -93,11 +102,14 @@ class QuicServerConnection(ProbingConnection):
         )
         self._stream_window = settings.stream_window_bytes
         self._stream_step = settings.stream_window_bytes // 4
-        self._connection_step = settings.connection_window_bytes // 4
+        self._consumed = 0
+        """Stream data that was taken, and so has given its credit back."""
+        self._max_connection_window = settings.connection_window_bytes
+        # RFC 9000 7.4.1: what a client remembers for 0-RTT is not to become less.
+        self.narrow_windows(0 if settings.early_data else narrowing)
+        self._local_max_data.value = self._local_max_data.sent = self._connection_window
         self._max_unacknowledged = settings.max_unacknowledged_bytes
         self._max_unsent = settings.max_unsent_bytes
-        self._kept: int | None = None
-        """What `kept` has found out, until something was sent or acknowledged."""
         self._local_max_streams_bidi.value = settings.max_concurrent_streams
         self._local_max_streams_bidi.sent = settings.max_concurrent_streams
         self._local_max_streams_uni.value = _MAX_UNIDIRECTIONAL_STREAMS
@@ -107,7 +119,11 @@ class QuicServerConnection(ProbingConnection):
 
     def grant(self, stream_id: int, size: int) -> None:
         """Let the peer send `size` bytes more: that many of this stream were consumed."""
-        self._local_max_data.value += size
+        self._consumed += size
+        # What was announced before windows became narrower cannot be taken back.
+        most = self._consumed + self._connection_window
+        if most > self._local_max_data.value:
+            self._local_max_data.value = most
         stream = self._streams.get(stream_id)
         if stream is not None:
             stream.max_stream_data_local += size
@@ -131,6 +147,16 @@ class QuicServerConnection(ProbingConnection):
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
             self.stop_stream(stream_id, code)
+
+    def narrow_windows(self, narrowing: int) -> None:
+        """Give credit for, and keep, by so many bits less than the settings say; 0 is as they say.
+
+        Enough is left for anything to go on.
+        """
+        self.narrowing = narrowing
+        most = self._max_connection_window
+        self._connection_window = max(most >> narrowing, min(most, _LEAST_WINDOW_BYTES))
+        self._connection_step = self._connection_window // 4
 
     # -- receiving --------------------------------------------------------------------------
 
@@ -179,20 +205,17 @@ class QuicServerConnection(ProbingConnection):
         sender = stream.sender
         if sender._reset_error_code is not None or sender._buffer_fin is not None:
             return False
-        if self._kept is not None:
-            self._kept += len(data)
+        self.kept_bytes.size += len(data)
         self._queue(stream, data, end_stream)
         return True
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
         """Queue `data` on a stream."""
-        if self._kept is not None:
-            self._kept += len(data)
         super().send_stream_data(stream_id, data, end_stream)
+        self.kept_bytes.size += len(data)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """What waits to be sent, and where to."""
-        self._kept = None
         if self._handshake_complete and not self._surveyed:
             path = self._network_paths[0]
             if not (path.is_validated or path.local_challenge_sent):
@@ -214,8 +237,8 @@ class QuicServerConnection(ProbingConnection):
     def backlog(self, stream_id: int) -> int:
         """Bytes of this stream that wait to be sent for the first time.
 
-        Bytes in flight do not count until they exceed `max_unacknowledged_bytes`: a client that
-        acknowledges nothing must not make the server keep ever more of them.
+        Bytes in flight do not count until they exceed what may be kept: a client that acknowledges
+        nothing must not make the server keep ever more of them.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -224,18 +247,50 @@ class QuicServerConnection(ProbingConnection):
         unsent: int = sender._buffer_stop - sender.highest_offset
         kept = sender._buffer_stop - sender._buffer_start
         # A fair share is everybody's; beyond it all streams together may keep one maximum.
-        if kept > self._max_unacknowledged // len(self._streams) and (
-            kept > self._max_unacknowledged or self.kept() > self._max_unacknowledged
-        ):
+        most = self._most_kept()
+        if kept > most // len(self._streams) and (kept > most or self.kept() > most):
             return max(unsent, self._max_unsent + 1)
         return unsent
 
     def kept(self) -> int:
         """Bytes of responses that the peer has not acknowledged, sent or not."""
-        if self._kept is None:
+        kept = self.kept_bytes
+        if not kept.certain:
             senders = [stream.sender for stream in self._streams.values()]
-            self._kept = sum(sender._buffer_stop - sender._buffer_start for sender in senders)
-        return self._kept
+            kept.recount(sum(sender._buffer_stop - sender._buffer_start for sender in senders))
+        return kept.size
+
+    def buffered(self) -> int:
+        """What is kept of responses, and what has come of requests and was not consumed.
+
+        A gap in stream data counts as it does for flow control: as if it had come.
+        """
+        kept = self.kept_bytes
+        sent = kept.size if kept.certain else self.kept()
+        return sent + self._local_max_data.used - self._consumed
+
+    def moved(self) -> int:
+        """A number that grows by the bytes that were acknowledged or consumed."""
+        return self.kept_bytes.released + self._consumed
+
+    def forget_streams(self) -> None:
+        """Let go of all stream data, when CONNECTION_CLOSE is all that is still to be sent."""
+        self._streams.clear()
+        self._streams_queue.clear()
+        self._events.clear()
+        for space in self._spaces.values():
+            space.sent_packets.clear()  # which know their streams
+        self.kept_bytes.recount(0)
+
+    def _most_kept(self) -> int:
+        """Bytes of responses that may be kept, whatever the number of streams.
+
+        What is in flight, what was acknowledged behind a gap, and what is sent next: more brings
+        nothing, and a client that has acknowledged little has a small congestion window.
+        """
+        most: int = self._max_unsent + _KEPT_WINDOWS * self._loss._cc.congestion_window
+        most = min(most, self._max_unacknowledged)
+        return max(most >> self.narrowing, min(most, _LEAST_WINDOW_BYTES))
 
     def kept_of(self, stream_id: int) -> int:
         """Bytes of this stream that the peer has not acknowledged, sent or not."""

@@ -453,6 +453,7 @@ class QuicEndpoint(Listener):
             configuration=self._configuration,
             identify=self._identify,
             settings=self.context.settings,
+            narrowing=self.context.limits.buffers.narrowing,
             original_destination_connection_id=admission.original_cid,
             retry_source_connection_id=admission.retry_cid,
             address_validated=admission.validated_host is not None,

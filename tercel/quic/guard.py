@@ -31,6 +31,7 @@ from tercel.quic import wear
 from tercel.quic.budget import Budgets, Flood
 from tercel.quic.ecn import pull_counts
 from tercel.quic.errors import H3ConnectionError
+from tercel.quic.kept import KeptBytes
 from tercel.quic.preferred import MovingConnection
 from tercel.quic.quiet import DebugLog
 from tercel.quic.receiver import Receiver
@@ -78,6 +79,7 @@ class GuardedConnection(MovingConnection):
         "_updates",
         "budgets",
         "exceeded",
+        "kept_bytes",
     )
 
     def __init__(
@@ -90,6 +92,7 @@ class GuardedConnection(MovingConnection):
     ) -> None:
         super().__init__(**options)
         self.budgets = Budgets()
+        self.kept_bytes = KeptBytes()
         self.exceeded = ""
         """What there was too much of, if that is why the connection is closed."""
         self._logger = DebugLog(log, {"id": self._logger.extra["id"]})  # type: ignore
@@ -145,8 +148,10 @@ class GuardedConnection(MovingConnection):
         # aioquic keeps it until the peer has acknowledged the reset.
         stream = self._streams.get(stream_id)
         if stream is not None and stream.sender._reset_error_code is not None:
-            stream.sender._buffer = bytearray()
-            stream.sender._buffer_start = stream.sender._buffer_stop
+            sender = stream.sender
+            self.kept_bytes.release(sender._buffer_stop - sender._buffer_start)
+            sender._buffer = bytearray()
+            sender._buffer_start = sender._buffer_stop
 
     # -- frames -----------------------------------------------------------------------------------
 
@@ -190,6 +195,7 @@ class GuardedConnection(MovingConnection):
         self._loss.on_ack_received(
             ack_rangeset=acknowledged, ack_delay=delay, now=context.time, space=space
         )
+        self.kept_bytes.certain = False
         if len(space.sent_packets) != in_flight:
             self._idle = False
 

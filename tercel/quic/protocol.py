@@ -24,6 +24,7 @@ from tercel.quic.requests import (
     SectionReceived,
 )
 from tercel.quic.stream import H3RequestStream, check_served, refusal
+from tercel.shared.buffered import COUNTED_FROM_BYTES
 from tercel.shared.connection import HttpProtocolMixin
 from tercel.shared.errors import (
     ConnectionClosed,
@@ -65,6 +66,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._patience = Patience(self, self.context.settings)
         self._keep_alive = KeepAliveLimit(self, self.context.settings.unused_timeout)
         self._connected = False
+        self._account = self.info.account = self.context.limits.buffers.open(self)
 
     # -- what it is -------------------------------------------------------------------------------
 
@@ -124,9 +126,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
                 code_name(error.code),
                 error,
             )
-            self.close(error.code, str(error))
-            self._connection_terminated(ConnectionClosed(str(error)))
-            self._failed = True
+            self._give_up_connection(error.code, str(error))
 
     def _stream_data_received(self, event: events.StreamDataReceived) -> None:
         http = self._http
@@ -269,9 +269,42 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._held.clear()
         self._patience.stop()
         self._keep_alive.stop()
+        self._account.close()
         if self._connected:
             self._connected = False
             self.context.application.disconnected(self.info)
+
+    def _give_up_connection(self, code: ErrorCode, reason: str) -> None:
+        """Close the connection, and end all that is under way on it at once."""
+        self.close(code, reason)
+        self._connection_terminated(ConnectionClosed(reason))
+        self._failed = True
+
+    # -- memory -----------------------------------------------------------------------------------
+
+    def count_buffers(self) -> None:
+        """Say what the connection makes the server hold, and follow what windows may be."""
+        quic, account = self.quic, self._account
+        buffered = quic.buffered()
+        if self._http is not None:
+            buffered += self._http.requests.held
+        if buffered < COUNTED_FROM_BYTES and not account.held:
+            return
+        account.settle(buffered, quic.moved())
+        narrowing = self.context.limits.buffers.narrowing
+        if quic.narrowing != narrowing:
+            quic.narrow_windows(narrowing)
+
+    def give_up_buffers(self) -> None:
+        """Close the connection for what it makes the server hold."""
+        # Not in the call stack of whoever needs the memory: it may be an exchange of this one.
+        self.context.loop.call_soon(self._give_up_buffers)
+
+    def _give_up_buffers(self) -> None:
+        if not (self.terminated or self._failed):
+            self._give_up_connection(ErrorCode.EXCESSIVE_LOAD, "too much waits for the client")
+            self.quic.forget_streams()
+            self._http = None
 
     # -- the end of an exchange -------------------------------------------------------------------
 
@@ -390,7 +423,10 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     def needs_transmit(self) -> bool:
         """Whether `transmit` may have anything to do after `process_events`."""
         # Every second packet of a client that asks for one thing after another only acknowledges.
-        return bool(self._gated or self._stopping) or not self.quic.has_nothing_to_do()
+        return (
+            bool(self._gated or self._stopping or self._account.held)
+            or not self.quic.has_nothing_to_do()
+        )
 
     def transmit(self) -> None:
         """Send what waits to be sent, then let writers go on whose data has left."""
@@ -407,6 +443,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         ConnectionProtocol.transmit(self)
         if self._gated:
             self._gated = {stream for stream in self._gated if stream.update_gate()}
+        self.count_buffers()
         if self._stopping:
             self.endpoint.drained_soon(self)
 

@@ -101,6 +101,7 @@ class _RequestFrames:
         "ended",
         "frame_left",
         "frame_type",
+        "held",
         "ignored",
         "section",
         "sections",
@@ -121,6 +122,8 @@ class _RequestFrames:
         self.section = b""
         """That section, still encoded."""
         self.discarding = False
+        self.held = 0
+        """Bytes of it that the connection counts as held."""
         self.ignored = 0
         """Frames that were empty or unknown."""
 
@@ -140,6 +143,8 @@ class RequestStreams:
         self._known: dict[bytes, KnownRequest] = {}
         self.next_id = 0
         """One above the highest request stream seen: what GOAWAY names (RFC 9114 5.2)."""
+        self.held = 0
+        """Bytes of frames and sections that are not complete; their credit was granted."""
 
     def receive(self, stream_id: int, data: bytes, ended: bool) -> list[H3Event]:
         """Take the next `data` of a stream.
@@ -157,6 +162,7 @@ class RequestStreams:
             self.next_id = max(self.next_id, stream_id + 4)
         events: list[H3Event] = []
         self._receive(stream_id, frames, data, ended, events)
+        self._count_held(frames)
         if is_whole and len(data) <= _MOST_KNOWN_BYTES:
             self._remember(data, events)
         return events
@@ -181,7 +187,9 @@ class RequestStreams:
         self._known.clear()
         events: list[H3Event] = []
         for stream_id in stream_ids:
-            events.extend(self._resume(stream_id, self._open[stream_id]))
+            frames = self._open[stream_id]
+            events.extend(self._resume(stream_id, frames))
+            self._count_held(frames)
         return events
 
     def is_discarding(self, stream_id: int) -> bool:
@@ -394,3 +402,16 @@ class RequestStreams:
             self._grant(stream_id, len(frames.buffer))
         frames.buffer = frames.section = b""
         self._sections.cancel(stream_id)
+        self._count_held(frames)
+
+    def _count_held(self, frames: _RequestFrames) -> None:
+        """Count what waits for the rest of its frame, or for the QPACK encoder stream.
+
+        Not what stands behind a blocked section: that has its credit still.
+        """
+        size = len(frames.section)
+        if not frames.blocked:
+            size += len(frames.buffer)
+        if size != frames.held:
+            self.held += size - frames.held
+            frames.held = size

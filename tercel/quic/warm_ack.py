@@ -153,6 +153,7 @@ class AcknowledgedSender(WarmSender):
         """Tell of the delivery of `packet` those who sent something in it."""
         if type(packet) is not SentPacket:
             self._surveyed = False
+            self.kept_bytes.certain = False
             for handler, arguments in packet.delivery_handlers:
                 handler(_ACKED, *arguments)
             return
@@ -174,11 +175,14 @@ class AcknowledgedSender(WarmSender):
             # As on_data_delivery, where nothing is missing before it: a third of the time.
             del sender._buffer[: stop - start]
             sender._buffer_start = stop
+            self.kept_bytes.release(stop - start)
             sender._acked_fin = sender._acked_fin or fin
             if sender._acked_fin and stop == sender._buffer_fin:
                 sender.is_finished = True
         else:
+            begin = sender._buffer_start
             sender.on_data_delivery(_ACKED, start, stop, fin)
+            self.kept_bytes.release(sender._buffer_start - begin)
         if sender.is_finished and stream.receiver.is_finished:
             self._ended.append(stream)
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tercel.shared import accesslog
+from tercel.shared.buffered import Account
 from tercel.shared.errors import RemoteProtocolError, ResetReason
 from tercel.shared.limits import Limits
 from tercel.shared.messages import ResponseHead
@@ -46,6 +47,8 @@ class ConnectionInfo:
     """What the application's adapter keeps for the connection."""
     ctx: SimpleNamespace = field(default_factory=SimpleNamespace)
     """Whatever an application wants to keep for the connection."""
+    account: Account = field(default_factory=Account)
+    """What counts the bytes that the connection makes the server hold."""
     _protocol: weakref.ref[Any] | None = None
 
     @property

@@ -9,8 +9,11 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Sized
+from functools import partial
 
+from tercel.shared.buffered import BufferLedger
 from tercel.shared.logs import logger
+from tercel.shared.machine import memory_bytes
 from tercel.shared.settings import Settings
 from tercel.shared.sites import SiteCounts
 from tercel.shared.token_bucket import TokenBucket
@@ -23,6 +26,9 @@ REPORT_INTERVAL_SECONDS = 10.0
 MEMORY_RESERVE_BYTES = 8 << 20
 # How long no new connection is opened then; what makes memory short may well be over by the end.
 _SHORT_SECONDS = 1.0
+# What may be buffered of the memory that there is, unless it is set: the rest is for connections
+# that hold nothing, some 50 KB each, and for the application.
+_BUFFERED_PART = 4
 
 
 class Limits:
@@ -51,6 +57,12 @@ class Limits:
         """Connections that are open, or in their handshake with an address that was validated."""
         self.met: Counter[str] = Counter()
         """How often each limit was met."""
+        self.buffers = BufferLedger(
+            self._settings.max_buffered_bytes or memory_bytes() // _BUFFERED_PART,
+            clock=clock,
+            met=partial(self.meet, "max_buffered_bytes"),
+        )
+        """What is buffered for clients."""
 
     @property
     def calls(self) -> int:

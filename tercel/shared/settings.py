@@ -21,6 +21,9 @@ HTTP1 = "HTTP/1.1"
 QUIC = "HTTP/3 and QUIC"
 WEBSOCKET = "WebSocket"
 
+# Below it nothing could be served. 0 stands for a value that depends on the machine.
+_LEAST_BUFFERED_BYTES = 1_048_576
+
 # STREAM frames have two bytes of length, here and in aioquic. Ethernet's jumbo frames have 9,000.
 _MOST_DATAGRAM_BYTES = 16_384
 
@@ -162,6 +165,11 @@ class Settings:
     max_request_rate: int = option(
         0, OVERLOAD, "Requests per second on one connection; further ones get 429 with "
         "Retry-After. 0 is no limit.", minimum=0)
+    max_buffered_bytes: int = option(
+        0, OVERLOAD, "Bytes of responses, requests and WebSocket messages that all connections "
+        "together may hold; as they come near it, windows shrink, then idle holders are given up, "
+        "the largest first. 0 is a quarter of the memory of the machine or the control group.",
+        metavar="BYTES", minimum=0)
 
     keep_alive_timeout: float = option(
         60.0, HTTP1, "How long an idle connection is kept; 0 closes after each response.",
@@ -234,6 +242,10 @@ class Settings:
 
     ws_max_message_bytes: int = option(
         16_777_216, WEBSOCKET, "Size of a message, inflated.", metavar="BYTES", minimum=1)
+    ws_message_timeout: float = option(
+        60.0, WEBSOCKET, "Longest pause in the middle of a message; on average it must arrive at "
+        "min_content_rate, too, with this as the grace. 0 waits for ever.", metavar="SECONDS",
+        minimum=0)
     ws_max_queue: int = option(
         32, WEBSOCKET, "Messages received and not yet read before the client is held back.",
         minimum=1)
@@ -268,6 +280,11 @@ class Settings:
             raise ConfigurationError(
                 f"--max-datagram-bytes is {_MOST_DATAGRAM_BYTES} or less, "
                 f"not {self.max_datagram_bytes}"
+            )
+        if 0 < self.max_buffered_bytes < _LEAST_BUFFERED_BYTES:
+            raise ConfigurationError(
+                f"--max-buffered-bytes is 0 or {_LEAST_BUFFERED_BYTES} or more, "
+                f"not {self.max_buffered_bytes}"
             )
         if self.connection_window_bytes < self.stream_window_bytes:
             raise ConfigurationError(

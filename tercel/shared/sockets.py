@@ -34,6 +34,8 @@ _MODE = re.compile(r"(?:0o?)?[0-7]{3}")
 _ID = re.compile(r"[0-9]{1,9}")
 # A unix socket is bound under a temporary name of this many characters more, then renamed.
 _TEMPORARY_SUFFIX = 9
+# tcpi_bytes_acked in Linux's struct tcp_info, which only ever grows at its end (tcp(7)).
+_BYTES_ACKED_AT, _BYTES_ACKED_END = 120, 128
 
 
 class AddressInUse(ConfigurationError):
@@ -269,6 +271,23 @@ def unacknowledged_bytes(sock: Any) -> int | None:
     except (OSError, ValueError):
         return None
     return int.from_bytes(answer, sys.byteorder)
+
+
+def accepted_bytes(sock: Any) -> int | None:
+    """How many bytes the kernel has taken for a TCP socket since it was opened.
+
+    None where the system does not tell, or the socket is closed or none of TCP's.
+    """
+    kept = unacknowledged_bytes(sock)
+    if kept is None:
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_END)
+    except (OSError, ValueError):
+        return None
+    if len(info) < _BYTES_ACKED_END:
+        return None
+    return kept + int.from_bytes(info[_BYTES_ACKED_AT:_BYTES_ACKED_END], sys.byteorder)
 
 
 def configure_socket(server_settings: dict[str, Any]) -> socket.socket | None:

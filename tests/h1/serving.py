@@ -223,6 +223,7 @@ class Server:
         self.application = application
         self.clock = clock
         self.connections: set[Any] = set()
+        self.limits = application.context.limits
         self._clients: list[Client] = []
 
     async def connect(self, **kwargs: Any) -> Client:
@@ -234,6 +235,18 @@ class Server:
             streams = await asyncio.open_connection(host, int(port), **kwargs)
         client = Client(*streams)
         self._clients.append(client)
+        return client
+
+    async def connect_deaf(self, **kwargs: Any) -> Client:
+        """A client that takes no more than a few kilobytes."""
+        host, _, port = self.acceptor.addresses[0].rpartition(":")
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+        client = Client(*await asyncio.open_connection(sock=sock, **kwargs))
+        self._clients.append(client)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         return client
 
     @property

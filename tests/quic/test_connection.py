@@ -1,6 +1,7 @@
 """Flow control by consumption, shown by a client that would send all it can; aioquic's canaries."""
 
 import inspect
+from functools import partial
 
 import pytest
 from aioquic.quic import events
@@ -10,6 +11,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 
+from tercel.quic.connection import QuicServerConnection
 from tests.quic.pair import CLIENT, SERVER, Pair
 
 pytestmark = pytest.mark.usefixtures("either_path")
@@ -121,6 +123,53 @@ def test_what_one_stream_consumed_lets_others_go_on():
     pair.server.grant(consumed, WINDOW)
     pair.run()
     assert sum(map(pair.received, (0, 4, 8))) == 3 * WINDOW
+
+
+def test_narrow_windows_let_a_client_send_less_and_wide_ones_as_much_as_before():
+    whole = 16 * 65_536
+    pair = Pair(stream_window_bytes=whole, connection_window_bytes=whole)
+    pair.client.send_stream_data(0, b"u" * 8 * whole)
+    pair.run()
+    assert pair.received() == pair.server.buffered() == whole
+    pair.server.narrow_windows(2)
+    pair.server.grant(0, whole // 2)  # what was announced cannot be taken back
+    pair.run()
+    assert pair.received() == whole
+    pair.server.grant(0, whole // 2)
+    pair.run()
+    assert pair.received() == whole + whole // 4
+    assert pair.server.buffered() == whole // 4
+    pair.server.narrow_windows(0)
+    pair.server.grant(0, whole // 4)
+    pair.run()
+    assert pair.server.buffered() == whole
+
+
+@pytest.mark.parametrize(("early_data", "share"), [(False, 4), (True, 1)])
+def test_a_connection_may_begin_with_narrow_windows_unless_clients_remember_them(early_data, share):
+    class NarrowPair(Pair):
+        server_class = partial(QuicServerConnection, narrowing=2)
+
+    whole = 16 * 65_536
+    pair = NarrowPair(
+        stream_window_bytes=whole, connection_window_bytes=whole, early_data=early_data
+    )
+    pair.client.send_stream_data(0, b"u" * 2 * whole)
+    pair.run()
+    assert pair.received() == whole // share
+
+
+def test_narrow_windows_leave_enough_for_anything_to_go_on():
+    pair = uploading()
+    pair.server.narrow_windows(4)
+    consumed = 0
+    while consumed < len(UPLOAD):
+        size = pair.received() - consumed
+        assert size > 0, "the client stalled although everything was consumed"
+        pair.server.grant(0, size)
+        consumed += size
+        pair.run(0.2)
+    assert pair.received() == len(UPLOAD)
 
 
 def test_a_lost_max_data_is_repeated():
@@ -391,6 +440,42 @@ def test_too_many_unacknowledged_bytes_count_as_backlog():
     sender = pair.server._streams[0].sender
     sender.highest_offset = sender._buffer_stop = sender._buffer_start + 65_537
     assert pair.server.backlog(0) == 1025
+
+
+def test_what_is_kept_is_counted_as_it_is_written_and_acknowledged_whatever_gets_lost():
+    pair = answering()
+    for _ in range(2):
+        stream_id = pair.client.get_next_available_stream_id()
+        pair.client.send_stream_data(stream_id, b"x", end_stream=True)
+    pair.run()
+    settled = pair.server.moved() - pair.server.kept()
+    pair.drop = lambda data: pair.sent_by_server % 3 == 0
+    written = 0
+    for number in range(30):
+        before = pair.server.kept()
+        pair.server.send_stream_data(4 * (number % 3), b"x" * 5000)
+        assert pair.server.kept() == before + 5000
+        written += 5000
+        pair.run(0.05)
+        assert 0 <= pair.server.kept() <= written
+    pair.drop = lambda _: False
+    pair.run(20)
+    assert pair.server.kept() == 0
+    assert pair.server.moved() - settled == written
+
+
+def test_what_a_client_gets_beforehand_is_a_few_congestion_windows_over_all_its_streams():
+    pair = answering(max_unsent_bytes=65_536)
+    for _ in range(40):
+        stream_id = pair.client.get_next_available_stream_id()
+        pair.client.send_stream_data(stream_id, b"request", end_stream=True)
+    pair.run()
+    pair.server.send_stream_data(0, b"x" * 5000)
+    assert pair.server.backlog(0) == 5000
+    for number in range(1, 41):
+        pair.server.send_stream_data(4 * number, b"x" * 5000)
+    # The congestion window is that of the beginning: 12,000 bytes.
+    assert pair.server.backlog(0) == 65_537
 
 
 def test_a_stream_that_is_gone_has_no_backlog_and_makes_no_progress():

@@ -20,6 +20,7 @@ from tercel.shared.messages import RequestHead
 from tercel.shared.settings import Settings
 from tercel.shared.websocket.impl import WebsocketImplProtocol
 from tercel.shared.websocket.negotiation import negotiate
+from tercel.shared.websocket.unfinished import MessageLimits
 
 HIGH_WATER = 65_536
 
@@ -138,6 +139,7 @@ class Pair:
         subprotocols: list[str] | None = None,
         send_timeout: float | None = None,
         start: bool = True,
+        limits: MessageLimits | None = None,
         **options: Any,
     ) -> None:
         self.client = ClientProtocol(
@@ -160,7 +162,7 @@ class Pair:
         self._parts: list[bytes] = []
         self._text = False
         if start:
-            self.server.attach(self.stream)
+            self.server.attach(self.stream, limits=limits)
 
     def client_sends(self, *messages: str | bytes) -> None:
         """The client sends whole messages, in one piece of the transport."""

@@ -19,6 +19,7 @@ from tercel.shared.upgrade import upgrade
 from tercel.shared.websocket import ConnectionClosed as WebSocketClosed
 from tercel.shared.websocket.impl import WebsocketImplProtocol
 from tercel.shared.websocket.negotiation import Handshake
+from tercel.shared.websocket.unfinished import MessageLimits
 
 _NORMAL = 1000
 _ABNORMAL = 1006
@@ -169,7 +170,9 @@ class AsgiWebSocketHandler(RequestHandler):
             ping_timeout=settings.ws_ping_timeout,
             close_timeout=settings.ws_close_timeout,
         )
-        websocket.attach(upgrade(self._stream, negotiated.fields, websocket))
+        websocket.attach(
+            upgrade(self._stream, negotiated.fields, websocket), limits=MessageLimits.of(settings)
+        )
         self._websocket = websocket
         self._step = _Step.OPEN
         self._wakeup.set()

@@ -7,6 +7,7 @@ waits.
 
 import asyncio
 import codecs
+import sys
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -27,6 +28,9 @@ HIGH_WATER_BYTES = 65_536
 One message may be as large as the connection allows: it is held whole, but alone.
 """
 
+# From this size on it matters how wide the characters of a text are in memory.
+_WEIGHED_TEXT = 1024
+
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 MERGED_FRAGMENTS = 256
@@ -37,6 +41,9 @@ class FrameSource(Protocol):
     """Where frames come from, and what can be held back: see `WebsocketImplProtocol`."""
 
     max_queue: int | None
+
+    def messages_taken(self) -> None:
+        """Less is held: called only where `watched` is set."""
 
     def pause_frames(self) -> bool:
         """Send no frames for now; False when that cannot be had."""
@@ -64,9 +71,11 @@ class WebsocketFrameAssembler:
         "_total",
         "_waiter",
         "_wanted",
+        "_width",
         "max_queue",
         "paused",
         "size",
+        "watched",
     )
 
     def __init__(self, protocol: FrameSource) -> None:
@@ -78,6 +87,9 @@ class WebsocketFrameAssembler:
         """Whether `protocol` is held back from here."""
         self.size = 0
         """Bytes, or characters of text, that are held."""
+        self.watched = False
+        """Set by the owner: whether `protocol` wants to know that messages were taken."""
+        self._width = 1
         self._queue: deque[Data | _Fragments] = deque()
         self._open: _Fragments | None = None
         self._streamed: _Fragments | None = None
@@ -99,6 +111,11 @@ class WebsocketFrameAssembler:
     def fragmented(self) -> bool:
         """Whether a message has begun whose last frame has not come."""
         return self._open is not None
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory is held: one character outside of ASCII makes all others wider."""
+        return self.size * self._width
 
     # -- the application's side -----------------------------------------------------------------
 
@@ -132,6 +149,8 @@ class WebsocketFrameAssembler:
         self.size -= len(message)
         self._taken += 1
         self._fetched.set()
+        if self.watched:
+            self._tell_taken()
         if self.paused and self._drained():
             self._resume()
         return message
@@ -167,7 +186,9 @@ class WebsocketFrameAssembler:
             fragments = self._open
         elif opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             if fin:
-                self.feed_message(payload.decode() if opcode is Opcode.TEXT else payload)
+                message = payload.decode() if opcode is Opcode.TEXT else payload
+                self._weigh(message)
+                self.feed_message(message)
                 return
             fragments = self._open = _Fragments(text=opcode is Opcode.TEXT)
             if not self._discarding:
@@ -183,6 +204,7 @@ class WebsocketFrameAssembler:
         if self._discarding or fragments.dropped:
             return
         self.size += len(data)
+        self._weigh(data)
         fragments.append(data)
         if fin:
             fragments.complete = True
@@ -212,14 +234,43 @@ class WebsocketFrameAssembler:
         self._discarding = True
         self._resume()
 
+    def clear(self) -> None:
+        """Drop what is here, too."""
+        self._queue.clear()
+        self.size = 0
+        if self.watched:
+            self._tell_taken()
+
     def end(self, error: Callable[[], Exception]) -> None:
         """No frame comes any more: whoever reads past the last message gets `error()`."""
         if self._ended is None:
             self._ended = error
+            self._drop_unfinished()
             self._wake()
             self._fetched.set()
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _weigh(self, data: Data) -> None:
+        if isinstance(data, str) and len(data) >= _WEIGHED_TEXT and not data.isascii():
+            self._width = max(self._width, sys.getsizeof(data) // len(data))
+
+    def _drop_unfinished(self) -> None:
+        unfinished = self._open
+        if unfinished is not None and unfinished.queued:
+            self._queue.remove(unfinished)
+            self.size -= sum(map(len, unfinished.parts))
+            unfinished.queued = False
+            unfinished.parts.clear()
+            if self.watched:
+                self._tell_taken()
+
+    def _tell_taken(self) -> None:
+        if not self.size:
+            self._width = 1
+        protocol = self._protocol()
+        if protocol is not None:
+            protocol.messages_taken()
 
     def _stream(self) -> "_Fragments":
         """Take what is first in the queue, complete or not, to be read frame by frame."""
@@ -283,6 +334,8 @@ class WebsocketFrameAssembler:
         if whole:
             self._taken += 1
             self._fetched.set()
+        if self.watched:
+            self._tell_taken()
         if self.paused and self._drained():
             self._resume()
 

@@ -18,17 +18,30 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
+from tercel.shared.buffered import COUNTED_FROM_BYTES, Account
 from tercel.shared.bytestream import ByteStream
 from tercel.shared.errors import ServerError
 from tercel.shared.logs import logger
 from tercel.shared.weakly import weakly
-from tercel.shared.websocket.closing import ABNORMAL, GOING_AWAY, INTERNAL_ERROR, Closing
+from tercel.shared.websocket.closing import (
+    ABNORMAL,
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    POLICY_VIOLATION,
+    Closing,
+)
 from tercel.shared.websocket.frame import MessageFrames, WebsocketFrameAssembler
 from tercel.shared.websocket.input import FrameInput
 from tercel.shared.websocket.output import FrameOutput
 from tercel.shared.websocket.pings import PendingPings
 from tercel.shared.websocket.sending import MessageSender
 from tercel.shared.websocket.timers import Keepalive, Progress
+from tercel.shared.websocket.unfinished import (
+    BoundedExtension,
+    HeldMessages,
+    MessageLimits,
+    MessageTimer,
+)
 from tercel.shared.websocket.wire import Data
 
 log = logger("tercel.websocket")
@@ -76,7 +89,12 @@ class WebsocketImplProtocol(MessageSender):
             self.assembler,
             process=weakly(self._process),
             answer=weakly(self._answer),
+            room=weakly(self._room),
         )
+        self._held: HeldMessages | None = None
+        self._timer: MessageTimer | None = None
+        self._watching = False
+        """Whether a message is held, or not complete, that has to be told of when that changes."""
         self._eof = False
         self._going_away = False
         self._closing = Closing(
@@ -110,10 +128,16 @@ class WebsocketImplProtocol(MessageSender):
 
     # -- the connection's life ------------------------------------------------------------------
 
-    def attach(self, io_proto: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def attach(
+        self,
+        io_proto: Any,
+        loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: MessageLimits | None = None,
+    ) -> None:
         """Begin: send and receive on `io_proto`, a `ByteStream` or what has one as `byte_stream`.
 
-        Raises ServerError the second time.
+        `limits` are those on messages that are not complete. Raises ServerError the second time.
         """
         if self._output is not None:
             raise ServerError("the WebSocket has its connection already")
@@ -122,6 +146,7 @@ class WebsocketImplProtocol(MessageSender):
         self.loop = loop or self.loop or asyncio.get_running_loop()
         self._output = FrameOutput(self.ws_proto, stream, self.loop)
         self._closing.output = self._output
+        self._limit_messages(limits or MessageLimits(), stream.connection.account, self.loop)
         self._keepalive.start(self.loop)
 
     async def connection_made(
@@ -276,6 +301,7 @@ class WebsocketImplProtocol(MessageSender):
         self._input.paused = False
         output = self._attached()
         self._input.receive()
+        self._watch_messages()
         output.flush()
         if not self._input.paused:
             if not self._closing.lost:
@@ -290,6 +316,8 @@ class WebsocketImplProtocol(MessageSender):
         """Take the next bytes. Answers to all their frames go out in one write."""
         output = self._output or self._attached()
         self._input.receive(data)
+        if self._input.unfinished or self.assembler.size >= COUNTED_FROM_BYTES or self._watching:
+            self._watch_messages()
         if output.batched:
             output.flush()
 
@@ -303,6 +331,10 @@ class WebsocketImplProtocol(MessageSender):
         """Take the end of the byte stream. What was received before can still be read."""
         if exc is not None:
             log.debug("the byte stream is lost: %s", exc)
+        if self._timer is not None:
+            self._timer.stop()
+        if self._held is not None and self._held.given_up:
+            self.assembler.clear()
         self._closing.connection_lost()
 
     def going_away(self) -> None:
@@ -339,6 +371,51 @@ class WebsocketImplProtocol(MessageSender):
         self.pings.answered(bytes(frame.data))
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _limit_messages(
+        self, limits: MessageLimits, account: Account, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._held = HeldMessages(account, limits)
+        self._timer = MessageTimer(
+            loop,
+            limits,
+            excused=weakly(self._message_excused),
+            overdue=weakly(self._message_overdue),
+        )
+        self.ws_proto.extensions = [
+            BoundedExtension(extension, weakly(self._room))
+            for extension in self.ws_proto.extensions
+        ]
+
+    def _watch_messages(self) -> None:
+        """Count what is held, and watch over the time of what is not complete."""
+        held, timer, input = self._held, self._timer, self._input
+        assert held is not None  # noqa: S101  # attach() has seen to it
+        assert timer is not None  # noqa: S101
+        held.count(self.assembler.held_bytes + input.held)
+        if input.unfinished:
+            timer.received(input.received)
+        elif timer.running:
+            timer.finished()
+        self.assembler.watched = bool(held.counted)
+        self._watching = timer.running or bool(held.counted)
+
+    def messages_taken(self) -> None:
+        """The application has taken messages that were counted."""
+        self._watch_messages()
+
+    def _room(self) -> int:
+        assert self._held is not None  # noqa: S101  # as above
+        self._held.count(self.assembler.held_bytes + self._input.held)
+        return self._held.room()
+
+    def _message_excused(self) -> bool:
+        return self._input.paused
+
+    def _message_overdue(self) -> None:
+        if not (self._input.over or self._closing.begun):
+            log.info("a message was not complete in its time")
+            self.fail_connection(POLICY_VIOLATION, "the message was not complete in its time")
 
     def _begin_closing(self, code: int, reason: str = "") -> bool:
         if self._closing.lost:

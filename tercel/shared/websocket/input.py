@@ -14,8 +14,11 @@ from tercel.shared.websocket.frame import WebsocketFrameAssembler
 from tercel.shared.websocket.wire import SHORT_CUT_BYTES, frame_size, whole_message
 
 INVALID_DATA = 1007
+MESSAGE_TOO_BIG = 1009
 
 _OPCODE = 0x0F
+# RFC 6455 5.5: a frame with this bit set is a control frame, and no part of a message.
+_CONTROL = 0x08
 
 
 class FrameInput:
@@ -23,19 +26,24 @@ class FrameInput:
 
     `process` gets each event of `protocol`; `answer` is called after that, with whether it was a
     ping, to send what `protocol` has to say to it. Both may pause or stop the input: that takes
-    effect before the next frame is parsed or inflated.
+    effect before the next frame is parsed or inflated. `room` says how many bytes more may be held.
     """
 
     __slots__ = (
         "_answer",
         "_assembler",
+        "_frame_fed",
         "_frame_left",
         "_held",
+        "_in_message",
         "_limit",
         "_process",
         "_protocol",
+        "_room",
         "over",
         "paused",
+        "received",
+        "unfinished",
     )
 
     def __init__(
@@ -45,18 +53,31 @@ class FrameInput:
         *,
         process: Callable[[Event], None],
         answer: Callable[[bool], None],
+        room: Callable[[], int],
     ) -> None:
         self.paused = False
         """Set by the owner: hold what comes."""
         self.over = False
         """Whether what comes is ignored: the peer has closed, or broken the rules."""
+        self.unfinished = False
+        """Whether the rest of a frame, or of a message, has still to come."""
+        self.received = 0
+        """Bytes of messages in frames or pieces that took more than one step; it only grows."""
         self._protocol = protocol
         self._assembler = assembler
         self._process = process
         self._answer = answer
+        self._room = room
         self._limit = _short_cut_limit(protocol)
         self._held = b""
         self._frame_left = 0
+        self._frame_fed = 0
+        self._in_message = True
+
+    @property
+    def held(self) -> int:
+        """Bytes that are no frame yet, here or in `protocol`."""
+        return len(self._held) + self._frame_fed
 
     @property
     def blocked(self) -> bool:
@@ -90,6 +111,7 @@ class FrameInput:
                 self._frame_left = frame_size(data, at)
                 if not self._frame_left:
                     break
+                self._in_message = not data[at] & _CONTROL
                 if assembler.fragmented and data[at] & _OPCODE == Opcode.CLOSE:
                     _forget_fragments(self._protocol)
             part = data[at : at + self._frame_left]
@@ -98,15 +120,24 @@ class FrameInput:
             self._feed(part)
         if not self.over:
             self._held = data[at:]
+            self.unfinished = bool(self._frame_left or self._held or assembler.fragmented)
 
     def stop(self) -> None:
         """Ignore what was held and what comes."""
         self.over = True
+        self.unfinished = False
         self._held = b""
+        self._frame_fed = 0
 
     def _feed(self, part: bytes) -> None:
         protocol = self._protocol
-        protocol.receive_data(part)
+        if self._in_message:
+            self.received += len(part)
+        if self._in_message and len(part) > self._room():
+            protocol.fail(MESSAGE_TOO_BIG, "too many bytes of messages wait on this connection")
+        else:
+            protocol.receive_data(part)
+        self._frame_fed = self._frame_fed + len(part) if self._frame_left else 0
         is_ping = False
         for event in protocol.events_received():
             try:

@@ -12,6 +12,7 @@ from tercel.shared.stream import RequestStream
 from tercel.shared.upgrade import upgrade
 from tercel.shared.websocket.impl import WebsocketImplProtocol
 from tercel.shared.websocket.negotiation import HandshakeRefused, negotiate
+from tercel.shared.websocket.unfinished import MessageLimits
 
 
 class SanicWebsocket(WebsocketImplProtocol):
@@ -60,7 +61,11 @@ def accept(
         ping_timeout=_first(ping_timeout, settings.ws_ping_timeout),
         close_timeout=_first(close_timeout, settings.ws_close_timeout),
     )
-    ws.attach(upgrade(stream, negotiated.fields, ws), asyncio.get_running_loop())
+    ws.attach(
+        upgrade(stream, negotiated.fields, ws),
+        asyncio.get_running_loop(),
+        limits=MessageLimits.of(settings),
+    )
     return ws
 
 
