@@ -93,8 +93,8 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         self._head_since = 0.0
         self._written = 0
         """Bytes that were given to the transport."""
-        self._counted_at = 0
-        """How many of them it were when the buffers were last counted."""
+        self._count_at = _UNCOUNTED_BYTES
+        """How many of them make it worth to count what is buffered."""
         self._consumed = 0
         """Bytes of content that applications have taken."""
         self._unsent_bytes: UnsentBytes | None = None
@@ -118,7 +118,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         else:
             transport.writelines(buffers)
         self._written += size
-        if self._written - self._counted_at > _UNCOUNTED_BYTES or self.info.account.held:
+        if self._written > self._count_at:
             self.count_buffers()
 
     def may_persist(self) -> bool:
@@ -263,13 +263,14 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         """Say what the connection makes the server hold, and follow what windows may be."""
         if self._unsent_bytes is None:
             return
-        self._counted_at = self._written
         self._unsent_counted = self._unsent_bytes.measure(self._written)
         self._settle_account(self._unread())
 
     def _settle_account(self, unread: int) -> None:
         unsent = self._unsent_counted
-        self.info.account.settle(unsent + unread, self._written - unsent + self._consumed)
+        account = self.info.account
+        account.settle(unsent + unread, self._written - unsent + self._consumed)
+        self._count_at = self._written + (0 if account.held else _UNCOUNTED_BYTES)
         narrowing = self.context.limits.buffers.narrowing
         if narrowing != self._narrowing and self.transport is not None:
             self._narrowing = narrowing

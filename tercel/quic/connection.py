@@ -77,6 +77,7 @@ class QuicServerConnection(ProbingConnection):
         "_max_connection_window",
         "_max_unacknowledged",
         "_max_unsent",
+        "_most_kept",
         "_stream_step",
         "_stream_window",
         "narrowing",
@@ -110,6 +111,8 @@ class QuicServerConnection(ProbingConnection):
         self._local_max_data.value = self._local_max_data.sent = self._connection_window
         self._max_unacknowledged = settings.max_unacknowledged_bytes
         self._max_unsent = settings.max_unsent_bytes
+        self._most_kept = 0
+        """What may be kept of responses, once it was asked for since something was sent."""
         self._local_max_streams_bidi.value = settings.max_concurrent_streams
         self._local_max_streams_bidi.sent = settings.max_concurrent_streams
         self._local_max_streams_uni.value = _MAX_UNIDIRECTIONAL_STREAMS
@@ -216,6 +219,7 @@ class QuicServerConnection(ProbingConnection):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """What waits to be sent, and where to."""
+        self._most_kept = 0
         if self._handshake_complete and not self._surveyed:
             path = self._network_paths[0]
             if not (path.is_validated or path.local_challenge_sent):
@@ -247,7 +251,7 @@ class QuicServerConnection(ProbingConnection):
         unsent: int = sender._buffer_stop - sender.highest_offset
         kept = sender._buffer_stop - sender._buffer_start
         # A fair share is everybody's; beyond it all streams together may keep one maximum.
-        most = self._most_kept()
+        most = self._most_kept or self._find_most_kept()
         if kept > most // len(self._streams) and (kept > most or self.kept() > most):
             return max(unsent, self._max_unsent + 1)
         return unsent
@@ -282,7 +286,7 @@ class QuicServerConnection(ProbingConnection):
             space.sent_packets.clear()  # which know their streams
         self.kept_bytes.recount(0)
 
-    def _most_kept(self) -> int:
+    def _find_most_kept(self) -> int:
         """Bytes of responses that may be kept, whatever the number of streams.
 
         What is in flight, what was acknowledged behind a gap, and what is sent next: more brings
@@ -290,7 +294,8 @@ class QuicServerConnection(ProbingConnection):
         """
         most: int = self._max_unsent + _KEPT_WINDOWS * self._loss._cc.congestion_window
         most = min(most, self._max_unacknowledged)
-        return max(most >> self.narrowing, min(most, _LEAST_WINDOW_BYTES))
+        self._most_kept = max(most >> self.narrowing, min(most, _LEAST_WINDOW_BYTES))
+        return self._most_kept
 
     def kept_of(self, stream_id: int) -> int:
         """Bytes of this stream that the peer has not acknowledged, sent or not."""
