@@ -83,3 +83,10 @@ def test_root_path_starts_with_a_slash() -> None:
     with pytest.raises(ConfigurationError, match=r"^--root-path starts with a slash: /api$"):
         Settings(root_path="api")
     assert Settings(root_path="/api").root_path == "/api"
+
+
+@pytest.mark.parametrize("size", [1, 1_048_575])
+def test_a_budget_in_which_nothing_could_be_served_is_refused(size: int) -> None:
+    with pytest.raises(ConfigurationError, match="max-buffered-bytes is 0 or 1048576 or more"):
+        Settings(max_buffered_bytes=size)
+    assert Settings(max_buffered_bytes=1_048_576).max_buffered_bytes == 1_048_576
