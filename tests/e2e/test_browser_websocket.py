@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tercel.certs.load import spki_hash
-from tercel.certs.selfsigned import DevelopmentCertificates
+from tests.support.chromium import chromium
 from tests.support.process import ServerProcess
-from tests.support.programs import program
 
 ECHO = """async (url) => {
     const socket = new WebSocket(url);
@@ -43,24 +41,8 @@ ECHO = """async (url) => {
 @pytest.fixture
 def new_page(demo: ServerProcess, data_directory: Path, tmp_path: Path) -> Iterator[Any]:
     """Makes pages of one browser, which fail for what their consoles show."""
-    pinned = spki_hash(DevelopmentCertificates(data_directory).ca_certificate)
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path,
-            executable_path=program("chromium"),
-            headless=True,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--no-first-run",
-                "--disable-background-networking",
-                f"--ignore-certificate-errors-spki-list={pinned}",
-            ],
-            viewport={"width": 1280, "height": 900},
-        )
-
-        context.set_default_timeout(60_000)
+    with chromium(tmp_path, data_directory) as context:
 
         def make() -> Page:
             page = context.new_page()
@@ -73,7 +55,6 @@ def new_page(demo: ServerProcess, data_directory: Path, tmp_path: Path) -> Itera
             return page
 
         yield make
-        context.close()
     assert complaints == []
 
 

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tercel.certs.load import spki_hash
-from tercel.certs.selfsigned import DevelopmentCertificates
+from tests.support.chromium import chromium
 from tests.support.process import ServerProcess
-from tests.support.programs import program
 
 # Chromium tries QUIC beside TCP and takes what is faster, so it may need a few.
 MOST_RELOADS = 50
@@ -28,26 +26,9 @@ READ_EVENTS = """url => new Promise((resolve, reject) => {
 @pytest.fixture
 def page(data_directory: Path, tmp_path: Path) -> Iterator[Page]:
     """A page of a browser that has never been anywhere; it fails for what the console shows."""
-    pinned = spki_hash(DevelopmentCertificates(data_directory).ca_certificate)
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        f"--ignore-certificate-errors-spki-list={pinned}",
-        # QUIC takes an authority that is not Chromium's own only for hosts that are named here.
-        # Nothing is served, so nothing is forced, on port 1; to the other port Alt-Svc leads.
-        "--origin-to-force-quic-on=localhost:1",
-    ]
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path,
-            executable_path=program("chromium"),
-            headless=True,
-            args=arguments,
-            viewport={"width": 1280, "height": 900},
-        )
-        context.set_default_timeout(60_000)
+    # QUIC takes an authority that is not Chromium's own only for hosts that are named here. Nothing
+    # is served, so nothing is forced, on port 1; to the other port Alt-Svc leads.
+    with chromium(tmp_path, data_directory, "--origin-to-force-quic-on=localhost:1") as context:
         page = context.new_page()
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -56,8 +37,7 @@ def page(data_directory: Path, tmp_path: Path) -> Iterator[Page]:
             lambda message: complaints.append(message.text) if message.type == "error" else None,
         )
         yield page
-        context.close()
-        assert complaints == []
+    assert complaints == []
 
 
 def load_until_http_3(page: Page, demo: ServerProcess) -> list[str]:
