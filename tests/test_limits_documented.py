@@ -3,11 +3,12 @@
 import importlib
 import re
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from tercel.quic.budget import LIMITS, Flood
+from tercel.quic.budget import EARNED, LIMITS, Flood
 from tercel.shared.settings import HTTP1, MESSAGES, OVERLOAD, QUIC, WEBSOCKET, Settings
 
 
@@ -54,7 +55,11 @@ def test_every_limit_is_listed_with_its_default(field):
 @pytest.mark.parametrize("flood", Flood, ids=lambda flood: flood.name)
 def test_every_budget_is_listed_with_its_limits(flood):
     burst, rate = LIMITS[flood]
-    assert f"| `{flood.name}` | {burst} | {rate:g} |" in TEXT
+    units = ("a request", "an answer", "a packet", "a KiB")
+    earned = ", ".join(
+        f"{Fraction(each)} {unit}" for each, unit in zip(EARNED[flood], units, strict=True) if each
+    )
+    assert f"| `{flood.name}` | {burst} | {rate:g} | {earned} |" in TEXT
 
 
 def test_no_limit_is_listed_that_is_none():

@@ -4,7 +4,9 @@ Each of these is legal once and an attack a hundred thousand times: it costs the
 and the server a task, an answer or an entry in a table. Knows neither frames nor sockets.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
+from typing import NamedTuple
 
 from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.shared.token_bucket import TokenBucket
@@ -15,7 +17,7 @@ class Flood(IntEnum):
 
     CANCELLATIONS = 0
     """Requests reset, stopped or malformed (rapid reset, CVE-2023-44487). A browser that leaves a
-    page gives up all of its requests at once."""
+    page gives up all of its requests at once: some hundred."""
     CONTROL_FRAMES = 1
     """QUIC frames that bring nothing: PING, *_BLOCKED, a second ACK in a packet, a limit that is
     not raised. A client sends a few each second, more after losses."""
@@ -28,8 +30,7 @@ class Flood(IntEnum):
     PATHS = 4
     """PATH_CHALLENGE, each of which wants an answer (CVE-2023-49295)."""
     FRAMES = 5
-    """HTTP/3 frames that are unknown, empty or without effect, beyond a few per request. Browsers
-    send a PRIORITY_UPDATE when a picture scrolls into view."""
+    """HTTP/3 frames that are unknown, empty or without effect, and PRIORITY_UPDATE."""
     STREAMS = 6
     """Unidirectional streams. Three of them at the start, and now and then one to ignore."""
     DRIBBLE = 7
@@ -44,19 +45,66 @@ class Flood(IntEnum):
     100,000 packets, most clients none."""
 
 
-# How many at once, and how many per second in the long run.
+# How many at once, and how many per second in the long run; EARNED adds to it. Browsers and other
+# clients were measured: none comes to a tenth of a burst (docs/limits.md).
 LIMITS: dict[Flood, tuple[int, float]] = {
-    Flood.CANCELLATIONS: (512, 20.0),
-    Flood.CONTROL_FRAMES: (2048, 200.0),
+    Flood.CANCELLATIONS: (4096, 20.0),
+    Flood.CONTROL_FRAMES: (4096, 200.0),
     Flood.IDLE_PACKETS: (4096, 2000.0),
     Flood.CONNECTION_IDS: (128, 2.0),
     Flood.PATHS: (64, 4.0),
-    Flood.FRAMES: (512, 100.0),
+    Flood.FRAMES: (2048, 100.0),
     Flood.STREAMS: (64, 4.0),
     Flood.DRIBBLE: (8192, 4000.0),
     Flood.TABLE_ENTRIES: (4096, 2000.0),
     Flood.REPETITIONS: (8192, 2000.0),
     Flood.KEY_UPDATES: (32, 1.0),
+}
+
+
+class Work(NamedTuple):
+    """What clients do in earnest: how much of it one did so far, or what each of it earns."""
+
+    requests: float = 0
+    """Request streams opened."""
+    answers: float = 0
+    """Responses written whole."""
+    packets: float = 0
+    """Packets of this side that the client has acknowledged."""
+    kilobytes: float = 0
+    """Stream data received, in units of 1,024 bytes."""
+
+    def for_(self, done: "Work") -> float:
+        """What `done` comes to at these rates."""
+        return (
+            self.requests * done.requests
+            + self.answers * done.answers
+            + self.packets * done.packets
+            + self.kilobytes * done.kilobytes
+        )
+
+
+# What work earns. Time alone is no measure: who sends twice as many requests a second also cancels
+# twice as many, and a fast upload meets a flow-control limit more often than a slow one.
+EARNED: dict[Flood, Work] = {
+    # A request that is only begun to be given up earns nothing.
+    Flood.CANCELLATIONS: Work(answers=1),
+    # RESET_STREAM, STOP_SENDING and MAX_STREAM_DATA of each request; *_BLOCKED of each window.
+    Flood.CONTROL_FRAMES: Work(requests=4, packets=1 / 16, kilobytes=1 / 16),
+    # Those frames in packets of their own; an acknowledgement that comes late for each packet; one
+    # packet that is sent again for each that is new.
+    Flood.IDLE_PACKETS: Work(requests=4, packets=1, kilobytes=1),
+    # quic-go takes another connection ID each 10,000 packets.
+    Flood.CONNECTION_IDS: Work(packets=1 / 512, kilobytes=1 / 512),
+    Flood.PATHS: Work(),
+    # Chromium sends a PRIORITY_UPDATE for each request, and again when an image comes into view.
+    Flood.FRAMES: Work(requests=4),
+    Flood.STREAMS: Work(),
+    Flood.DRIBBLE: Work(requests=4, kilobytes=1),
+    # Browsers insert the new fields of a request: its path, a cookie.
+    Flood.TABLE_ENTRIES: Work(requests=8),
+    Flood.REPETITIONS: Work(requests=2, kilobytes=1),
+    Flood.KEY_UPDATES: Work(),
 }
 
 # The last piece of content may be as short as it likes; shorter ones before it dribble.
@@ -69,18 +117,23 @@ MAX_FRAGMENTS = 8192
 
 
 class Budgets:
-    """The budgets of one connection. Its owner says what time it is by `passes`."""
+    """The budgets of one connection. Its owner says what time it is by `passes`.
 
-    __slots__ = ("_buckets", "_now", "filled", "fragments")
+    What is spent comes back with time, and with the work that `work` tells of.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_budgets", "_now", "_work", "filled", "fragments")
+
+    def __init__(self, work: Callable[[], Work] = Work) -> None:
+        """`work` is called for what the client has done so far."""
         self.fragments = 0
         """Pieces that wait now; their owners count them up and down."""
         self.filled = 0
         """A number that grows whenever stream data was kept to wait, or filled a gap."""
+        self._work = work
         self._now = 0.0
         # Most connections meet three of them.
-        self._buckets: list[TokenBucket | None] = [None] * len(LIMITS)
+        self._budgets: list[_Budget | None] = [None] * len(LIMITS)
 
     def passes(self, now: float) -> None:
         """It is `now`: seconds, by any clock that does not go back."""
@@ -88,12 +141,54 @@ class Budgets:
 
     def spend(self, flood: Flood, amount: int = 1) -> None:
         """Count one more of `flood`. Raises H3ConnectionError once it is too many."""
-        bucket = self._buckets[flood]
-        if bucket is None:
-            burst, rate = LIMITS[flood]
-            bucket = self._buckets[flood] = TokenBucket(rate, burst=burst)
-        if not bucket.admit(self._now, amount):
+        budget = self._budgets[flood]
+        if budget is None:
+            budget = self._budgets[flood] = _Budget(flood, self._work())
+        budget.pending += amount
+        if budget.pending > budget.unsettled and not budget.settle(self._now, self._work()):
             raise TooMuch(flood)
+
+    def peaks(self) -> dict[Flood, float]:
+        """How much of each burst was used up at the worst moment, to a hundredth: 1.0 is all."""
+        return {
+            flood: 0.0 if budget is None else 1 - budget.lowest / LIMITS[flood][0]
+            for flood, budget in zip(LIMITS, self._budgets, strict=True)
+        }
+
+
+class _Budget:
+    """What is left of one budget.
+
+    Time and work are looked at only after each hundredth of the burst, which takes 2 us: until then
+    to spend is one addition.
+    """
+
+    __slots__ = ("_bucket", "_earned", "_flood", "lowest", "pending", "unsettled")
+
+    def __init__(self, flood: Flood, work: Work) -> None:
+        burst, rate = LIMITS[flood]
+        self._flood = flood
+        self._bucket = TokenBucket(rate, burst=burst)
+        self._earned = EARNED[flood].for_(work)
+        self.lowest = float(burst)
+        """The least that was left."""
+        self.pending = 0
+        """What was spent and not taken from the bucket yet."""
+        self.unsettled = 0
+        """How much may be pending. Never more than is left."""
+
+    def settle(self, now: float, work: Work) -> bool:
+        """Take what is pending from the bucket; False where there is not as much left."""
+        bucket, earned = self._bucket, EARNED[self._flood].for_(work)
+        bucket.give(earned - self._earned)
+        self._earned = earned
+        if not bucket.admit(now, self.pending):
+            self.lowest = 0.0
+            return False
+        self.pending = 0
+        self.lowest = min(self.lowest, bucket.left)
+        self.unsettled = min(LIMITS[self._flood][0] // 100, int(bucket.left))
+        return True
 
 
 class TooMuch(H3ConnectionError):

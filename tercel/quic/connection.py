@@ -133,6 +133,10 @@ class QuicServerConnection(ProbingConnection):
             if self._is_stream_limit_due(stream):
                 self._limits_due[stream_id] = stream
 
+    def may_open(self, stream_id: int) -> bool:
+        """Whether the peer may open this request stream by now, or has done so."""
+        return not stream_id & 3 and stream_id >> 2 < self._local_max_streams_bidi.value
+
     def release(self, stream_id: int) -> None:
         """Give back to the connection what a stream that was reset took of its credit.
 

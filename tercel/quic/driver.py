@@ -23,6 +23,9 @@ log = logger("tercel.quic")
 _UNREAD_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
 
+# What is used less of a budget is not worth a word.
+_LEAST_PEAK = 0.01
+
 
 class ConnectionProtocol:
     """Drives one QUIC connection: datagrams and timers in, datagrams out.
@@ -126,10 +129,18 @@ class ConnectionProtocol:
 
     def _terminate(self) -> None:
         self.terminated = True
+        self._log_budgets()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.endpoint.connection_terminated(self)
+
+    def _log_budgets(self) -> None:
+        """Tell how close the client came to the limits of what it may do."""
+        if log.isEnabledFor(logging.DEBUG):
+            peaks = self.quic.budgets.peaks().items()
+            used = [f"{flood.name} {peak:.0%}" for flood, peak in peaks if peak > _LEAST_PEAK]
+            log.debug("%s: peaks of budgets: %s", self.info.client_name, ", ".join(used) or "none")
 
     def _set_timer(self, now: float) -> None:
         timer_at = self.quic.get_timer()

@@ -36,6 +36,7 @@ from tercel.quic.preferred import MovingConnection
 from tercel.quic.quiet import DebugLog
 from tercel.quic.receiver import Receiver
 from tercel.quic.wear import CountedKeys
+from tercel.quic.work import WorkDone
 from tercel.shared.logs import logger
 
 log = logger("tercel.quic")
@@ -80,6 +81,7 @@ class GuardedConnection(MovingConnection):
         "budgets",
         "exceeded",
         "kept_bytes",
+        "work",
     )
 
     def __init__(
@@ -91,7 +93,8 @@ class GuardedConnection(MovingConnection):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.budgets = Budgets()
+        self.work = WorkDone(self._local_max_streams_bidi, self._local_max_data)
+        self.budgets = Budgets(self.work.so_far)
         self.kept_bytes = KeptBytes()
         self.exceeded = ""
         """What there was too much of, if that is why the connection is closed."""
@@ -235,6 +238,14 @@ class GuardedConnection(MovingConnection):
         super()._handle_stop_sending_frame(context, frame_type, buf)
         self._drop_unsent(stream_id)
 
+    def _handle_reset_stream_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        self.budgets.spend(Flood.CONTROL_FRAMES)
+        used = self._local_max_data.used
+        super()._handle_reset_stream_frame(context, frame_type, buf)
+        self.work.unreceived += self._local_max_data.used - used
+
     def _handle_crypto_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
     ) -> None:
@@ -326,6 +337,7 @@ class GuardedConnection(MovingConnection):
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
         self._cryptos[Epoch.ONE_RTT] = CountedKeys(self._cryptos[Epoch.ONE_RTT])
+        self.work.packets = self._spaces[Epoch.ONE_RTT]
 
     def _crypto_stream(self) -> QuicStream:
         stream = _new(QuicStream)
@@ -434,7 +446,6 @@ _SPENT_ON = {
     "max_streams_bidi": Flood.CONTROL_FRAMES,
     "max_streams_uni": Flood.CONTROL_FRAMES,
     "path_response": Flood.CONTROL_FRAMES,
-    "reset_stream": Flood.CONTROL_FRAMES,
     "new_connection_id": Flood.CONNECTION_IDS,
     "retire_connection_id": Flood.CONNECTION_IDS,
     "path_challenge": Flood.PATHS,

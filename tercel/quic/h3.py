@@ -43,7 +43,9 @@ class H3Connection:
         self._quic = quic
         self.sections = FieldSections(settings, budgets)
         self.requests = RequestStreams(self.sections, quic.grant, budgets)
-        self._unidirectional = UnidirectionalStreams(self.sections, self.requests, budgets)
+        self._unidirectional = UnidirectionalStreams(
+            self.sections, self.requests, budgets, quic.may_open
+        )
         self._control_id = self._open(CONTROL_STREAM)
         quic.send_stream_data(
             self._control_id,

@@ -398,6 +398,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         if end_stream and stream.upgraded is not None:
             self._finish_if_ended(stream)  # the peer may still have something to say
         elif end_stream:
+            self.quic.work.answers += 1
             if not stream.content.ended:
                 # RFC 9114 4.1: the response is complete, so the rest of the request is not needed.
                 self._close_receiving(stream.stream_id, False, ErrorCode.NO_ERROR)

@@ -114,6 +114,7 @@ class TableSizes:
         """Take the instruction at `position`; where it ends."""
         first = data[position]
         if first & 0xE0 == 0x20:  # RFC 9204 4.3.1: the table's capacity
+            self._budgets.spend(Flood.TABLE_ENTRIES)
             return _prefixed(data, position, 0x1F)[1]
         if first & 0x80:  # 4.3.2: insert with name reference
             index, position = _prefixed(data, position, 0x3F)

@@ -3,6 +3,8 @@
 Sans-I/O. A fault on any of them is one of the whole connection and raises H3ConnectionError.
 """
 
+from collections.abc import Callable
+
 from tercel.quic.budget import Budgets, Flood
 from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.frames import (
@@ -11,6 +13,8 @@ from tercel.quic.frames import (
     DATA,
     GOAWAY,
     HEADERS,
+    PRIORITY_UPDATE,
+    PRIORITY_UPDATE_OF_PUSH,
     PUSH_PROMISE,
     RESERVED_FRAMES,
     SETTINGS,
@@ -34,7 +38,15 @@ _MAX_CONTROL_FRAME_BYTES = 4096
 class UnidirectionalStreams:
     """The streams that a client opened to say something about the connection."""
 
-    def __init__(self, sections: FieldSections, requests: RequestStreams, budgets: Budgets) -> None:
+    def __init__(
+        self,
+        sections: FieldSections,
+        requests: RequestStreams,
+        budgets: Budgets,
+        may_open: Callable[[int], bool],
+    ) -> None:
+        """`may_open` says whether the client may open a request stream, or has done so."""
+        self._may_open = may_open
         self._sections = sections
         self._requests = requests
         self._budgets = budgets
@@ -135,8 +147,11 @@ class UnidirectionalStreams:
                 raise H3ConnectionError(ErrorCode.FRAME_UNEXPECTED, "second SETTINGS")
             self.peer_settings = parse_settings(payload)
             return
-        # GOAWAY, MAX_PUSH_ID and CANCEL_PUSH concern pushes, which this server never makes.
         value = read_varint(payload, 0)
+        if frame_type in (PRIORITY_UPDATE, PRIORITY_UPDATE_OF_PUSH):
+            self._check_prioritized(frame_type, value)
+            return
+        # GOAWAY, MAX_PUSH_ID and CANCEL_PUSH concern pushes, which this server never makes.
         if value is None or value[1] != len(payload):
             raise H3ConnectionError(ErrorCode.FRAME_ERROR, f"bad frame 0x{frame_type:x}")
         if frame_type == CANCEL_PUSH:
@@ -145,3 +160,12 @@ class UnidirectionalStreams:
         known = self._announced_ids.setdefault(frame_type, value[0])
         if value[0] > known if frame_type == GOAWAY else value[0] < known:
             raise H3ConnectionError(ErrorCode.ID_ERROR, f"frame 0x{frame_type:x} goes back")
+
+    def _check_prioritized(self, frame_type: int, element: tuple[int, int] | None) -> None:
+        """Refuse a PRIORITY_UPDATE of what cannot be (RFC 9218 7.2); others have no effect yet."""
+        if element is None:
+            raise H3ConnectionError(ErrorCode.FRAME_ERROR, f"bad frame 0x{frame_type:x}")
+        if frame_type == PRIORITY_UPDATE_OF_PUSH:
+            raise H3ConnectionError(ErrorCode.ID_ERROR, "PRIORITY_UPDATE of a push never promised")
+        if not self._may_open(element[0]):
+            raise H3ConnectionError(ErrorCode.ID_ERROR, "PRIORITY_UPDATE of no request stream")

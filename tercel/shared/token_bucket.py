@@ -27,3 +27,12 @@ class TokenBucket:
         admitted = left >= amount
         self._left = left - amount if admitted else left
         return admitted
+
+    @property
+    def left(self) -> float:
+        """The tokens that were left when something was last admitted or given."""
+        return self._left
+
+    def give(self, amount: float) -> None:
+        """Put `amount` tokens in, as far as there is room for them."""
+        self._left = min(self._left + amount, self._burst)

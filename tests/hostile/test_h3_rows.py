@@ -31,6 +31,7 @@ from tests.support.h3_client import (
 )
 
 CANCEL_PUSH, PUSH_PROMISE, MAX_PUSH_ID = 0x03, 0x05, 0x0D
+PRIORITY_UPDATE, PRIORITY_UPDATE_OF_PUSH = 0xF0700, 0xF0701
 HTTP2_FRAMES = (0x02, 0x06, 0x08, 0x09)
 GREASE = 0x21 + 0x1F * 7
 PSEUDO = [
@@ -72,6 +73,8 @@ UNEXPECTED_ON_A_REQUEST = {
     "GOAWAY": frame(GOAWAY, b"\0"),
     "MAX_PUSH_ID": frame(MAX_PUSH_ID, b"\0"),
     "CANCEL_PUSH": frame(CANCEL_PUSH, b"\0"),
+    "PRIORITY_UPDATE": frame(PRIORITY_UPDATE, b"\0u=1"),
+    "PRIORITY_UPDATE of a push": frame(PRIORITY_UPDATE_OF_PUSH, b"\0u=1"),
     "PUSH_PROMISE": frame(PUSH_PROMISE, b"\0"),
     **{f"HTTP/2 frame {kind}": frame(kind) for kind in HTTP2_FRAMES},
 }
@@ -97,6 +100,42 @@ async def test_a_frame_that_does_not_belong_on_a_request_is_frame_unexpected(dat
 async def test_a_frame_that_does_not_belong_on_control_is_frame_unexpected(data):
     code = await closed_by(frame(SETTINGS) + data, where="control")
     assert code == ErrorCode.FRAME_UNEXPECTED
+
+
+# RFC 9218 7.2
+WRONG_PRIORITY_UPDATES = {
+    "of a stream of the server's": (frame(PRIORITY_UPDATE, b"\x01u=1"), ErrorCode.ID_ERROR),
+    "of a unidirectional stream": (frame(PRIORITY_UPDATE, b"\x02u=1"), ErrorCode.ID_ERROR),
+    "of a stream beyond the limit": (
+        frame(PRIORITY_UPDATE, encode_uint_var(4 * 128) + b"u=1"),
+        ErrorCode.ID_ERROR,
+    ),
+    "of a push": (frame(PRIORITY_UPDATE_OF_PUSH, b"\0u=1"), ErrorCode.ID_ERROR),
+    "without an ID": (frame(PRIORITY_UPDATE, b""), ErrorCode.FRAME_ERROR),
+    "with half an ID": (frame(PRIORITY_UPDATE, b"\x40"), ErrorCode.FRAME_ERROR),
+    "too long": (frame(PRIORITY_UPDATE, b"\0" + b" " * 4096), ErrorCode.EXCESSIVE_LOAD),
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "code"), WRONG_PRIORITY_UPDATES.values(), ids=WRONG_PRIORITY_UPDATES.keys()
+)
+@asynctest
+async def test_a_priority_update_of_what_cannot_be_ends_the_connection(data, code):
+    assert await closed_by(frame(SETTINGS) + data, where="control") == code
+
+
+@pytest.mark.parametrize("value", [b"u=1, i", b"", b"no structured field"])
+@asynctest
+async def test_a_priority_update_may_come_before_its_request_and_after(value):
+    async with serving() as server, H3Client(server.port) as client:
+        last = frame(PRIORITY_UPDATE, encode_uint_var(4 * 127) + value)
+        client.send(client.control, frame(PRIORITY_UPDATE, b"\0" + value) + last)
+        assert (await client.request()).status == 200
+        update = frame(PRIORITY_UPDATE, b"\0" + value)
+        client.send(client.control, update[:5])
+        client.send(client.control, update[5:])
+        assert (await client.request()).status == 200
 
 
 @pytest.mark.parametrize("first", [frame(GREASE), frame(MAX_PUSH_ID, b"\0"), frame(GOAWAY, b"\0")])
@@ -387,6 +426,10 @@ async def test_bad_qpack_instructions_end_the_connection(where, data, code):
 # -- floods ---------------------------------------------------------------------------------------
 
 
+# One request earns a few beyond the burst.
+FRAMES = LIMITS[Flood.FRAMES][0] + 16
+
+
 @pytest.fixture
 def few(monkeypatch):
     """Budgets that are soon used up."""
@@ -449,16 +492,18 @@ async def test_a_page_of_requests_may_be_given_up():
 @asynctest
 async def test_a_flood_of_frames_without_effect_ends_in_excessive_load(data):
     async with serving(echo) as server, H3Client(server.port) as client:
-        client.send(client.open(), headers(b"POST") + data * 2000)
+        client.send(client.open(), headers(b"POST") + data * FRAMES)
         assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
         assert server.endpoint.context.limits.met["too many frames"] == 1
 
 
-@pytest.mark.parametrize("data", [frame(GREASE, b""), frame(MAX_PUSH_ID, b"\0")])
+@pytest.mark.parametrize(
+    "data", [frame(GREASE, b""), frame(MAX_PUSH_ID, b"\0"), frame(PRIORITY_UPDATE, b"\0u=1")]
+)
 @asynctest
 async def test_a_flood_of_control_stream_frames_ends_in_excessive_load(data):
     async with serving(echo) as server, H3Client(server.port) as client:
-        client.send(client.control, data * 2000)
+        client.send(client.control, data * FRAMES)
         assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
 
 
@@ -482,10 +527,11 @@ async def test_a_flood_of_unidirectional_streams_ends_in_excessive_load(few, how
     assert count >= LIMITS[Flood.STREAMS][0] // 2
 
 
+@pytest.mark.parametrize("again", [b"\x00", b"\x3f\xe1\x1f"], ids=["duplicate", "capacity"])
 @asynctest
-async def test_a_flood_of_table_instructions_ends_in_excessive_load():
+async def test_a_flood_of_table_instructions_ends_in_excessive_load(again):
     async with serving() as server, H3Client(server.port) as client:
-        client.send(client.encoder, insert(b"a", b"x" * 3000) + b"\x00" * 20_000)
+        client.send(client.encoder, insert(b"a", b"x" * 3000) + again * 20_000)
         assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
 
 

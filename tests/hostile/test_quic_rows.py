@@ -63,7 +63,7 @@ async def throw(client, payload, *, times, per_packet=1):
     sent = 0
     while sent < times and client.close_code is None:
         for _ in range(32):
-            client._socket.sendto(short_packet(client.quic, payload * per_packet), client._address)
+            client.send_packet(payload * per_packet)
             sent += per_packet
         await client.settled()
     return sent

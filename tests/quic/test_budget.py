@@ -2,11 +2,39 @@
 
 import pytest
 
-from tercel.quic.budget import LIMITS, Budgets, Flood, TooMuch
+from tercel.quic.budget import EARNED, LIMITS, Budgets, Flood, TooMuch, Work
 from tercel.quic.errors import ErrorCode
 from tercel.shared.errors import Scope
 
 BURST, RATE = LIMITS[Flood.CANCELLATIONS]
+# One of each kind of work.
+EACH = [Work(*(int(kind == number) for number in range(4))) for kind in range(4)]
+
+
+class Client:
+    """A client that spends from its budgets, and the work that it did."""
+
+    def __init__(self):
+        self.work = Work()
+        self.asked = 0
+        self.budgets = Budgets(self.so_far)
+        self.budgets.passes(100.0)
+
+    def so_far(self):
+        self.asked += 1
+        return self.work
+
+    def does(self, work):
+        self.work = Work(*map(sum, zip(self.work, work, strict=True)))
+
+    def spends_all(self, flood):
+        """How much it can spend until it is too much."""
+        spent = 0
+        with pytest.raises(TooMuch):
+            while True:
+                self.budgets.spend(flood)
+                spent += 1
+        return spent
 
 
 def test_a_burst_may_be_spent_at_once_and_no_more():
@@ -59,3 +87,70 @@ def test_time_before_the_first_packet_is_no_credit():
     budgets.spend(Flood.CANCELLATIONS, BURST)
     with pytest.raises(TooMuch):
         budgets.spend(Flood.CANCELLATIONS)
+
+
+@pytest.mark.parametrize("flood", Flood, ids=lambda flood: flood.name)
+def test_work_gives_back_what_it_earns_and_never_more_than_the_burst(flood):
+    burst = LIMITS[flood][0]
+    for kind, rate in zip(EACH, EARNED[flood], strict=True):
+        for times in (1024, 1_000_000):
+            client = Client()
+            client.budgets.spend(flood, burst)
+            client.does([times * count for count in kind])
+            assert client.spends_all(flood) == min(times * rate, burst)
+
+
+@pytest.mark.parametrize("flood", Flood, ids=lambda flood: flood.name)
+def test_work_that_was_done_before_is_no_credit(flood):
+    client = Client()
+    client.does([1e6] * 4)
+    assert client.spends_all(flood) == LIMITS[flood][0]
+
+
+def test_requests_that_are_only_begun_do_not_pay_for_cancellations():
+    client = Client()
+    begun = 0
+    with pytest.raises(TooMuch):
+        while True:
+            client.does(Work(requests=1))
+            begun += 1
+            client.budgets.spend(Flood.CANCELLATIONS)
+    assert begun == BURST + 1
+
+
+def test_a_client_may_give_up_as_many_requests_as_it_lets_be_answered():
+    client = Client()
+    for _ in range(10 * BURST):
+        client.does(Work(requests=2, answers=1))
+        client.budgets.spend(Flood.CANCELLATIONS)
+
+
+def test_time_and_work_are_looked_at_once_in_a_hundredth_of_a_burst():
+    client = Client()
+    for _ in range(BURST // 2):
+        client.budgets.spend(Flood.CANCELLATIONS)
+    assert client.asked <= 51
+
+
+def test_the_peak_is_what_was_used_at_the_worst_moment():
+    client = Client()
+    client.budgets.spend(Flood.CANCELLATIONS, BURST // 2)
+    client.budgets.passes(100.0 + BURST)
+    client.budgets.spend(Flood.CANCELLATIONS)
+    peaks = client.budgets.peaks()
+    assert peaks.pop(Flood.CANCELLATIONS) == pytest.approx(0.5)
+    assert set(peaks) == set(Flood) - {Flood.CANCELLATIONS}
+    assert not any(peaks.values())
+
+
+def test_the_peak_counts_what_is_spent_one_by_one_to_a_hundredth_of_the_burst():
+    client = Client()
+    for _ in range(BURST // 4):
+        client.budgets.spend(Flood.CANCELLATIONS)
+    assert client.budgets.peaks()[Flood.CANCELLATIONS] == pytest.approx(0.25, abs=0.011)
+
+
+def test_the_peak_of_a_client_that_did_too_much_is_all():
+    client = Client()
+    client.spends_all(Flood.PATHS)
+    assert client.budgets.peaks()[Flood.PATHS] == 1.0

@@ -46,6 +46,9 @@ class FakeQuic:
     def kept_of(self, stream_id):
         return 0
 
+    def may_open(self, stream_id):
+        return stream_id % 4 == 0 and stream_id < 4 * 128
+
     def get_next_available_stream_id(self, is_unidirectional):
         assert is_unidirectional
         return self._next

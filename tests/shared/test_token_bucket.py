@@ -62,3 +62,14 @@ def test_amounts_are_taken_whole_or_not_at_all():
 def test_a_rate_of_zero_without_a_burst_admits_nothing():
     bucket = TokenBucket(0)
     assert not any(bucket.admit(now) for now in (0.0, 1.0, 1e6))
+
+
+def test_what_is_given_can_be_had_at_once_up_to_the_burst():
+    bucket = TokenBucket(1, burst=10)
+    assert bucket.admit(100.0, 10)
+    bucket.give(3)
+    assert bucket.left == 3
+    bucket.give(30)
+    assert bucket.left == 10
+    assert bucket.admit(100.0, 10)
+    assert not bucket.admit(100.0)

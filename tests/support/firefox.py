@@ -81,6 +81,14 @@ class Firefox:
         script = {"script": f"return {expression}", "args": []}
         return self.command("WebDriver:ExecuteScript", script)["value"]
 
+    def open_tab(self, url: str) -> None:
+        """Load `url` in a new tab in front of the present one, which stays the one in use."""
+        present = self.command("WebDriver:GetWindowHandle", {})["value"]
+        tab = self.command("WebDriver:NewWindow", {"type": "tab", "focus": True})["handle"]
+        self.command("WebDriver:SwitchToWindow", {"handle": tab, "focus": True})
+        self.navigate(url)
+        self.command("WebDriver:SwitchToWindow", {"handle": present, "focus": False})
+
     def command(self, name: str, parameters: dict[str, Any]) -> Any:
         """Run one command. Raises RuntimeError when Firefox refuses it."""
         self._commands += 1

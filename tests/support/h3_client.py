@@ -22,6 +22,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from tests.support.asynchronous import PATIENCE_SECONDS
+from tests.support.raw_quic import short_packet
 
 DATA, HEADERS, SETTINGS, GOAWAY = 0x00, 0x01, 0x04, 0x07
 CONTROL, ENCODER, DECODER = 0x00, 0x02, 0x03
@@ -310,6 +311,10 @@ class H3Client:
         timer_at = self.quic.get_timer()
         if timer_at is not None:
             self._timer = self._loop.call_at(timer_at, self._timer_fired)
+
+    def send_packet(self, frames: bytes) -> None:
+        """Send a packet of these QUIC frames, of which this client's QUIC knows nothing."""
+        self._socket.sendto(short_packet(self.quic, frames), self._address)
 
     def sent(self, stream: ClientStream) -> int:
         """How many bytes of `stream` have been sent at least once."""

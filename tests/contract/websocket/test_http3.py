@@ -1,6 +1,7 @@
 """What only HTTP/3 has: extended CONNECT (RFC 9220), its stream, and the connection it shares."""
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.contract.websocket.client import BROKEN_FRAME, End
 from tests.contract.websocket.conftest import Served
 from tests.contract.websocket.h3 import H3Conversation, H3WebSocketClient, extended_connect
 from tests.support.asynchronous import asynctest
+from tests.support.budgets import logged_peaks
 from tests.support.h3_client import CONTROL, DATA, SETTINGS, frame, read_varint
 
 ENABLE_CONNECT_PROTOCOL = 0x08
@@ -183,3 +185,17 @@ async def test_the_windows_of_ended_websockets_are_given_back(served_h3: Served)
         response = await client.http.request("POST", "/upload", content=b"x" * 100_000)
         assert response.status == 200
     assert record_count == 20
+
+
+@asynctest
+async def test_a_hundred_websockets_that_chat_on_one_connection_use_no_budget(
+    served_h3: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "tercel.quic")
+    async with served_h3(echo) as client:
+        conversations = [await client.connect() for _ in range(100)]
+        for _ in range(50):
+            echoes = await asyncio.gather(*(each.echo("x") for each in conversations))
+            assert echoes == ["x"] * 100
+    (peaks,) = logged_peaks(caplog.text)
+    assert max(peaks.values()) <= 0.1

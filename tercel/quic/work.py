@@ -1,0 +1,38 @@
+"""What a client of a connection does in earnest, by counters that are kept anyway. No I/O."""
+
+from typing import TYPE_CHECKING
+
+from aioquic.quic.connection import Limit
+
+from tercel.quic.budget import Work
+
+if TYPE_CHECKING:
+    from aioquic.quic.recovery import QuicPacketSpace
+
+
+class WorkDone:
+    """Reads the counters of one connection; nothing is counted a second time.
+
+    `requests` and `data` are the limits that this side set for request streams and stream data.
+    """
+
+    __slots__ = ("_data", "_requests", "answers", "packets", "unreceived")
+
+    def __init__(self, requests: Limit, data: Limit) -> None:
+        self._requests = requests
+        self._data = data
+        self.packets: QuicPacketSpace | None = None
+        """The packets whose acknowledgements count."""
+        self.answers = 0
+        """Responses that were written whole."""
+        self.unreceived = 0
+        """Stream data that resets counted (RFC 9000 4.5), and that never came."""
+
+    def so_far(self) -> Work:
+        """What was done since the connection began."""
+        return Work(
+            requests=self._requests.used,
+            answers=self.answers,
+            packets=0 if self.packets is None else self.packets.largest_acked_packet,
+            kilobytes=(self._data.used - self.unreceived) / 1024,
+        )
