@@ -72,9 +72,9 @@ class Work(NamedTuple):
     packets: float = 0
     """Packets of this side that the client has acknowledged."""
     kilobytes: float = 0
-    """Stream data received, in units of 1,024 bytes."""
+    """Stream data consumed, in units of 1,024 bytes."""
 
-    def for_(self, done: "Work") -> float:
+    def credit_for(self, done: "Work") -> float:
         """What `done` comes to at these rates."""
         return (
             self.requests * done.requests
@@ -169,7 +169,7 @@ class _Budget:
         burst, rate = LIMITS[flood]
         self._flood = flood
         self._bucket = TokenBucket(rate, burst=burst)
-        self._earned = EARNED[flood].for_(work)
+        self._earned = EARNED[flood].credit_for(work)
         self.lowest = float(burst)
         """The least that was left."""
         self.pending = 0
@@ -179,7 +179,7 @@ class _Budget:
 
     def settle(self, now: float, work: Work) -> bool:
         """Take what is pending from the bucket; False where there is not as much left."""
-        bucket, earned = self._bucket, EARNED[self._flood].for_(work)
+        bucket, earned = self._bucket, EARNED[self._flood].credit_for(work)
         bucket.give(earned - self._earned)
         self._earned = earned
         if not bucket.admit(now, self.pending):

@@ -148,6 +148,7 @@ class QuicServerConnection(ProbingConnection):
             unconsumed: int = stream.receiver.highest_offset - granted
             if unconsumed > 0:
                 self.grant(stream_id, unconsumed)
+                self.work.unconsumed += unconsumed
 
     def stop(self, stream_id: int, code: int) -> None:
         """Ask the peer to send no more on a stream (RFC 9000 3.5), unless all has arrived."""

@@ -3,6 +3,7 @@
 Knows no HTTP. Sockets and timers of the operating system are the endpoint's.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from aioquic.quic import events

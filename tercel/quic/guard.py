@@ -238,14 +238,6 @@ class GuardedConnection(MovingConnection):
         super()._handle_stop_sending_frame(context, frame_type, buf)
         self._drop_unsent(stream_id)
 
-    def _handle_reset_stream_frame(
-        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
-    ) -> None:
-        self.budgets.spend(Flood.CONTROL_FRAMES)
-        used = self._local_max_data.used
-        super()._handle_reset_stream_frame(context, frame_type, buf)
-        self.work.unreceived += self._local_max_data.used - used
-
     def _handle_crypto_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
     ) -> None:
@@ -446,6 +438,7 @@ _SPENT_ON = {
     "max_streams_bidi": Flood.CONTROL_FRAMES,
     "max_streams_uni": Flood.CONTROL_FRAMES,
     "path_response": Flood.CONTROL_FRAMES,
+    "reset_stream": Flood.CONTROL_FRAMES,
     "new_connection_id": Flood.CONNECTION_IDS,
     "retire_connection_id": Flood.CONNECTION_IDS,
     "path_challenge": Flood.PATHS,

@@ -16,17 +16,18 @@ class WorkDone:
     `requests` and `data` are the limits that this side set for request streams and stream data.
     """
 
-    __slots__ = ("_data", "_requests", "answers", "packets", "unreceived")
+    __slots__ = ("_data", "_requests", "_window", "answers", "packets", "unconsumed")
 
     def __init__(self, requests: Limit, data: Limit) -> None:
         self._requests = requests
         self._data = data
+        self._window = data.value
         self.packets: QuicPacketSpace | None = None
         """The packets whose acknowledgements count."""
         self.answers = 0
         """Responses that were written whole."""
-        self.unreceived = 0
-        """Stream data that resets counted (RFC 9000 4.5), and that never came."""
+        self.unconsumed = 0
+        """Credit for stream data that was given back without its having been consumed."""
 
     def so_far(self) -> Work:
         """What was done since the connection began."""
@@ -34,5 +35,6 @@ class WorkDone:
             requests=self._requests.used,
             answers=self.answers,
             packets=0 if self.packets is None else self.packets.largest_acked_packet,
-            kilobytes=(self._data.used - self.unreceived) / 1024,
+            # Not what was received: by that a reset and a gap count as if all of it had come.
+            kilobytes=(self._data.value - self._window - self.unconsumed) / 1024,
         )

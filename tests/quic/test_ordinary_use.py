@@ -129,11 +129,14 @@ async def test_packets_that_are_acknowledged_pay_for_acknowledgements_that_come_
             await client.settled()
 
 
+@pytest.mark.parametrize("gap", [False, True], ids=["reset", "gap, then reset"])
 @asynctest
-async def test_bytes_that_a_reset_counts_and_that_never_came_earn_nothing():
+async def test_content_that_never_came_earns_nothing(gap):
     async with serving(echo) as server, H3Client(server.port) as client:
         for _ in range(WIDTH):
             request = client.begin("POST", end=False)
+            if gap:
+                client.send_packet(stream(request.id, 999_999, b"x"))
             client.send_packet(RESET_STREAM + numbers(request.id, 0x10C, 1_000_000))
             await client.settled()
         (connection,) = server.connections
