@@ -59,7 +59,8 @@ class Patience:
         self._first_seen = {
             request.stream_id: self._first_seen.get(request.stream_id, now)
             for request in requests
-            if not request.arrived
+            # What has arrived may still wait for what a QPACK encoder has to say.
+            if not request.arrived or self._protocol.is_blocked(request.stream_id)
         }
         self._give_up_untaken(now)
         self._give_up_unsent(now)

@@ -139,7 +139,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             and not stream_id & 2
         ):
             self.quic.grant(stream_id, len(event.data))
-            self._reject(stream_id)
+            self._reject(stream_id, http)
             return
         self._patience.watch()
         if event.end_stream and not stream_id & 2:
@@ -339,6 +339,10 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         """Whether no request has come on a stream that the client opened for one."""
         return self._http is not None and self._http.requests.awaits_head(stream_id)
 
+    def is_blocked(self, stream_id: int) -> bool:
+        """Whether a field section of a request waits for the QPACK encoder stream."""
+        return self._http is not None and self._http.requests.is_blocked(stream_id)
+
     def fail(self, stream_id: int, error: RemoteProtocolError, seconds: float) -> None:
         """Answer a request that has not come as it should for `seconds`."""
         self._fail(stream_id, error, seconds)
@@ -472,10 +476,11 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         """No exchange runs, and the client has all of every response, or has gone."""
         return not self.streams and (self.quic.is_delivered() or self.quic.is_unresponsive())
 
-    def _reject(self, stream_id: int) -> None:
+    def _reject(self, stream_id: int, http: H3Connection) -> None:
         if self.quic.can_send(stream_id):
             self.quic.stop(stream_id, ErrorCode.REQUEST_REJECTED)
             self.quic.reset_stream(stream_id, ErrorCode.REQUEST_REJECTED)
+            http.requests.forget(stream_id)
             self.endpoint.flush_soon(self)
 
 

@@ -8,11 +8,18 @@ from collections import deque
 
 from tercel.quic.budget import Budgets, Flood
 from tercel.quic.errors import ErrorCode, H3ConnectionError
+from tercel.shared.errors import FieldsTooLarge
 
 # RFC 9204 3.2.1: what each entry, and RFC 9114 4.2.2: what each line costs beside its text.
 _OVERHEAD_BYTES = 32
 # RFC 9204 appendix A: the longest line of the static table is a content-security-policy.
 _LONGEST_STATIC_LINE_BYTES = 76 + _OVERHEAD_BYTES
+
+# RFC 9204 4.5.6, with any Never-Indexed and Huffman bits: a literal name of no bytes.
+_EMPTY_NAME, _EMPTY_NAME_MASK = 0x20, 0xE7
+# The longest name or value that ls-qpack decodes; the shortest Huffman code has 5 bits.
+_LONGEST_TEXT_BYTES = 65_535
+_LONGEST_ENCODED_BYTES = _LONGEST_TEXT_BYTES * 5 // 8
 
 
 class TableSizes:
@@ -57,11 +64,7 @@ class TableSizes:
         """
         size = 0
         try:
-            encoded_count, position = _prefixed(section, 0, 0xFF)
-            sign = section[position] & 0x80 if position < len(section) else 0
-            delta, position = _prefixed(section, position, 0x7F)
-            count = self._insert_count(encoded_count)
-            base = count - delta - 1 if sign else count + delta
+            base, position = self._prefix(section)
             while position < len(section) and size <= max_bytes:
                 line, position = self._line(section, position, base)
                 size += line + _OVERHEAD_BYTES
@@ -69,7 +72,42 @@ class TableSizes:
             pass
         return size
 
+    def with_names(self, section: bytes) -> bytes | None:
+        """An encoded section with a name of one byte wherever a literal name is empty.
+
+        b"" for a section of no lines. None if `section` is broken, or has no empty name. Raises
+        FieldsTooLarge if a line may be longer than ls-qpack decodes. The entries of the dynamic
+        table that the section requires have to be there.
+        """
+        parts: list[bytes] = []
+        copied = 0
+        try:
+            base, position = self._prefix(section)
+            if position == len(section):
+                return b"" if base >= 0 and not section[0] else None
+            while position < len(section):
+                start = position
+                line, position = self._line(section, start, base)
+                if line > _LONGEST_ENCODED_BYTES:
+                    raise FieldsTooLarge(
+                        f"a field line that may exceed {_LONGEST_TEXT_BYTES} bytes"
+                    )
+                if section[start] & _EMPTY_NAME_MASK == _EMPTY_NAME:
+                    parts += (section[copied:start], b"\x21?")
+                    copied = start + 1
+        except (_CutOff, _Broken):
+            return None
+        return b"".join((*parts, section[copied:])) if parts else None
+
     # -- sections ---------------------------------------------------------------------------------
+
+    def _prefix(self, section: bytes) -> tuple[int, int]:
+        """The Base, and where the prefix ends (RFC 9204 4.5.1)."""
+        encoded_count, position = _prefixed(section, 0, 0xFF)
+        sign = section[position] & 0x80 if position < len(section) else 0
+        delta, position = _prefixed(section, position, 0x7F)
+        count = self._insert_count(encoded_count)
+        return count - delta - 1 if sign else count + delta, position
 
     def _line(self, section: bytes, position: int, base: int) -> tuple[int, int]:
         """The size of the line at `position`, and where it ends."""

@@ -187,15 +187,21 @@ class RequestStreams:
         self._known.clear()
         events: list[H3Event] = []
         for stream_id in stream_ids:
-            frames = self._open[stream_id]
-            events.extend(self._resume(stream_id, frames))
-            self._count_held(frames)
+            frames = self._open.get(stream_id)
+            if frames is not None and frames.blocked:
+                events.extend(self._resume(stream_id, frames))
+                self._count_held(frames)
         return events
 
     def is_discarding(self, stream_id: int) -> bool:
         """Whether a request stream was given up by this side while it was still coming."""
         frames = self._open.get(stream_id)
         return frames is not None and frames.discarding
+
+    def is_blocked(self, stream_id: int) -> bool:
+        """Whether a section of a request stream waits for the table (RFC 9204 2.1.2)."""
+        frames = self._open.get(stream_id)
+        return frames is not None and frames.blocked
 
     def awaits_head(self, stream_id: int) -> bool:
         """Whether the header section of a request stream has still to come."""
@@ -211,9 +217,11 @@ class RequestStreams:
                 del self._open[stream_id]
 
     def forget(self, stream_id: int) -> None:
-        """Nothing comes on a request stream any more."""
+        """Nothing comes on a request stream any more, before its end."""
         frames = self._open.pop(stream_id, None)
-        if frames is not None:
+        if frames is None:
+            self._sections.cancel(stream_id)
+        else:
             self._abandon(stream_id, frames)
 
     def _remember(self, data: bytes, events: list[H3Event]) -> None:
@@ -252,13 +260,10 @@ class RequestStreams:
             try:
                 content_size = self._parse(stream_id, frames, data, events)
             except RemoteProtocolError as error:
-                if isinstance(error, H3ConnectionError):
-                    raise
-                self._abandon(stream_id, frames)
                 content_size = 0
                 if events and isinstance(events[0], SectionReceived):
                     error.request_line = request_line(events[0].fields)
-                events[:] = [MessageFailed(stream_id, error)]
+                events[:] = [self._failed(stream_id, frames, error)]
         uncredited = content_size + (len(frames.buffer) if frames.blocked else 0)
         if len(data) > uncredited:
             self._grant(stream_id, len(data) - uncredited)
@@ -370,27 +375,29 @@ class RequestStreams:
         return SectionReceived(stream_id, fields, frames.sections == 2, False)
 
     def _resume(self, stream_id: int, frames: _RequestFrames) -> list[H3Event]:
-        try:
-            # Only now it is known what its references stand for.
-            self._sections.check_decoded_size(frames.section)
-        except FieldsTooLarge as error:
-            self._abandon(stream_id, frames)
-            if frames.ended:
-                self._open.pop(stream_id, None)
-            return [MessageFailed(stream_id, error)]
-        frames.section = b""
-        fields = self._sections.resume(stream_id)
-        frames.blocked = False
-        waiting, frames.buffer = frames.buffer, b""
+        section, frames.section = frames.section, b""
         events: list[H3Event] = []
         try:
+            fields = self._sections.resume(stream_id, section)
             events.append(self._section_event(stream_id, frames, fields))
-        except FieldsTooLarge as error:
-            self._abandon(stream_id, frames)
-            events.append(MessageFailed(stream_id, error))
+        except RemoteProtocolError as error:
+            events.append(self._failed(stream_id, frames, error))
+            waiting = b""
+        else:
+            waiting, frames.buffer = frames.buffer, b""
+            frames.blocked = False
         rest: list[H3Event] = []
         self._receive(stream_id, frames, waiting, frames.ended, rest)
         return events + rest
+
+    def _failed(
+        self, stream_id: int, frames: _RequestFrames, error: RemoteProtocolError
+    ) -> MessageFailed:
+        """Give up a message over its own fault; one of the whole connection is raised."""
+        if isinstance(error, H3ConnectionError):
+            raise error
+        self._abandon(stream_id, frames)
+        return MessageFailed(stream_id, error)
 
     def _abandon(self, stream_id: int, frames: _RequestFrames) -> None:
         """Read no more of a request stream, and give credit for what waits to be parsed."""

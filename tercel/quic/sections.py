@@ -4,6 +4,8 @@ Sans-I/O. What the peer's encoder has to be told is collected; whoever owns the 
 writes it there.
 """
 
+from contextlib import suppress
+
 import pylsqpack
 
 from tercel.quic.budget import Budgets
@@ -11,7 +13,7 @@ from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.fields import check_section_size, sendable
 from tercel.quic.frames import HEADERS, encode_frame
 from tercel.quic.qpack import TableSizes, section_acknowledgment
-from tercel.shared.errors import FieldsTooLarge
+from tercel.shared.errors import FieldsTooLarge, MalformedMessage
 from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
 
@@ -19,8 +21,6 @@ TABLE_CAPACITY_BYTES = 4096
 BLOCKED_STREAMS = 16
 # Known sections that are acknowledged at once.
 _ACKNOWLEDGED_TOGETHER = 8
-# Legal (RFC 9204 4.5), for trailers for instance, but ls-qpack takes it for a broken one.
-_EMPTY_SECTION = b"\0\0"
 
 
 class FieldSections:
@@ -34,7 +34,6 @@ class FieldSections:
         # Without a dynamic table a section encodes to the same bytes on every connection, needs
         # no acknowledgement and never waits for another stream.
         self._encoder = pylsqpack.Encoder()
-        self._table_in_use = False
         self._unacknowledged: list[int] = []
         """The streams of known sections that the encoder has not been told of yet."""
         self.instructions: list[bytes] = []
@@ -48,31 +47,28 @@ class FieldSections:
     def decode(self, stream_id: int, section: bytes) -> Fields | None:
         """The lines of a section; None when it has to wait for the encoder stream.
 
-        Raises FieldsTooLarge, also of a section that would be too large and is not decoded then.
+        Raises FieldsTooLarge, also of a section that would be too large and is not decoded then,
+        and MalformedMessage.
         """
-        if section == _EMPTY_SECTION:
-            return []
         self.check_decoded_size(section)
         try:
             instructions, fields = self._decoder.feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:
             return None
-        except pylsqpack.DecompressionFailed as error:
-            raise H3ConnectionError(
-                ErrorCode.QPACK_DECOMPRESSION_FAILED, "undecodable field section"
-            ) from error
+        except pylsqpack.DecompressionFailed:
+            return self._decode_refused(stream_id, section)
         if instructions:
             self.instructions.append(instructions)
         return fields
 
-    def resume(self, stream_id: int) -> Fields:
-        """The lines of a section that had to wait."""
+    def resume(self, stream_id: int, section: bytes) -> Fields:
+        """The lines of a section that had to wait, as `decode`."""
+        # Only now it is known what its references stand for.
+        self.check_decoded_size(section)
         try:
             instructions, fields = self._decoder.resume_header(stream_id)
-        except pylsqpack.DecompressionFailed as error:
-            raise H3ConnectionError(
-                ErrorCode.QPACK_DECOMPRESSION_FAILED, "undecodable field section"
-            ) from error
+        except pylsqpack.DecompressionFailed:
+            return self._decode_refused(stream_id, section)
         self.instructions.append(instructions)
         return fields
 
@@ -103,14 +99,15 @@ class FieldSections:
             self._acknowledge()
 
     def cancel(self, stream_id: int) -> None:
-        """The sections of a stream will not be read."""
-        if self._table_in_use:
-            # RFC 9204 4.4.2: the encoder must not wait for sections that nobody will read.
-            self.instructions.append(self._decoder.cancel_stream(stream_id))
+        """The sections of a stream will not be read (RFC 9204 2.2.2.2).
+
+        The encoder is told even if nothing of the table, or of the stream, has come yet: what comes
+        later may be what these sections refer to.
+        """
+        self.instructions.append(self._decoder.cancel_stream(stream_id))
 
     def receive_encoder_stream(self, data: bytes) -> list[int]:
         """Take what the peer's encoder says; the streams whose sections need not wait any more."""
-        self._table_in_use = True
         self._acknowledge()  # now it matters what is in use
         self._table.receive(data)
         try:
@@ -129,6 +126,23 @@ class FieldSections:
             raise H3ConnectionError(
                 ErrorCode.QPACK_DECODER_STREAM_ERROR, "bad decoder instruction"
             ) from error
+
+    def _decode_refused(self, stream_id: int, section: bytes) -> Fields:
+        """What a section means that ls-qpack does not decode: no lines, an empty name, or nothing.
+
+        The first two are no fault of QPACK (RFC 9204 4.5), so the connection goes on. Raises
+        MalformedMessage, FieldsTooLarge, and H3ConnectionError for a section that is broken.
+        """
+        named = self._table.with_names(section)
+        if named == b"":
+            return []
+        if named is not None:
+            # Decoded all the same, as something else in it may be broken.
+            with suppress(pylsqpack.DecompressionFailed):
+                self._decoder.feed_header(stream_id, named)
+                # RFC 9110 5.1: a name is a token. Whoever gives up the stream tells the encoder.
+                raise MalformedMessage("a field without a name")
+        raise H3ConnectionError(ErrorCode.QPACK_DECOMPRESSION_FAILED, "undecodable field section")
 
     def _acknowledge(self) -> None:
         self.instructions.extend(map(section_acknowledgment, self._unacknowledged))

@@ -251,10 +251,108 @@ async def test_a_malformed_message_costs_its_stream_and_not_its_connection(lines
         assert client.close_code is None
 
 
+# Lines of no name (RFC 9204 4.5), and when the table that they may need is filled.
+NAMELESS = {
+    "a literal": (b"\x20\x01x", ""),
+    "without a value, never indexed, in Huffman code": (b"\x38\x80", ""),
+    "in the dynamic table": (b"\x80", "first"),
+    "behind a line of the dynamic table": (b"\x80\x20\x01x", "first"),
+    "in a section that has to wait": (b"\x80\x20\x01x", "later"),
+}
+
+
+@pytest.mark.parametrize(("lines", "table"), NAMELESS.values(), ids=NAMELESS.keys())
+@pytest.mark.parametrize("trailing", [False, True], ids=["head", "trailers"])
 @asynctest
-async def test_a_field_without_a_name_cannot_be_decoded():
-    data = frame(HEADERS, section(PSEUDO) + b"\x20\x01x")
-    assert await closed_by(data) == ErrorCode.QPACK_DECOMPRESSION_FAILED
+async def test_a_field_without_a_name_costs_its_stream_and_not_its_connection(
+    lines, table, trailing
+):
+    instructions = b"\x3f\xe1\x1f" + (b"\x40\x01v" if lines == b"\x80" else b"\x41a\x01v")
+    prefix = b"\x02\x00" if table else b"\0\0"
+    begin, pseudo = (headers(b"POST"), b"") if trailing else (b"", section(PSEUDO)[2:])
+    async with serving(echo) as server, H3Client(server.port) as client:
+        other = client.begin("POST", end=False)
+        if table == "first":
+            client.send(client.encoder, instructions)
+            await client.settled()
+        data = begin + frame(HEADERS, prefix + pseudo + lines)
+        stream = client.send(client.open(), data, end=True)
+        if table == "later":
+            await client.settled()
+            client.send(client.encoder, instructions)
+        await client.until(lambda: stream.done)
+        assert stream.reset_code == ErrorCode.MESSAGE_ERROR
+        client.send(other, end=True)
+        await client.until(lambda: other.done)
+        assert (other.status, client.close_code) == (200, None)
+
+
+@asynctest
+async def test_a_line_that_huffman_makes_longer_than_the_library_decodes_is_431():
+    value = b"\xff" + varint7(40_960 - 127) + b"\x18\xc6\x31\x8c\x63" * 8192
+    async with serving() as server, H3Client(server.port) as client:
+        data = frame(HEADERS, section(PSEUDO) + b"\x21x" + value)
+        stream = client.send(client.open(), data, end=True)
+        await client.until(lambda: stream.done)
+        assert stream.status == 431
+        assert (await client.request()).status == 200
+
+
+# What gives a request up while its section waits, with what the client sees.
+GIVEN_UP = {
+    "reset": lambda client, stream: client.reset(stream),
+    "stopped and reset": lambda client, stream: (client.stop(stream), client.reset(stream)),
+    "stopped": lambda client, stream: client.stop(stream),
+    "timed out": lambda client, stream: None,
+}
+
+
+@pytest.mark.parametrize("end", [False, True], ids=["open", "ended"])
+@pytest.mark.parametrize("opened", [False, True], ids=["no encoder stream", "an encoder stream"])
+@pytest.mark.parametrize("how", GIVEN_UP.keys())
+@asynctest
+async def test_a_request_that_waits_for_the_table_may_be_given_up(how, opened, end, caplog):
+    async with (
+        serving(header_timeout=0.3 if how == "timed out" else 10.0) as server,
+        H3Client(server.port, setup=False) as client,
+    ):
+        client.open_uni(CONTROL, frame(SETTINGS))
+        encoder = client.open_uni(ENCODER) if opened else None
+        instructions = insert(b":path", b"/" + b"x" * 200)
+        data = frame(HEADERS, b"\x02\x00" + section(without(b":path"))[2:] + b"\x80")
+        stream = client.send(client.open(), data, end=end)
+        await client.settled()
+        GIVEN_UP[how](client, stream)
+        if how == "timed out":
+            await client.until(lambda: stream.done)
+        await client.settled()
+        encoder = (
+            client.send(encoder, instructions)
+            if encoder
+            else client.open_uni(ENCODER, instructions)
+        )
+        await client.settled()
+        again = client.send(client.open(), data, end=True)
+        await client.until(lambda: again.done)
+        assert (again.status, client.close_code) == (200, None)
+    assert caplog.records == []
+
+
+@asynctest
+async def test_a_request_that_waits_for_the_table_is_served_after_goaway():
+    async with serving() as server, H3Client(server.port, setup=False) as client:
+        client.open_uni(CONTROL, frame(SETTINGS))
+        data = frame(HEADERS, b"\x02\x00" + section(without(b":path"))[2:] + b"\x80")
+        waiting = client.send(client.open(), data, end=True)
+        await client.settled()
+        server.endpoint.stop_accepting()
+        await client.until(lambda: client.goaway is not None)
+        rejected = client.send(client.open(), data, end=True)
+        await client.until(lambda: rejected.done)
+        assert rejected.reset_code == ErrorCode.REQUEST_REJECTED
+        client.open_uni(ENCODER, insert(b":path", b"/" + b"x" * 200))
+        await client.until(lambda: waiting.done)
+        assert waiting.status == 200
 
 
 @asynctest

@@ -10,7 +10,7 @@ from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.frames import parse_settings, read_varint
 from tercel.quic.h3 import H3Connection
 from tercel.quic.requests import ContentReceived, KnownRequest, MessageFailed, SectionReceived
-from tercel.shared.errors import FieldsTooLarge, IncompleteMessage
+from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, MalformedMessage
 from tercel.shared.settings import Settings
 from tests.support.h3_client import frame, section
 
@@ -712,16 +712,44 @@ def test_a_blocked_section_over_its_limit_fails_when_it_is_decoded():
     assert peer.http.requests._open == {}
 
 
-def test_giving_up_a_request_is_told_to_an_encoder_that_uses_its_table():
+def test_giving_up_a_request_is_told_to_the_encoder_once():
     peer = Peer()
     peer.receive(0, HEAD)
     peer.http.requests.discard(0)
-    assert peer.decoder_stream == b""
+    assert peer.decoder_stream == b"\x40"
     peer.receive(ENCODER_STREAM, b"\x02" + insert(b"a", b"x" * 200))
     peer.receive(4, HEAD)
     peer.http.requests.discard(4)
     peer.http.requests.discard(4)
-    assert peer.decoder_stream == b"\x44"
+    assert peer.decoder_stream == b"\x40\x44"
+
+
+def test_a_request_that_is_reset_before_any_of_it_has_come_is_told_to_the_encoder():
+    peer = Peer()
+    peer.http.receive_reset(0)
+    assert peer.decoder_stream == b"\x40"
+
+
+@pytest.mark.parametrize("how", ["receive_reset", "requests.discard"])
+@pytest.mark.parametrize("begun", [b"", b"\x02"], ids=["no encoder stream", "an encoder stream"])
+def test_instructions_may_come_after_the_section_that_waited_for_them_was_given_up(how, begun):
+    peer, encoder, _ = blocked()
+    other, fields = encoder.head(4)
+    assert peer.receive(4, other, ended=True) == []
+    if begun:
+        peer.receive(ENCODER_STREAM, begun)
+    attrgetter(how)(peer.http)(0)
+    events = peer.receive(ENCODER_STREAM, encoder.flush()[len(begun) :])
+    assert merged(events) == ([("head", tuple(fields))], b"", True, None)
+    peer.check_credit()
+
+
+def test_sections_that_are_given_up_do_not_count_as_blocked():
+    peer = Peer()
+    for stream_id in range(0, 4 * 100, 4):
+        assert peer.receive(stream_id, frame(HEADERS, b"\x02\x00\x80")) == []
+        peer.http.receive_reset(stream_id)
+    assert peer.receive(400, frame(HEADERS, b"\x02\x00\x80")) == []
 
 
 def test_a_decoder_stream_that_was_stopped_is_not_written_to():
@@ -749,10 +777,85 @@ def test_more_blocked_streams_than_promised_end_the_connection():
             peer.receive(4 * number, b"\x01\x03\x02\x00\x80" if number else head)
 
 
-@pytest.mark.parametrize("payload", [b"\x00\x00\xff\xff\xff\xff", b"\x00\x00\x80", b"\xff" * 12])
-def test_an_undecodable_section_ends_the_connection(payload):
+@pytest.mark.parametrize("prefix", [b"\0\0", b"\0\x05", b"\0\x7f\x80\x00"], ids=bytes.hex)
+def test_a_section_may_be_empty_whatever_its_base(prefix):
+    peer = Peer()
+    peer.receive(ENCODER_STREAM, b"\x02" + insert(b"a", b"x" * 200))
+    assert peer.receive(0, HEAD + frame(HEADERS, prefix), ended=True)[1:] == [
+        ("trailers", 0, (), True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x00\x00\xff\xff\xff\xff",
+        b"\x00\x00\x80",
+        b"\xff" * 12,
+        *(b"", b"\x00", b"\xff", b"\x00\x00\x21", b"\x00\x00\x21a\x05ab"),
+        b"\x00\x80",  # RFC 9204 4.5.1.2: a Base below zero
+        b"\x00\x00\xff\x24",  # static line 99
+        b"\x00\x00\x51\x81\x18",  # Huffman code with zeros as padding (RFC 7541 5.2)
+        b"\x00\x00\x51\x82\x1f\xff",  # or with a byte of it
+        b"\x00\x00\x51\x84\xff\xff\xff\xff",  # or with EOS
+    ],
+    ids=bytes.hex,
+)
+@pytest.mark.parametrize("nameless", [b"", b"\x20\x01x"], ids=["", "after a line without a name"])
+def test_an_undecodable_section_ends_the_connection(payload, nameless):
+    payload = payload[:2] + nameless + payload[2:] if len(payload) > 2 else payload
     with expect(ErrorCode.QPACK_DECOMPRESSION_FAILED):
         Peer().receive(0, frame(HEADERS, payload))
+
+
+NAMELESS = {
+    "literal": b"\x20\x01v",
+    "Huffman": b"\x28\x01v",
+    "never indexed": b"\x30\x01v",
+    "without a value": b"\x20\x00",
+    "after others": b"\xd1\x21a\x01b\x51\x00\x20\x01v",
+    "before others": b"\x20\x01v\xd1\x21a\x01b",
+    "twice": b"\x20\x01v\x20\x01v",
+    "with an instruction's bytes as its value": b"\x20\x02\x20\x20",
+}
+
+
+@pytest.mark.parametrize("lines", NAMELESS.values(), ids=NAMELESS.keys())
+def test_a_field_without_a_name_fails_its_message_alone(lines):
+    peer = Peer()
+    data = frame(HEADERS, b"\0\0" + lines)
+    assert peer.receive(0, data, ended=True) == [("failed", 0, MalformedMessage)]
+    assert peer.receive(4, HEAD + data, ended=True)[-1] == ("failed", 4, MalformedMessage)
+    assert peer.receive(8, HEAD, ended=True) == [head_event(8, ended=True)]
+    peer.check_credit()
+
+
+@pytest.mark.parametrize("lines", NAMELESS.values(), ids=NAMELESS.keys())
+def test_a_field_without_a_name_that_had_to_wait_fails_its_message_alone(lines):
+    peer = Peer()
+    assert peer.receive(0, frame(HEADERS, b"\x02\0\x80" + lines) + b"\0\3abc") == []
+    events = peer.receive(ENCODER_STREAM, b"\x02" + insert(b"a", b"x" * 200))
+    assert events == [("failed", 0, MalformedMessage)]
+    assert peer.decoder_stream == b"\x40"
+    assert peer.receive(4, frame(HEADERS, b"\x02\0\x80"), ended=True)[0][:2] == ("head", 4)
+    peer.check_credit()
+
+
+@pytest.mark.parametrize("text", ["value", "name"])
+def test_a_line_that_is_longer_than_the_library_decodes_is_too_large(text):
+    # RFC 7541 appendix B: eight times "a" are five bytes.
+    code = b"\x18\xc6\x31\x8c\x63" * 8192
+    size = varint7(len(code) - 127 if text == "value" else len(code) - 7)
+    line = b"\x51\xff" + size + code if text == "value" else b"\x2f" + size + code + b"\x01v"
+    peer = Peer()
+    data = frame(HEADERS, b"\0\0" + line)
+    assert peer.receive(0, data, ended=True) == [("failed", 0, FieldsTooLarge)]
+
+
+def test_a_line_that_is_longer_than_the_library_decodes_is_too_large_under_any_limit():
+    peer = Peer(max_field_section_bytes=1 << 20)
+    data = frame(HEADERS, section(REQUEST) + b"\x21x\x7f" + varint7(65_536 - 127) + b"v" * 65_536)
+    assert peer.receive(0, data, ended=True) == [("failed", 0, FieldsTooLarge)]
 
 
 def test_a_section_that_is_undecodable_after_its_wait_ends_the_connection():
