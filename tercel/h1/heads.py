@@ -103,7 +103,7 @@ class HeadDecoder:
         size = len(raw)
         lines = raw.count(b"\n") - 2
         if size > self._small:
-            self.check_size(raw, 0, raw.find(b"\r\n"), size)
+            self.check_size(raw.find(b"\r\n"), size)
         if lines > settings.max_fields:
             raise FieldsTooLarge(f"{lines} field lines")
         match = syntax.HEAD.match(raw)
@@ -141,14 +141,17 @@ class HeadDecoder:
             self.known = _KnownSection(raw[len(method) + len(target) + 1 :], event)
         return event
 
-    def check_size(self, data: bytes, start: int, line_end: int, end: int) -> None:
-        """Check a header section, or what has arrived of it, against the limits in bytes."""
-        line_size = (end if line_end < 0 else line_end) - start
+    def check_size(self, line_end: int, size: int) -> None:
+        """Check a header section, or what has arrived of it, against the limits in bytes.
+
+        `line_end` is where its request line ends, negative while that has not come.
+        """
+        line_size = size if line_end < 0 else line_end
         if line_size > self._settings.max_target_bytes + _REQUEST_LINE_REST_BYTES:
             raise TargetTooLong(f"a request line of {line_size} bytes or more")
         # A field line takes less on the wire than it counts, unless white space pads it.
         limit = self._settings.max_field_section_bytes
-        if line_end >= 0 and end - line_end - 4 > limit:
+        if line_end >= 0 and size - line_end - 4 > limit:
             raise FieldsTooLarge(f"header section over {limit} bytes")
 
     def _decide(self, head: RequestHead, decisive: dict[bytes, list[bytes]]) -> HeadReceived:

@@ -290,9 +290,13 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
 
     def _limit_reading(self) -> None:
         """Pause reading while too much waits to be parsed or to be read by the application."""
-        waiting = self._unread()
-        if waiting >= COUNTED_FROM_BYTES or self.info.account.held:
-            self._settle_account(waiting)
+        unread = self._unread()
+        if unread >= COUNTED_FROM_BYTES or self.info.account.held:
+            self._settle_account(unread)
+        # What has come of a request that is not whole has limits of its own.
+        waiting = 0 if self._parser is None else self._parser.waiting
+        if self._stream is not None:
+            waiting += self._stream.content.size
         most = self._settings.max_receive_buffer_bytes
         limit = max(most >> self._narrowing, min(most, _LEAST_WINDOW_BYTES))
         if waiting > limit:

@@ -43,9 +43,13 @@ class RequestParser:
     def __init__(self, settings: Settings, *, scheme: bytes) -> None:
         self._settings = settings
         self._state = _HEAD
-        self.unparsed = b""
+        # Grows and shrinks in place: how small the pieces are that come, the peer decides.
+        self.unparsed = bytearray()
         """What was received and belongs to no event yet."""
         self._scanned = 0
+        """How much of a head was looked through without finding its end."""
+        self._line_end = -1
+        """Where its request line ends; negative while that has not come."""
         self._left = 0
         self._chunked: ChunkedDecoder | None = None
         self._heads = HeadDecoder(settings, scheme)
@@ -61,6 +65,11 @@ class RequestParser:
     def request_line(self) -> bytes | None:
         """The request line of a head that is arriving, as far as it has; None if it is none."""
         return syntax.begun_request_line(self.unparsed)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that follow a whole message; limits of its own bound one that is not."""
+        return len(self.unparsed) if self._state is _COMPLETE else 0
 
     @property
     def content_left(self) -> int | None:
@@ -82,12 +91,12 @@ class RequestParser:
                 return [event]
         if state is _State.FAILED:
             return []
-        if self.unparsed:
-            data = self.unparsed + data
-            self.unparsed = b""
         if state is _COMPLETE:
-            self.unparsed = data
+            self.unparsed += data
             return []
+        if self.unparsed:
+            self.unparsed += data
+            return self._parse(self.unparsed)
         return self._parse(data)
 
     def resume(self) -> list[Event]:
@@ -95,10 +104,7 @@ class RequestParser:
         if self._state is not _COMPLETE:
             return []
         self._state = _HEAD
-        if not self.unparsed:
-            return []
-        data, self.unparsed = self.unparsed, b""
-        return self._parse(data)
+        return self._parse(self.unparsed) if self.unparsed else []
 
     def feed_eof(self) -> list[Event]:
         """Note that nothing follows. It is a fault in the middle of a message only."""
@@ -109,11 +115,11 @@ class RequestParser:
 
     def take_unparsed(self) -> bytes:
         """Hand over what came after the head, which asked for another protocol, and stop."""
-        data, self.unparsed = self.unparsed, b""
+        data, self.unparsed = bytes(self.unparsed), bytearray()
         self._state = _State.FAILED
         return data
 
-    def _parse(self, data: bytes) -> list[Event]:
+    def _parse(self, data: bytes | bytearray) -> list[Event]:
         events: list[Event] = []
         try:
             position = 0
@@ -123,20 +129,22 @@ class RequestParser:
                 position = self._parse_content(data, position, events)
             elif self._state is _State.CHUNKED:
                 position = self._parse_chunked(data, position, events)
-            if position < len(data):
-                self.unparsed = data[position:] if position else data
+            if data is self.unparsed:
+                del self.unparsed[:position]
+            elif position < len(data):
+                self.unparsed = bytearray(data[position:])
         except RemoteProtocolError as error:
             if self._state is _HEAD:
                 error.request_line = syntax.begun_request_line(data)
             self._state = _State.FAILED
-            self.unparsed = b""
+            self.unparsed = bytearray()
             events.append(MessageFailed(error))
         return events
 
     # -- content --------------------------------------------------------------------------------
 
-    def _parse_content(self, data: bytes, position: int, events: list[Event]) -> int:
-        part = data[position : position + self._left]
+    def _parse_content(self, data: bytes | bytearray, position: int, events: list[Event]) -> int:
+        part = bytes(data[position : position + self._left])
         if part:
             self._left -= len(part)
             events.append(ContentReceived(part))
@@ -144,7 +152,7 @@ class RequestParser:
             self._complete([], events)
         return position + len(part)
 
-    def _parse_chunked(self, data: bytes, position: int, events: list[Event]) -> int:
+    def _parse_chunked(self, data: bytes | bytearray, position: int, events: list[Event]) -> int:
         assert self._chunked is not None  # noqa: S101  # the state says so
         part, position = self._chunked.feed(data, position)
         if part:
@@ -159,7 +167,7 @@ class RequestParser:
 
     # -- head -----------------------------------------------------------------------------------
 
-    def _parse_head(self, data: bytes, events: list[Event]) -> int:
+    def _parse_head(self, data: bytes | bytearray, events: list[Event]) -> int:
         start = 0
         # RFC 9112 2.2: empty lines before a request line are ignored.
         while data.startswith(b"\r\n", start):
@@ -169,9 +177,8 @@ class RequestParser:
             self._check_unfinished(data, start)
             self._scanned = len(data) - start
             return start
-        self._scanned = 0
-        whole = start == 0 and end == len(data)
-        raw = data if whole else data[start:end]
+        self._scanned, self._line_end = 0, -1
+        raw = bytes(data[start:end])
         event = self._heads.repeated(raw) or self._heads.received(raw)
         events.append(event)
         if not event.has_content:
@@ -184,11 +191,15 @@ class RequestParser:
             self._left = event.content_length
         return end
 
-    def _check_unfinished(self, data: bytes, start: int) -> None:
-        """Refuse at once what the rest of the head cannot mend."""
-        line_end = data.find(b"\r\n", start)
-        self._heads.check_size(data, start, line_end, len(data))
-        if syntax.UNFINISHED_FAULT.search(data, max(start, self._scanned - 1)) or (
-            line_end >= 0 and not syntax.REQUEST_LINE.match(data, start)
+    def _check_unfinished(self, data: bytes | bytearray, start: int) -> None:
+        """Refuse at once what the rest of the head cannot mend. Looks at what is new only."""
+        new = max(start, self._scanned - 1)
+        is_line_new = False
+        if self._line_end < 0:
+            self._line_end = data.find(b"\r\n", new) - start
+            is_line_new = self._line_end >= 0
+        self._heads.check_size(self._line_end, len(data) - start)
+        if syntax.UNFINISHED_FAULT.search(data, new) or (
+            is_line_new and not syntax.REQUEST_LINE.match(data, start)
         ):
             raise syntax.head_fault(data[start:])

@@ -45,7 +45,7 @@ _LIST_OF_CODINGS = re.compile(
 )
 
 
-def head_fault(head: bytes) -> RemoteProtocolError:
+def head_fault(head: bytes | bytearray) -> RemoteProtocolError:
     """Say what is wrong with a header section that `HEAD` does not match."""
     if REQUEST_LINE.match(head):
         return MalformedMessage("malformed field line")
@@ -54,10 +54,10 @@ def head_fault(head: bytes) -> RemoteProtocolError:
     return MalformedMessage("malformed request line")
 
 
-def begun_request_line(data: bytes) -> bytes | None:
+def begun_request_line(data: bytes | bytearray) -> bytes | None:
     """The request line that `data` begins with, as far as it has arrived; None if it is none."""
     match = _BEGUN_LINE.match(data)
-    return None if match is None else match[1]
+    return None if match is None else bytes(match[1])
 
 
 def field_section(lines: bytes, settings: Settings) -> Fields:

@@ -8,6 +8,7 @@ from collections import deque
 
 from tercel.quic.budget import Budgets, Flood
 from tercel.quic.errors import ErrorCode, H3ConnectionError
+from tercel.quic.unfinished import Unfinished
 from tercel.shared.errors import FieldsTooLarge
 
 # RFC 9204 3.2.1: what each entry, and RFC 9114 4.2.2: what each line costs beside its text.
@@ -28,7 +29,8 @@ class TableSizes:
     def __init__(self, capacity: int, budgets: Budgets) -> None:
         self._capacity = capacity
         self._budgets = budgets
-        self._rest = b""
+        self._unfinished = Unfinished()
+        """The instruction that has begun to arrive."""
         self._max_entries = capacity // _OVERHEAD_BYTES
         # Name and value. What fell out of the table in earnest is kept a little longer.
         self._entries: deque[tuple[int, int]] = deque(maxlen=max(1, self._max_entries))
@@ -42,18 +44,19 @@ class TableSizes:
         Raises H3ConnectionError for more instructions than anyone needs, or an entry that cannot
         fit the table. What else is wrong is the decoder's to find.
         """
-        data = self._rest + data
+        whole = self._unfinished.continued(data)
+        if whole is None:
+            return
         position = 0
         try:
-            while position < len(data):
-                position = self._instruction(data, position)
-        except _CutOff:
-            pass
+            while position < len(whole):
+                position = self._instruction(whole, position)
+        except _CutOff as cut:
+            self._unfinished.keep(whole[position:], cut.end - position)
         except _Broken:
             raise H3ConnectionError(
                 ErrorCode.QPACK_ENCODER_STREAM_ERROR, "an integer of more than 62 bits"
             ) from None
-        self._rest = data[position:]
 
     def measure(self, section: bytes, *, max_bytes: int) -> int:
         """The size of an encoded section (RFC 9204 4.5) as RFC 9114 4.2.2 counts it, at the least.
@@ -188,7 +191,11 @@ class TableSizes:
 
 
 class _CutOff(Exception):
-    """More has to come."""
+    """More has to come, up to `end` at the least."""
+
+    def __init__(self, end: int) -> None:
+        super().__init__(end)
+        self.end = end
 
 
 class _Broken(Exception):
@@ -199,7 +206,7 @@ def _text(data: bytes, position: int, mask: int) -> tuple[int, int]:
     """The size of the text at `position`, and where it ends (RFC 9204 4.1.2)."""
     size, position = _prefixed(data, position, mask)
     if position + size > len(data):
-        raise _CutOff
+        raise _CutOff(position + size)
     return size, position + size
 
 
@@ -207,14 +214,14 @@ def _prefixed(data: bytes, position: int, mask: int) -> tuple[int, int]:
     """The integer whose prefix `mask` selects, and the position after it (RFC 7541 5.1)."""
     size = len(data)
     if position >= size:
-        raise _CutOff
+        raise _CutOff(size + 1)
     value = data[position] & mask
     position += 1
     if value < mask:
         return value, position
     for shift in range(0, 63, 7):
         if position >= size:
-            raise _CutOff
+            raise _CutOff(size + 1)
         byte = data[position]
         position += 1
         value += (byte & 0x7F) << shift

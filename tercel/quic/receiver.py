@@ -80,25 +80,20 @@ class Receiver(QuicStreamReceiver):
 
     def _keep(self, offset: int, data: bytes) -> None:
         """Keep what of `data` is not there yet."""
-        if offset < self._buffer_start:
-            data = data[self._buffer_start - offset :]
-            offset = self._buffer_start
-        index = bisect_right(self._offsets, offset)
+        position, end = max(offset, self._buffer_start), offset + len(data)
+        index = bisect_right(self._offsets, position)
         if index:
-            known = self._offsets[index - 1] + len(self._pieces[index - 1]) - offset
-            if known > 0:
-                data = data[known:]
-                offset += known
-        while data:
-            room = self._offsets[index] - offset if index < len(self._offsets) else len(data)
-            if room:
-                index = self._insert(index, offset, data[:room])
-            past = room
-            if room < len(data):
-                past += len(self._pieces[index])
+            position = max(position, self._offsets[index - 1] + len(self._pieces[index - 1]))
+        while position < end:
+            # Up to the next piece, if there is room before it, and then on behind that.
+            next_at = self._offsets[index] if index < len(self._offsets) else end
+            if position < next_at:
+                stop = min(next_at, end)
+                index = self._insert(index, position, data[position - offset : stop - offset])
+                position = stop
+            else:
+                position += len(self._pieces[index])
                 index += 1
-            data = data[past:]
-            offset += past
 
     def _insert(self, index: int, offset: int, part: bytes) -> int:
         """Put `part` before piece `index`; the index of the piece after it."""

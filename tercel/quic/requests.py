@@ -18,6 +18,7 @@ from tercel.quic.frames import (
     frame_header,
 )
 from tercel.quic.sections import FieldSections
+from tercel.quic.unfinished import Unfinished
 from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, RemoteProtocolError
 from tercel.shared.messages import Fields, RequestHead
 
@@ -96,7 +97,6 @@ class _RequestFrames:
 
     __slots__ = (
         "blocked",
-        "buffer",
         "discarding",
         "ended",
         "frame_left",
@@ -105,11 +105,13 @@ class _RequestFrames:
         "ignored",
         "section",
         "sections",
+        "unfinished",
     )
 
     def __init__(self) -> None:
-        self.buffer = b""
-        """The beginning of a frame header, or of a HEADERS frame, that is not complete."""
+        self.unfinished = Unfinished()
+        """A frame header, or a HEADERS frame, that is not complete; behind a blocked section all
+        that came after it."""
         self.frame_type: int | None = None
         """The frame inside which parsing stopped: DATA or one to ignore; None between frames."""
         self.frame_left = 0
@@ -118,7 +120,7 @@ class _RequestFrames:
         """Field sections so far: 1 after the header section, 2 after the trailers."""
         self.ended = False
         self.blocked = False
-        """A section waits for the QPACK encoder stream; `buffer` holds what came after it."""
+        """A section waits for the QPACK encoder stream."""
         self.section = b""
         """That section, still encoded."""
         self.discarding = False
@@ -251,20 +253,20 @@ class RequestStreams:
     ) -> None:
         if ended:
             frames.ended = True
+        continued = frames.unfinished.continued(data)
         if frames.blocked:
             # Not parsed yet, so no credit either: the stream's window bounds this.
-            frames.buffer += data
             return
         content_size = 0
-        if not frames.discarding:
+        if not frames.discarding and continued is not None:
             try:
-                content_size = self._parse(stream_id, frames, data, events)
+                content_size = self._parse(stream_id, frames, continued, events)
             except RemoteProtocolError as error:
                 content_size = 0
                 if events and isinstance(events[0], SectionReceived):
                     error.request_line = request_line(events[0].fields)
                 events[:] = [self._failed(stream_id, frames, error)]
-        uncredited = content_size + (len(frames.buffer) if frames.blocked else 0)
+        uncredited = content_size + (len(frames.unfinished) if frames.blocked else 0)
         if len(data) > uncredited:
             self._grant(stream_id, len(data) - uncredited)
         if frames.ended and not frames.blocked:
@@ -274,7 +276,7 @@ class RequestStreams:
         self._open.pop(stream_id, None)
         if frames.discarding:
             return
-        if frames.buffer or (frames.frame_type is not None and frames.frame_left):
+        if frames.unfinished or (frames.frame_type is not None and frames.frame_left):
             # RFC 9114 7.1: a frame that the end of the stream cuts off.
             raise H3ConnectionError(ErrorCode.FRAME_ERROR, "stream ended inside a frame")
         if frames.sections == 0:
@@ -289,9 +291,6 @@ class RequestStreams:
     ) -> int:
         """Parse as far as `data` reaches; returns how many content bytes went into `events`."""
         content_size = 0
-        if frames.buffer:
-            data = frames.buffer + data
-            frames.buffer = b""
         position, end = 0, len(data)
         while position < end:
             if frames.frame_type is not None:
@@ -307,19 +306,19 @@ class RequestStreams:
                 continue
             header = frame_header(data, position)
             if header is None:
-                frames.buffer = data[position:]
+                frames.unfinished.keep(data[position:], end - position + 1)
                 break
             frame_type, length, payload = header
             if frame_type == HEADERS:
                 self._check_headers_allowed(frames, length)
                 if payload + length > end:
-                    frames.buffer = data[position:]
+                    frames.unfinished.keep(data[position:], payload + length - position)
                     break
                 position = payload + length
                 fields = self._sections.decode(stream_id, data[payload:position])
                 if fields is None:
                     frames.blocked, frames.section = True, data[payload:position]
-                    frames.buffer = data[position:]
+                    frames.unfinished.keep(data[position:], None)
                     break
                 events.append(self._section_event(stream_id, frames, fields))
                 continue
@@ -384,8 +383,7 @@ class RequestStreams:
             events.append(self._failed(stream_id, frames, error))
             waiting = b""
         else:
-            waiting, frames.buffer = frames.buffer, b""
-            frames.blocked = False
+            frames.blocked, waiting = False, frames.unfinished.take()
         rest: list[H3Event] = []
         self._receive(stream_id, frames, waiting, frames.ended, rest)
         return events + rest
@@ -404,10 +402,10 @@ class RequestStreams:
         if frames.discarding:
             return
         frames.discarding = True
+        waiting, frames.section = frames.unfinished.take(), b""
         if frames.blocked:
             frames.blocked = False
-            self._grant(stream_id, len(frames.buffer))
-        frames.buffer = frames.section = b""
+            self._grant(stream_id, len(waiting))
         self._sections.cancel(stream_id)
         self._count_held(frames)
 
@@ -418,7 +416,7 @@ class RequestStreams:
         """
         size = len(frames.section)
         if not frames.blocked:
-            size += len(frames.buffer)
+            size += len(frames.unfinished)
         if size != frames.held:
             self.held += size - frames.held
             frames.held = size

@@ -24,6 +24,7 @@ from tercel.quic.frames import (
 )
 from tercel.quic.requests import H3Event, RequestStreams
 from tercel.quic.sections import FieldSections
+from tercel.quic.unfinished import Unfinished
 
 # Stream types (RFC 9114 6.2, RFC 9204 4.2).
 CONTROL_STREAM = 0x00
@@ -54,6 +55,8 @@ class UnidirectionalStreams:
         self._critical: dict[int, int] = {}
         self._ignored_left: dict[int, int] = {}
         self._announced_ids: dict[int, int] = {}
+        self._unfinished = Unfinished()
+        """The frame of the control stream that has begun to arrive."""
         self.peer_settings: dict[int, int] | None = None
         """The client's SETTINGS, None until they have come."""
 
@@ -80,7 +83,9 @@ class UnidirectionalStreams:
         if ended:
             self._open.pop(stream_id, None)
         if stream_type == CONTROL_STREAM:
-            self._open[stream_id] = (stream_type, self._receive_control(stream_id, data))
+            control = self._unfinished.continued(data)
+            if control is not None:
+                self._receive_control(stream_id, control)
         elif stream_type == ENCODER_STREAM:
             return self._requests.unblock(self._sections.receive_encoder_stream(data))
         elif stream_type == DECODER_STREAM:
@@ -105,8 +110,8 @@ class UnidirectionalStreams:
                 )
             self._critical[stream_id] = stream_type
 
-    def _receive_control(self, stream_id: int, data: bytes) -> bytes:
-        """Handle the frames of the control stream; returns what is incomplete."""
+    def _receive_control(self, stream_id: int, data: bytes) -> None:
+        """Handle the frames of the control stream."""
         left = self._ignored_left.pop(stream_id, 0)
         position = min(left, len(data))
         if left > position:
@@ -114,7 +119,8 @@ class UnidirectionalStreams:
         while position < len(data):
             header = frame_header(data, position)
             if header is None:
-                break
+                self._unfinished.keep(data[position:], len(data) - position + 1)
+                return
             frame_type, length, payload = header
             if self.peer_settings is None and frame_type != SETTINGS:
                 raise H3ConnectionError(ErrorCode.MISSING_SETTINGS, "first frame is not SETTINGS")
@@ -125,13 +131,12 @@ class UnidirectionalStreams:
                 position = payload + length
                 if position > len(data):
                     self._ignored_left[stream_id] = position - len(data)
-                    return b""
                 continue
             if payload + length > len(data):
-                break
+                self._unfinished.keep(data[position:], payload + length - position)
+                return
             self._handle_control_frame(frame_type, data[payload : payload + length])
             position = payload + length
-        return data[position:]
 
     def _check_control_frame(self, frame_type: int, length: int) -> None:
         if frame_type in (DATA, HEADERS, PUSH_PROMISE) or frame_type in RESERVED_FRAMES:

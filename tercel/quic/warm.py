@@ -10,6 +10,7 @@ uncommon frame on, aioquic's own handlers take the rest of a packet. What `guard
 peer is held here, too.
 """
 
+import re
 from typing import Any
 
 from aioquic.quic.connection import (
@@ -51,7 +52,8 @@ _CONNECTED = QuicConnectionState.CONNECTED
 _ONE_RTT = Epoch.ONE_RTT
 
 # More than any datagram holds.
-_ZEROS = bytes(1 << 16)
+_ZEROS = memoryview(bytes(1 << 16))
+_PADDING_RUN = re.compile(rb"\0++")
 
 
 class WarmConnection(AcknowledgedSender):
@@ -333,8 +335,9 @@ class WarmConnection(AcknowledgedSender):
 
 def _padding_end(plain: bytes, position: int) -> int:
     """Where PADDING ends (RFC 9000 19.1)."""
-    rest = plain[position:]
-    # Clients fill datagrams up to the last byte: 0.1 us where a search takes 1.5.
-    if _ZEROS.startswith(rest):
+    # Clients fill datagrams up to the last byte: 0.2 us where a search takes 0.5. Without a copy of
+    # the rest, as other frames may stand between any two bytes of it.
+    if plain.startswith(_ZEROS[: len(plain) - position], position):
         return len(plain)
-    return len(plain) - len(rest.lstrip(b"\0"))
+    padding = _PADDING_RUN.match(plain, position)
+    return position if padding is None else padding.end()

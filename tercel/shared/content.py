@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 from tercel.shared.messages import Fields
 
+PIECE_BYTES = 65_536
+"""The most that is taken at once."""
+
 
 class ContentBuffer:
     """Content in order of arrival.
@@ -41,7 +44,11 @@ class ContentBuffer:
         if self.discarding:
             self._consumed(size)
             return
-        self._chunks.append(data)
+        if size > PIECE_BYTES:
+            # Once, as cutting off a part whenever some is taken would copy all the rest each time.
+            self._chunks.extend(data[at : at + PIECE_BYTES] for at in range(0, size, PIECE_BYTES))
+        else:
+            self._chunks.append(data)
         self.size += size
 
     def end(self, trailers: Fields) -> None:
@@ -49,7 +56,7 @@ class ContentBuffer:
         self.ended = True
         self.trailers = trailers
 
-    def take(self, limit: int = 65_536) -> bytes:
+    def take(self, limit: int = PIECE_BYTES) -> bytes:
         """Remove and return what waits at the front: one chunk as it came, `limit` bytes at most.
 
         b"" when nothing waits.

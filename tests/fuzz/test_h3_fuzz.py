@@ -66,7 +66,7 @@ def test_streams_of_any_bytes_end_in_events_or_an_error_of_the_connection(steps)
     except H3ConnectionError:
         return
     waiting = sum(
-        len(frames.buffer) for frames in peer.http.requests._open.values() if frames.blocked
+        len(frames.unfinished) for frames in peer.http.requests._open.values() if frames.blocked
     )
     if all(data is not None for _, data, _ in steps):
         # What a reset cuts off is the caller's to release.
@@ -174,7 +174,6 @@ def test_measuring_anything_ends_in_a_measure_or_an_error_of_the_connection(inst
         return
     # The last line may be an entry of the table.
     assert 0 <= table.measure(encoded, max_bytes=64) <= 64 + 4096 + 64
-    assert len(table._rest) <= len(instructions)
 
 
 @given(st.data())

@@ -347,6 +347,23 @@ async def test_a_body_left_unread_is_drained_up_to_a_bound():
         assert await client.rest() == b""
 
 
+@pytest.mark.parametrize("where", ["head", "trailers"])
+@asynctest
+async def test_a_section_may_be_larger_than_what_is_buffered_for_later(where):
+    async def app(exchange):
+        await exchange.read_all()
+        exchange.answer(b"done")
+
+    line = b"X: " + b"x" * 600_000 + b"\r\n\r\n"
+    chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    async with serving(
+        app, max_receive_buffer_bytes=8192, max_field_section_bytes=1 << 20
+    ) as server:
+        client = await server.connect()
+        client.send((b"GET / HTTP/1.1\r\nHost: a\r\n" if where == "head" else chunked) + line)
+        assert (await client.response()).content == b"done"
+
+
 @asynctest
 async def test_pipelined_requests_beyond_the_cap_pause_reading_and_stay_in_order():
     gate = asyncio.Event()

@@ -902,7 +902,7 @@ def test_a_discarded_request_does_not_hold_what_was_incomplete():
     peer = Peer()
     peer.receive(0, HEAD[:-1])
     peer.http.requests.discard(0)
-    assert peer.http.requests._open[0].buffer == b""
+    assert peer.http.requests._open[0].unfinished.take() == b""
     peer.check_credit()
 
 

@@ -62,6 +62,15 @@ def test_part_as_large_as_the_limit_is_given_as_it_came() -> None:
     assert buffer.take() is part
 
 
+def test_a_part_larger_than_the_limit_is_given_piece_by_piece() -> None:
+    part = bytes(range(256)) * 1000
+    buffer, credit = filled(part, b"end")
+    pieces = [buffer.take() for _ in range(4)]
+    assert [len(piece) for piece in pieces] == [65_536, 65_536, 65_536, 59_392 + 3]
+    assert b"".join(pieces) == part + b"end"
+    assert (buffer.size, credit.total) == (0, len(part) + 3)
+
+
 def test_empty_part_does_not_hide_what_follows() -> None:
     buffer, _ = filled(b"", b"x" * 65_536)
     assert len(buffer.take()) == 65_536

@@ -69,7 +69,8 @@ class FrameInput:
         self._answer = answer
         self._room = room
         self._limit = _short_cut_limit(protocol)
-        self._held = b""
+        # Grows and shrinks in place: how small the pieces are that come, the peer decides.
+        self._held = bytearray()
         self._frame_left = 0
         self._frame_fed = 0
         self._in_message = True
@@ -96,8 +97,28 @@ class FrameInput:
                 if message is not None and message[1] == len(data):
                     assembler.feed_message(message[0])
                     return
-        if self._held:
-            data, self._held = self._held + data, b""
+        if not self._held and not self.paused:
+            taken = self._process_frames(data)
+            if taken < len(data) and not self.over:
+                self._held += data[taken:]
+        else:
+            self._held += data
+            if not self.paused:
+                taken = self._process_frames(self._held)
+                del self._held[:taken]
+        if not self.over:
+            left = self._frame_left or self._held or self._assembler.fragmented
+            self.unfinished = bool(left)
+
+    def stop(self) -> None:
+        """Ignore what was held and what comes."""
+        self.over = True
+        self.unfinished = False
+        self._held = bytearray()
+        self._frame_fed = 0
+
+    def _process_frames(self, data: bytes | bytearray) -> int:
+        """Process the frames in `data` until there is a pause; how many bytes they take."""
         assembler = self._assembler
         at, size = 0, len(data)
         while at < size and not (self.paused or self.over):
@@ -118,18 +139,9 @@ class FrameInput:
             at += len(part)
             self._frame_left -= len(part)
             self._feed(part)
-        if not self.over:
-            self._held = data[at:]
-            self.unfinished = bool(self._frame_left or self._held or assembler.fragmented)
+        return at
 
-    def stop(self) -> None:
-        """Ignore what was held and what comes."""
-        self.over = True
-        self.unfinished = False
-        self._held = b""
-        self._frame_fed = 0
-
-    def _feed(self, part: bytes) -> None:
+    def _feed(self, part: bytes | bytearray) -> None:
         protocol = self._protocol
         if self._in_message:
             self.received += len(part)

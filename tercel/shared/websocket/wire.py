@@ -27,7 +27,7 @@ _WHOLE_TEXT = _FIN | Opcode.TEXT
 _WHOLE_BINARY = _FIN | Opcode.BINARY
 
 
-def frame_size(data: bytes, at: int) -> int:
+def frame_size(data: bytes | bytearray, at: int) -> int:
     """Bytes of the frame that starts at `at`, 0 while too little of its header is there to tell."""
     left = len(data) - at
     if left < 2:
@@ -43,7 +43,7 @@ def frame_size(data: bytes, at: int) -> int:
     return header + extended + int.from_bytes(data[at + 2 : at + 2 + extended], "big")
 
 
-def whole_message(data: bytes, at: int, limit: int) -> tuple[Data, int] | None:
+def whole_message(data: bytes | bytearray, at: int, limit: int) -> tuple[Data, int] | None:
     """The message in the frame that starts at `at`, and where the next frame starts.
 
     None when the frame has not all arrived, is none that this short cut is for, holds more than
