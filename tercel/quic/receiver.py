@@ -34,7 +34,12 @@ class Receiver(QuicStreamReceiver):
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
         """Take a frame; the data that is in order now, if there is any."""
-        if frame.offset == self._buffer_start and frame.data and not self._pieces:
+        if (
+            frame.offset == self._buffer_start
+            and frame.data
+            and not self._pieces
+            and self._final_size is None  # else the end came before, and aioquic's would miss it
+        ):
             return super().handle_frame(frame)
         end = frame.offset + len(frame.data)
         self._check_final_size(end, fin=frame.fin)

@@ -187,10 +187,17 @@ def test_stream_data_in_any_order_and_overlap_comes_out_as_it_was(data):
     ranges = [(start, min(len(content), start + size)) for start, size in pieces]
     ranges += data.draw(st.permutations([(at, at + 20) for at in range(0, len(content), 20)]))
     out, ended = b"", False
+    # The end may come in a frame of its own, at any time.
+    ranges.insert(data.draw(st.integers(0, len(ranges))), (len(content), len(content)))
+    only_alone = data.draw(st.booleans())
     for start, stop in ranges:
         stop = min(stop, len(content))
         event = receiver.handle_frame(
-            QuicStreamFrame(data=content[start:stop], offset=start, fin=stop == len(content))
+            QuicStreamFrame(
+                data=content[start:stop],
+                offset=start,
+                fin=stop == len(content) and not (only_alone and start < stop),
+            )
         )
         if isinstance(event, StreamDataReceived):
             assert not ended

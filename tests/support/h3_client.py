@@ -211,6 +211,8 @@ class H3Client:
         self._timer: asyncio.TimerHandle | None = None
         self._sharing: list[H3Client] = []
         self._owns_socket = share is None
+        self.departing: Callable[[list[bytes]], list[bytes]] | None = None
+        """What becomes of the datagrams that are sent: a test may hold back, reorder and repeat."""
         self._pings = 0
         self._acknowledged: set[int] = set()
         if share is None:
@@ -303,8 +305,9 @@ class H3Client:
         if self._socket.fileno() < 0:
             return
         now = self._loop.time()
-        for data, address in self.quic.datagrams_to_send(now):
-            self._socket.sendto(data, address)
+        datagrams = [data for data, _ in self.quic.datagrams_to_send(now)]
+        for data in datagrams if self.departing is None else self.departing(datagrams):
+            self._socket.sendto(data, self._address)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
