@@ -165,8 +165,8 @@ class Anarchist:
         """Hold some back, and let them go later, in another order, some of them twice."""
         chance = self._chance
         out = []
-        for data in datagrams:
-            (self._late if chance.random() < 0.2 else out).append(data)
+        for datagram in datagrams:
+            (self._late if chance.random() < 0.2 else out).append(datagram)
         if self._is_over or len(self._late) > 4 or chance.random() < 0.3:
             chance.shuffle(self._late)
             out += self._late

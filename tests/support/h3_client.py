@@ -28,6 +28,8 @@ DATA, HEADERS, SETTINGS, GOAWAY = 0x00, 0x01, 0x04, 0x07
 CONTROL, ENCODER, DECODER = 0x00, 0x02, 0x03
 
 Fields = list[tuple[bytes, bytes]]
+Datagram = tuple[bytes, Any]
+"""With where it goes."""
 
 
 def frame(frame_type: int, payload: bytes = b"") -> bytes:
@@ -211,7 +213,7 @@ class H3Client:
         self._timer: asyncio.TimerHandle | None = None
         self._sharing: list[H3Client] = []
         self._owns_socket = share is None
-        self.departing: Callable[[list[bytes]], list[bytes]] | None = None
+        self.departing: Callable[[list[Datagram]], list[Datagram]] | None = None
         """What becomes of the datagrams that are sent: a test may hold back, reorder and repeat."""
         self._pings = 0
         self._acknowledged: set[int] = set()
@@ -305,9 +307,9 @@ class H3Client:
         if self._socket.fileno() < 0:
             return
         now = self._loop.time()
-        datagrams = [data for data, _ in self.quic.datagrams_to_send(now)]
-        for data in datagrams if self.departing is None else self.departing(datagrams):
-            self._socket.sendto(data, self._address)
+        datagrams = self.quic.datagrams_to_send(now)
+        for data, address in datagrams if self.departing is None else self.departing(datagrams):
+            self._socket.sendto(data, address)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
