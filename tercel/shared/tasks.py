@@ -6,7 +6,7 @@ The only module that creates tasks.
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
 from tercel.shared.logs import logger
@@ -18,12 +18,18 @@ _current_task = asyncio.current_task
 
 
 class TaskSet:
-    """The tasks of one owner."""
+    """The tasks of one owner.
 
-    __slots__ = ("_loop", "_starter", "_tasks")
+    Each runs in a copy of the context in which the set was made: what one sets in a context
+    variable no other sees, whoever starts it. A callback of the loop may run in the context of the
+    task that asked for it, which is that of an earlier request on the connection.
+    """
+
+    __slots__ = ("_context", "_loop", "_starter", "_tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._context = copy_context()
         self._starter = _Starter(loop)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -32,7 +38,7 @@ class TaskSet:
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Run `coroutine` as a task. An exception that leaves it is logged once."""
-        task = self._loop.create_task(coroutine, name=name)
+        task = self._loop.create_task(coroutine, name=name, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -44,7 +50,7 @@ class TaskSet:
         the loop in between, and with nothing to keep. Saves 2 us for a small request.
         """
         try:
-            task = self._starter.start(coroutine, name)
+            task = self._starter.start(coroutine, name, self._context.copy())
         except (SystemExit, KeyboardInterrupt) as error:
             # They end the loop, from wherever it is; not the caller's connection.
             self._loop.call_soon(_raise, error)
@@ -93,16 +99,18 @@ class _Starter:
         self._loop = loop
         # A loop without attributes of its own has no room for the `call_soon` below.
         self._attributes: dict[str, Any] = getattr(loop, "__dict__", {"call_soon": None})
-        self._steps: list[tuple[Callable[[], None], Context]] = []
+        self._steps: list[Callable[[], None]] = []
 
-    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any] | None:
+    def start(
+        self, coroutine: Coroutine[Any, Any, Any], name: str, context: Context
+    ) -> asyncio.Task[Any] | None:
         """Run `coroutine` in a new task until it waits; None when that is not possible here."""
         loop = self._loop
         if _current_task(loop) is not None or loop.get_task_factory() is not None:
             # One runs, and must go on being current; or somebody else decides what a task is.
             return None
         if sys.version_info >= (3, 12):
-            return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+            return asyncio.Task(coroutine, loop=loop, name=name, context=context, eager_start=True)
         # A new task gives its first step to the loop's `call_soon`, to be run in the task's
         # context. Caught there and run at once, it is the step that the loop would have run: the
         # task is a whole one from the beginning, and current while it runs.
@@ -111,15 +119,14 @@ class _Starter:
             return None
         attributes["call_soon"] = self._catch
         try:
-            task = _Task(coroutine, loop=loop, name=name)
+            task = _Task(coroutine, loop=loop, name=name, context=context)
         finally:
             del attributes["call_soon"]
-        step, context = self._steps.pop()
-        context.run(step)
+        context.run(self._steps.pop())
         return task
 
     def _catch(self, step: Callable[[], None], context: Context) -> None:
-        self._steps.append((step, context))
+        self._steps.append(step)
 
 
 def _raise(error: BaseException) -> None:
