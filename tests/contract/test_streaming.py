@@ -20,7 +20,7 @@ from tests.contract.apps import (
     start,
 )
 from tests.contract.conftest import Pair
-from tests.support.asynchronous import asynctest
+from tests.support.asynchronous import asynctest, turns
 
 CHUNK = os.urandom(65_536)
 CHUNKS = 256
@@ -60,6 +60,32 @@ async def test_a_head_is_sent_before_there_is_content(pair: Pair) -> None:
         assert (exchange.status, bytes(exchange.content)) == (200, b"")
         seen.set()
         assert bytes((await exchange.whole()).content) == b"late"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "after a wait"])
+@asynctest
+async def test_a_head_without_content_is_sent_when_the_application_waits(
+    pair: Pair, at_once: bool, method: str
+) -> None:
+    seen = asyncio.Event()
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not at_once:
+            await turns()
+        await start(send, [(b"content-length", b"4")])
+        await seen.wait()
+        await body(send, b"late")
+
+    async with pair(app) as client:
+        exchange = await client.open(method)
+        await exchange.head()
+        assert (exchange.status, bytes(exchange.content)) == (200, b"")
+        seen.set()
+        await exchange.whole()
+        assert exchange.header[b"content-length"] == b"4"
+        assert bytes(exchange.content) == (b"late" if method == "GET" else b"")
 
 
 @asynctest

@@ -49,6 +49,8 @@ class AsgiApplication(Application):
             return websocket
         handler = AsgiHandler(self._app, stream, scope, trailers)
         self._tasks.start(handler.run(), name="asgi http")
+        if handler.expected is not NOTHING:
+            handler.suspended()
         return handler
 
     def _open_websocket(
@@ -89,6 +91,8 @@ class AsgiHandler(AsgiResponse, RequestHandler):
         self._scope = scope
         self._request_trailers = trailers
         self._request_read = False
+        # Until it first waits, what follows the head may come at once: most responses do.
+        self._head_due = False
 
     async def run(self) -> None:
         """Call the application, and end the exchange whatever it does."""
@@ -109,6 +113,11 @@ class AsgiHandler(AsgiResponse, RequestHandler):
         finally:
             if self.expected is not NOTHING:
                 self.complete()
+
+    def suspended(self) -> None:
+        """The application waits for the first time: a head that it has given leaves now."""
+        self._head_due = True
+        self.release_head()
 
     # -- the stream's side ------------------------------------------------------------------
 

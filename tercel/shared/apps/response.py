@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tercel.shared.apps.asgi_types import Message
 from tercel.shared.apps.files import FilePart
-from tercel.shared.errors import LocalProtocolError, StreamAborted
+from tercel.shared.errors import LocalProtocolError, ServerError, StreamAborted
 from tercel.shared.flow import Wakeup
 from tercel.shared.messages import (
     BODILESS_STATUS,
@@ -58,6 +58,8 @@ class AsgiResponse:
     __slots__ = (
         "_burst",
         "_head",
+        "_head_due",
+        "_opening_file",
         "_stream",
         "_trailers",
         "_trailers_follow",
@@ -70,7 +72,11 @@ class AsgiResponse:
         self._wakeup = wakeup
         self.expected = _START
         self._head: ResponseHead | None = None
-        """The head until the first content comes: an application that fails before gets a 500."""
+        """The head until it is sent. An application that fails before gets a 500."""
+        self._head_due = True
+        """Whether a head without content is sent at the end of the loop's iteration."""
+        self._opening_file = False
+        """Whether the head waits to see that there is the file that is to follow it."""
         self._trailers: Fields | None = None
         self._trailers_follow = False
         self._burst = 0
@@ -115,6 +121,16 @@ class AsgiResponse:
         else:
             raise LocalProtocolError(f"{kind!r} is no message of an HTTP response")
 
+    def release_head(self) -> None:
+        """Send a head that was given and no content with it: a client may wait for that alone."""
+        if self._head is None or self._opening_file:
+            return
+        try:
+            self._stream.send_head(self._head)
+        except ServerError:
+            return  # what is wrong with it the application hears from its next message
+        self._head = None
+
     def complete(self) -> None:
         """Nothing follows: `receive` has to tell of it, and nobody reads the request's rest.
 
@@ -144,6 +160,8 @@ class AsgiResponse:
             raise _not_headers() from None
         self._trailers_follow = bool(message.get("trailers", False))
         self.expected = _BODY
+        if self._head_due:
+            asyncio.get_running_loop().call_soon(self.release_head)
 
     def _send_content(self, data: bytes, *, more: bool) -> None:
         """Send `data`, and the head before the first."""
@@ -196,6 +214,7 @@ class AsgiResponse:
         if self._is_bodiless():
             self._send_content(b"", more=False)
             return
+        self._opening_file = True
         # The promise holds where the file has grown since the application looked at it.
         part = await FilePart.of_path(path, limit=self._promised_length())
         try:
@@ -215,6 +234,7 @@ class AsgiResponse:
         if self._is_bodiless():
             self._send_content(b"", more=more)
             return
+        self._opening_file = True
         part = FilePart.of_file(file, offset=offset, count=count)
         try:
             await self._send_part(part, more=more)
