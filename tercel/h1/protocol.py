@@ -144,6 +144,8 @@ class HttpProtocol(ConnectionLifetime):
             waits = False
         # asyncio cannot keep the sending half of a TLS connection.
         if waits and not self.info.secure:
+            if stream is not None and stream.handler is not None:
+                stream.handler.client_ended()
             return True
         self.close()
         return None
@@ -234,6 +236,8 @@ class HttpProtocol(ConnectionLifetime):
                     handler.content_received()
                 if stream.request_complete:
                     handler.message_complete()
+                if self._half_closed:
+                    handler.client_ended()
 
     def _receive_content(self, data: bytes) -> None:
         stream = self._stream

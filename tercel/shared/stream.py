@@ -73,6 +73,12 @@ class RequestHandler(ABC):
     def response_aborted(self, error: ServerError) -> None:
         """The request was whole, but the peer no longer wants the response."""
 
+    def client_ended(self) -> None:  # noqa: B027  (most exchanges just end)
+        """The client has closed its side of a connection in cleartext, after the request.
+
+        It may have gone, or still read the response: TCP does not tell before that is sent.
+        """
+
     def going_away(self) -> None:  # noqa: B027  (most exchanges just end)
         """The server stops: what would go on for ever should come to its end."""
 

@@ -81,7 +81,7 @@ class AsgiHandler(AsgiResponse, RequestHandler):
     One object for both, and its parameters by position: together 1.5 us less per request.
     """
 
-    __slots__ = ("_app", "_request_read", "_request_trailers", "_scope")
+    __slots__ = ("_app", "_client_ended", "_request_read", "_request_trailers", "_scope")
 
     def __init__(
         self, app: AsgiCallable, stream: RequestStream, scope: Scope, trailers: Fields
@@ -91,6 +91,7 @@ class AsgiHandler(AsgiResponse, RequestHandler):
         self._scope = scope
         self._request_trailers = trailers
         self._request_read = False
+        self._client_ended = False
         # Until it first waits, what follows the head may come at once: most responses do.
         self._head_due = False
 
@@ -137,6 +138,11 @@ class AsgiHandler(AsgiResponse, RequestHandler):
         """Let `receive` return http.disconnect; the application is not cancelled."""
         self._wake()
 
+    def client_ended(self) -> None:
+        """Let `receive` return http.disconnect; what the application sends is still sent."""
+        self._client_ended = True
+        self._wake()
+
     # -- the application's side -------------------------------------------------------------
 
     async def _receive(self) -> Message:
@@ -152,6 +158,8 @@ class AsgiHandler(AsgiResponse, RequestHandler):
                         self._request_trailers.extend(content.trailers)
                     return {"type": "http.request", "body": body, "more_body": more}
                 stream.want_content()
+            elif self._client_ended:
+                break
             if self._wakeup is None:
                 self._wakeup = Wakeup()
             await self._wakeup.wait()

@@ -30,7 +30,7 @@ log = logger("tercel.sanic")
 class SanicHandler(RequestHandler):
     """The stream's side of an exchange, and the task that runs the application."""
 
-    __slots__ = ("_connection", "_exchange", "_lost", "_service", "_stream")
+    __slots__ = ("_connection", "_exchange", "_lost", "_running", "_service", "_stream")
 
     def __init__(
         self, stream: RequestStream, service: "Service", connection: SanicConnection
@@ -40,6 +40,7 @@ class SanicHandler(RequestHandler):
         self._connection = connection
         self._exchange = SanicExchange(stream, service)
         self._lost = False
+        self._running = False
 
     @property
     def exchange(self) -> SanicExchange:
@@ -64,6 +65,11 @@ class SanicHandler(RequestHandler):
         """Cancel the handler: its client has gone."""
         self._client_left()
 
+    def client_ended(self) -> None:
+        """Cancel the handler, if it has begun: as a rule its client has gone."""
+        if self._running:
+            self._client_left()
+
     def _client_left(self) -> None:
         self._lost = True
         if self._exchange.task is not None:
@@ -74,6 +80,7 @@ class SanicHandler(RequestHandler):
     async def run(self) -> None:
         """Let the application handle the request, and end the exchange whatever it does."""
         self._service.timeouts.watch(self._exchange)
+        self._running = True
         try:
             await self._handle()
         except asyncio.CancelledError as error:
