@@ -96,6 +96,7 @@ class SanicServer(AsyncioServer):
     ) -> None:
         given = lifecycle or Lifecycle()
         listening = Lifecycle(
+            calls=given.calls,
             tasks=given.tasks,
             graceful_timeout=given.graceful_timeout,
             signal=given.signal,

@@ -284,7 +284,8 @@ class _Parts:
         """What starts and stops with them."""
         return Lifecycle(
             application=self.application,
-            tasks=(self.tasks, self.background),
+            calls=self.tasks,
+            tasks=(self.background,),
             graceful_timeout=self.settings.graceful_timeout,
             before_start=(self.application.before_start, *self.extras.before_start),
             after_start=(self.application.after_start, *self.extras.after_start),

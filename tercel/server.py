@@ -52,10 +52,12 @@ class Lifecycle:
     """What starts and stops around the listeners of a server."""
 
     application: Application | None = None
+    calls: TaskSet | None = None
+    """The application's calls. One may outlive its exchange: background tasks, for example."""
     tasks: Sequence[TaskSet] = ()
-    """What may still run when the connections are gone, and is cancelled then."""
+    """What may still run when the connections and the calls have ended, and is cancelled then."""
     graceful_timeout: float = 15.0
-    """Seconds that running exchanges have to finish."""
+    """Seconds that running exchanges, and calls of the application, have to finish."""
     before_start: Sequence[Event] = ()
     after_start: Sequence[Event] = ()
     before_stop: Sequence[Event] = ()
@@ -169,7 +171,7 @@ class AsyncioServer:
             await self._prepare_stop()
 
     def close(self) -> asyncio.Task[None]:
-        """Stop: exchanges finish within the grace period, then all ends, the application last.
+        """Stop: what runs finishes within the grace period, then all ends, the application last.
 
         Begins at once; the task that is returned ends when the server has stopped. A start that
         is under way is given up.
@@ -265,6 +267,13 @@ class AsyncioServer:
             drained &= await listener.drain(max(0.0, deadline - self.loop.time()))
         if not drained:
             log.warning("exchanges were still running after %g s; they are ended", grace)
+        calls = self._lifecycle.calls
+        if calls is not None and not await calls.wait(max(0.0, deadline - self.loop.time())):
+            log.warning(
+                "%d calls of the application were still running after %g s; they are cancelled",
+                len(calls),
+                grace,
+            )
 
     async def _end(self) -> None:
         """End everything that has begun, whatever fails on the way."""
@@ -297,7 +306,8 @@ class AsyncioServer:
 
     async def _cancel_tasks(self) -> None:
         async with asyncio.timeout(_CLOSE_SECONDS):
-            for tasks in self._lifecycle.tasks:
+            calls = self._lifecycle.calls
+            for tasks in (*self._lifecycle.tasks, *(() if calls is None else (calls,))):
                 await tasks.cancel_all()
 
     async def _run_events(self, events: Sequence[Event]) -> None:

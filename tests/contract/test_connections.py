@@ -5,6 +5,8 @@ import json
 import os
 from typing import Any
 
+import pytest
+
 from tests.contract.apps import Receive, Scope, Send, body, hello, http_only, respond, start
 from tests.contract.conftest import Pair
 from tests.support.asynchronous import asynctest
@@ -69,6 +71,50 @@ async def test_a_running_exchange_finishes_and_then_the_connection_closes(pair: 
         assert bytes(exchange.content) == b"begun and ended"
         await client.closed()
         await closing
+
+
+@asynctest
+async def test_a_stop_waits_for_work_that_an_application_does_after_its_response(
+    pair: Pair,
+) -> None:
+    release, outcome = asyncio.Event(), ""
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal outcome
+        await respond(send, b"answered")
+        try:
+            await release.wait()
+            outcome = "finished"
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+
+    async with pair(app) as client:
+        assert bytes((await client.get()).content) == b"answered"
+        closing = client.server.close()
+        await client.closed()
+        assert not closing.done()
+        release.set()
+        await closing
+    assert outcome == "finished"
+
+
+@asynctest
+async def test_calls_that_outlast_the_grace_period_are_cancelled_and_counted(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"answered")
+        await asyncio.Event().wait()
+
+    async with pair(app, graceful_timeout=0.01) as client:
+        for _ in range(3):
+            await client.get()
+        await client.server.close()
+    said = "3 calls of the application were still running after 0.01 s; they are cancelled"
+    assert said in caplog.messages
 
 
 @asynctest
