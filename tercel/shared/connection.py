@@ -114,6 +114,12 @@ class HttpProtocolMixin:
     info: ConnectionInfo
     streams: "dict[int, RequestStream]"
     _request_rate: TokenBucket | None = None
+    _stopping: bool
+
+    @property
+    def going_away(self) -> bool:
+        """Whether the server stops: what would go on for ever should come to its end."""
+        return self._stopping
 
     @property
     def http(self) -> Any:

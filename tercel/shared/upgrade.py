@@ -25,8 +25,8 @@ def upgrade(stream: RequestStream, fields: Fields, receiver: ByteReceiver) -> By
     stream.accept_upgrade(fields)
     upgraded = UpgradedStream(stream, receiver)
     stream.handler = stream.upgraded = upgraded
-    # The receiver is not ready before this returns; what has come already follows.
-    asyncio.get_running_loop().call_soon(upgraded.deliver)
+    # The receiver is not ready before this returns.
+    asyncio.get_running_loop().call_soon(upgraded.begin)
     return upgraded
 
 
@@ -107,6 +107,13 @@ class UpgradedStream(ByteStream, RequestHandler):
             return False
         self._receiver.data_received(data)
         return True
+
+    def begin(self) -> None:
+        """Tell the receiver what happened before there was one."""
+        protocol = self.connection.protocol
+        if protocol is not None and protocol.going_away:
+            self._receiver.going_away()
+        self.deliver()
 
     def deliver(self) -> None:
         """Pass on what has been received, until the receiver pauses."""

@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.contract.apps import Message, Receive, Send
-from tests.contract.websocket.apps import Record, accepted, bye, echo, hear, say
+from tests.contract.apps import Message, Receive, Scope, Send
+from tests.contract.websocket.apps import (
+    Record,
+    accepted,
+    bye,
+    echo,
+    hear,
+    say,
+    websockets_only,
+)
 from tests.contract.websocket.client import BROKEN_FRAME, End
 from tests.contract.websocket.conftest import Served
 from tests.support.asynchronous import asynctest
@@ -282,6 +290,33 @@ async def test_a_stopping_server_closes_with_1001_and_waits_for_the_application(
         assert (await told)["code"] == 1001
         assert not stopping.done()
         release.set()
+        await stopping
+
+
+@asynctest
+async def test_a_websocket_that_is_accepted_while_the_server_stops_is_closed_with_1001(
+    served: Served,
+) -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+    told: asyncio.Future[Message] = future()
+
+    @websockets_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        asked.set()
+        await release.wait()
+        await send({"type": "websocket.accept"})
+        told.set_result(await receive())
+
+    async with served(app) as client:
+        opening = asyncio.ensure_future(client.connect())
+        await asked.wait()
+        stopping = client.server.close()
+        release.set()
+        conversation = await opening
+        assert (await conversation.end()).code == 1001
+        assert conversation.ended_in_peace
+        assert (await told)["code"] == 1001
         await stopping
 
 
