@@ -7,6 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from tercel.shared.errors import ConfigurationError
+from tercel.shared.logs import logger
+
+log = logger("tercel.server")
 
 Result = TypeVar("Result")
 # How often a loop may be stopped while what runs on it ends; uvloop counts the first one twice.
@@ -51,7 +54,8 @@ def complete(
     """Run `main` by `run`, a runner's or a loop's method.
 
     Whoever stops the loop meanwhile cancels `main`, which has the time that it needs to end; the
-    result is None then.
+    result is None then. So does a task that raises SystemExit, which is logged with its traceback
+    and raised when `main` has ended.
     """
     tasks: list[asyncio.Task[Any]] = []
 
@@ -64,20 +68,26 @@ def complete(
     async def ended() -> None:
         await asyncio.wait(tasks)
 
+    exit: SystemExit | None = None
     try:
         result: Result = run(known())
-    except RuntimeError:
+    except (RuntimeError, SystemExit) as error:
         if not tasks or tasks[0].done():
             raise
+        if isinstance(error, SystemExit):
+            exit = error
+            log.error("a task ends the process: stopping", exc_info=error)
         tasks[0].cancel()
     else:
         return result
     for _ in range(_STOPS):
         try:
             run(ended())
-        except RuntimeError:
+        except (RuntimeError, SystemExit):
             continue  # stopped once more
         break
+    if exit is not None:
+        raise exit
     return None
 
 

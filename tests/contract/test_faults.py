@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
 import pytest
 
 from tests.contract.apps import App, Receive, Scope, Send, body, http_only, respond, start
 from tests.contract.conftest import Pair
-from tests.support.asynchronous import asynctest
+from tests.support.asynchronous import asynctest, turns
 
 
 def faulty(fault: App) -> App:
@@ -30,6 +31,15 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 async def raises_at_once(scope: Scope, receive: Receive, send: Send) -> None:
     raise ZeroDivisionError
+
+
+async def exits_at_once(scope: Scope, receive: Receive, send: Send) -> None:
+    sys.exit("no more")
+
+
+async def exits_after_a_wait(scope: Scope, receive: Receive, send: Send) -> None:
+    await turns()
+    sys.exit("no more")
 
 
 async def raises_after_the_start_message(scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +91,8 @@ async def sends_an_impossible_status(scope: Scope, receive: Receive, send: Send)
 
 
 FAULTS_BEFORE_THE_HEAD = [
+    exits_at_once,
+    exits_after_a_wait,
     raises_at_once,
     raises_after_the_start_message,
     sends_nothing,

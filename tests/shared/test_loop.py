@@ -113,6 +113,33 @@ def test_loop_may_be_stopped_again_while_what_runs_ends() -> None:
     assert ended == ["all the same"]
 
 
+@pytest.mark.parametrize("kind", ["asyncio", "auto"])
+def test_a_task_that_exits_is_logged_and_lets_what_runs_end(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[str] = []
+
+    async def exits() -> None:
+        sys.exit(3)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(exits())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            assert task.done()
+            ended.append("in its own time")
+
+    with pytest.raises(SystemExit) as exit:
+        run(main(), kind)
+    assert exit.value.code == 3
+    assert ended == ["in its own time"]
+    (record,) = (record for record in caplog.records if record.name == "tercel.server")
+    assert record.message == "a task ends the process: stopping"
+    assert record.exc_info is not None
+
+
 def test_error_of_what_runs_is_not_taken_for_a_stop() -> None:
     async def main() -> None:
         raise RuntimeError("mine")

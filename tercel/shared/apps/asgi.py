@@ -7,7 +7,7 @@ neither connections nor what goes on the wire.
 from http import HTTPStatus
 
 from tercel.shared.apps.asgi_types import AsgiCallable, Message, Receive, Scope, Send
-from tercel.shared.apps.endings import answer_status, log_failure
+from tercel.shared.apps.endings import APPLICATION_ERRORS, answer_status, log_failure
 from tercel.shared.apps.lifespan import Lifespan
 from tercel.shared.apps.response import NOTHING, AsgiResponse
 from tercel.shared.apps.scope import http_scope
@@ -99,7 +99,7 @@ class AsgiHandler(AsgiResponse, RequestHandler):
         """Call the application, and end the exchange whatever it does."""
         try:
             await self._app(self._scope, self._receive, self.send)
-        except Exception as error:
+        except APPLICATION_ERRORS as error:
             log_failure(self._name(), error)
             self._give_up()
         except BaseException:

@@ -15,6 +15,11 @@ _DISCONNECT_ERRORS = frozenset(
 )
 
 
+# One request does not decide about the process: a sys.exit() in its handler, or in a library that
+# the handler calls, is an error like any other. A KeyboardInterrupt comes from outside.
+APPLICATION_ERRORS = (Exception, SystemExit)
+
+
 def is_disconnect(error: BaseException) -> bool:
     """Whether `error` left an application only because its client had gone.
 
@@ -30,7 +35,7 @@ def is_disconnect(error: BaseException) -> bool:
     return False
 
 
-def log_failure(name: str, error: Exception) -> None:
+def log_failure(name: str, error: BaseException) -> None:
     """Log what left the application that served `name`, with its traceback if it is a fault."""
     if is_disconnect(error):
         log.debug("%s ended when its client had gone: %r", name, error)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from tercel.shared.apps.asgi_types import AsgiCallable, Message, Scope
-from tercel.shared.apps.endings import answer_status, log_failure
+from tercel.shared.apps.endings import APPLICATION_ERRORS, answer_status, log_failure
 from tercel.shared.apps.response import AsgiResponse, Expected
 from tercel.shared.errors import LocalProtocolError, ResetReason, ServerError, StreamAborted
 from tercel.shared.flow import Wakeup
@@ -80,7 +80,7 @@ class AsgiWebSocketHandler(RequestHandler):
         """Call the application, and end the WebSocket whatever it does."""
         try:
             await self._app(self._scope, self._receive, self._send)
-        except Exception as error:
+        except APPLICATION_ERRORS as error:
             log_failure(f"websocket {self._scope['path']!r}", error)
             await self._end(_INTERNAL_ERROR)
         except BaseException:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -103,6 +104,10 @@ async def sends_an_http_response(receive: Receive, send: Send) -> None:
     await send({"type": "websocket.http.response.start", "status": 200, "headers": []})
 
 
+async def exits(receive: Receive, send: Send) -> None:
+    sys.exit("no more")
+
+
 async def closes_with_a_code_that_must_not_be_sent(receive: Receive, send: Send) -> None:
     await bye(send, 1005)
 
@@ -111,6 +116,7 @@ async def closes_with_a_code_that_must_not_be_sent(receive: Receive, send: Send)
     "fault",
     [
         raises,
+        exits,
         accepts_again,
         sends_nothing,
         sends_a_number,

@@ -12,6 +12,7 @@ from sanic.exceptions import ServerError as SanicServerError
 from sanic.http.constants import Stage
 from sanic.log import error_logger
 
+from tercel.shared.apps.endings import APPLICATION_ERRORS
 from tercel.shared.apps.sanic.connection import SanicConnection
 from tercel.shared.apps.sanic.exchange import SanicExchange
 from tercel.shared.apps.sanic.types import SanicRequest
@@ -85,7 +86,7 @@ class SanicHandler(RequestHandler):
             await self._handle()
         except asyncio.CancelledError as error:
             await self._cancelled(error)
-        except Exception as error:
+        except APPLICATION_ERRORS as error:
             await self._answer(error)
         finally:
             self._end()

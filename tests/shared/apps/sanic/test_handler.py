@@ -1,6 +1,7 @@
 """One call of a Sanic application on a stream without a transport."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -89,6 +90,14 @@ async def test_line_break_in_a_field_does_not_become_another_field() -> None:
 async def test_status_that_is_none_is_500() -> None:
     stream = await answered(lambda request: text("x", status=99))
     assert stream.status == 500
+
+
+@asynctest
+async def test_a_handler_that_exits_is_a_500() -> None:
+    def exits(request: Request) -> HTTPResponse:
+        sys.exit("no more")
+
+    assert (await answered(exits)).status == 500
 
 
 @asynctest
