@@ -99,6 +99,9 @@ class Settings:
     root_path: str = option(
         "", APPLICATION, "Path that the application is mounted under (ASGI root_path).",
         metavar="PATH")
+    pathsend: bool = option(
+        False, APPLICATION, "Offer http.response.pathsend to the application. Frameworks then send "
+        "files by their path, past middleware that reads or changes response bodies.")
     lifespan: str = option(
         "auto", APPLICATION, "Run ASGI lifespan events: on fails to start where the application "
         "does not support them, auto goes on without.", choices=("auto", "on", "off"))

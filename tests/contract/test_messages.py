@@ -230,6 +230,23 @@ async def test_a_file_is_sent_by_its_path(pair: Pair, tmp_path: Path) -> None:
 
 
 @asynctest
+async def test_a_file_is_sent_by_a_relative_path(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    monkeypatch.chdir(tmp_path)
+
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert "http.response.pathsend" in scope["extensions"]
+        await start(send)
+        await send({"type": "http.response.pathsend", "path": "file"})
+
+    async with pair(app, pathsend=True) as client:
+        assert bytes((await client.get()).content) == b"content"
+
+
+@asynctest
 async def test_parts_of_an_open_file_are_sent_between_other_content(
     pair: Pair, tmp_path: Path
 ) -> None:

@@ -121,7 +121,6 @@ async def test_the_same_extensions_are_offered(pair: Pair) -> None:
         assert set(scope["extensions"]) == {
             "http.response.trailers",
             "http.response.early_hint",
-            "http.response.pathsend",
             "http.response.zerocopysend",
             "tercel.request.trailers",
             "tls",

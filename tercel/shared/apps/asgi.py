@@ -10,7 +10,7 @@ from tercel.shared.apps.asgi_types import AsgiCallable, Message, Receive, Scope,
 from tercel.shared.apps.endings import APPLICATION_ERRORS, answer_status, log_failure
 from tercel.shared.apps.lifespan import Lifespan
 from tercel.shared.apps.response import NOTHING, AsgiResponse
-from tercel.shared.apps.scope import http_scope
+from tercel.shared.apps.scope import http_scope, offered_extensions
 from tercel.shared.apps.websocket import AsgiWebSocketHandler
 from tercel.shared.errors import ResetReason, ServerError
 from tercel.shared.flow import Wakeup
@@ -35,13 +35,18 @@ class AsgiApplication(Application):
         self._settings = settings
         self._tasks = tasks
         self._root_path = settings.root_path.rstrip("/")
+        self._offered = offered_extensions(pathsend=settings.pathsend)
         self._lifespan = Lifespan(app, settings=settings)
 
     def open(self, stream: RequestStream) -> "AsgiHandler | AsgiWebSocketHandler":
         """Start to answer the request that `stream.head` opens."""
         trailers: Fields = []
         scope = http_scope(
-            stream, root_path=self._root_path, state=self._lifespan.state, trailers=trailers
+            stream,
+            root_path=self._root_path,
+            state=self._lifespan.state,
+            trailers=trailers,
+            offered=self._offered,
         )
         if stream.head.protocol == b"websocket":
             websocket = self._open_websocket(stream, scope, trailers)

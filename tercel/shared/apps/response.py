@@ -209,8 +209,9 @@ class AsgiResponse:
         if self.expected is not _BODY:
             raise self._unexpected("http.response.pathsend")
         path = message.get("path")
-        if not isinstance(path, str) or not path.startswith("/"):
-            raise LocalProtocolError(f"{path!r} is not an absolute path")
+        # ASGI asks for an absolute path; frameworks pass on the one that their user gave.
+        if not isinstance(path, str) or not path:
+            raise LocalProtocolError(f"{path!r} is not a path")
         if self._is_bodiless():
             self._send_content(b"", more=False)
             return

@@ -18,7 +18,6 @@ REQUEST_TRAILERS = "tercel.request.trailers"
 _EXTENSIONS: dict[str, Any] = {
     "http.response.trailers": {},
     "http.response.early_hint": {},
-    "http.response.pathsend": {},
     # Read with pread on every transport, TLS and QUIC included: no copy is saved there, but the
     # application need not read the file itself, and does the same for each version.
     "http.response.zerocopysend": {},
@@ -34,20 +33,35 @@ _TEXTS = {
 }
 
 
+def offered_extensions(*, pathsend: bool) -> dict[str, Any]:
+    """The extensions that every request is offered.
+
+    `pathsend` adds http.response.pathsend. Starlette's FileResponse uses it wherever it is offered,
+    and middleware that expects http.response.body (GZipMiddleware, BaseHTTPMiddleware with a
+    `body_iterator`, brotli-asgi) then fails or does nothing.
+    """
+    return {**_EXTENSIONS, "http.response.pathsend": {}} if pathsend else _EXTENSIONS
+
+
 def http_scope(
-    stream: RequestStream, *, root_path: str, state: dict[str, Any] | None, trailers: Fields
+    stream: RequestStream,
+    *,
+    root_path: str,
+    state: dict[str, Any] | None,
+    trailers: Fields,
+    offered: dict[str, Any] = _EXTENSIONS,
 ) -> Scope:
     """The scope that an application is called with.
 
     `root_path` has no slash at its end and is put before the path, as a proxy that strips it
     expects. `state` is what the lifespan set, None without one; the request gets a copy.
-    `trailers` is the list that will be filled.
+    `trailers` is the list that will be filled, `offered` is `offered_extensions(...)`.
     """
     head = stream.head
     template = head.adapted
     if template is None:
         # Kept with the head: the same request comes again with the same, for 1.3 us less.
-        template = head.adapted = _template(head, stream.connection, root_path)
+        template = head.adapted = _template(head, stream.connection, root_path, offered)
     scope: Scope = template.copy()
     scope["headers"] = template["headers"].copy()
     scope["extensions"] = extensions = template["extensions"].copy()
@@ -59,7 +73,9 @@ def http_scope(
     return scope
 
 
-def _template(head: RequestHead, connection: ConnectionInfo, root_path: str) -> Scope:
+def _template(
+    head: RequestHead, connection: ConnectionInfo, root_path: str, offered: dict[str, Any]
+) -> Scope:
     """What of the scope is the same for every request with `head`, none of it to be given out."""
     target, _, query = head.target.partition(b"?")
     path = decoded_path(target) if b"%" in target or not target.isascii() else target.decode()
@@ -67,7 +83,7 @@ def _template(head: RequestHead, connection: ConnectionInfo, root_path: str) -> 
     if root_path and target != b"*":
         path = root_path + path
         target = root_path.encode() + target
-    extensions = _EXTENSIONS.copy()
+    extensions = offered.copy()
     if connection.tls is not None:
         extensions["tls"] = connection.tls
     return {

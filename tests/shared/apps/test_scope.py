@@ -108,7 +108,6 @@ def test_extensions_name_what_is_supported() -> None:
     assert set(scope_of()["extensions"]) == {
         "http.response.trailers",
         "http.response.early_hint",
-        "http.response.pathsend",
         "http.response.zerocopysend",
         REQUEST_TRAILERS,
     }
