@@ -13,7 +13,7 @@ from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.fields import check_section_size, sendable
 from tercel.quic.frames import HEADERS, encode_frame
 from tercel.quic.qpack import TableSizes, section_acknowledgment
-from tercel.shared.errors import FieldsTooLarge, MalformedMessage
+from tercel.shared.errors import FieldsTooLarge, LocalProtocolError, MalformedMessage
 from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
 
@@ -40,8 +40,15 @@ class FieldSections:
         """What the peer's encoder is to be told, on the decoder stream."""
 
     def encode(self, stream_id: int, fields: Fields) -> bytes:
-        """`fields` as a HEADERS frame, without what HTTP/3 forbids."""
-        _, section = self._encoder.encode(stream_id, sendable(fields))
+        """`fields` as a HEADERS frame, without what HTTP/3 forbids.
+
+        Raises LocalProtocolError for a name or a value of 64 KiB and more, which ls-qpack does not
+        encode.
+        """
+        try:
+            _, section = self._encoder.encode(stream_id, sendable(fields))
+        except ValueError as error:
+            raise LocalProtocolError(f"a field that HTTP/3 cannot carry: {error}") from error
         return encode_frame(HEADERS, section)
 
     def decode(self, stream_id: int, section: bytes) -> Fields | None:

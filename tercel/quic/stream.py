@@ -193,8 +193,8 @@ class H3RequestStream(RequestStream):
         self._protocol.write(self, frame, True)
 
     def _write_trailers(self, fields: Fields) -> None:
-        held, self._held = self._held, b""
         frame = self._section(fields) if fields else b""
+        held, self._held = self._held, b""
         self._protocol.write(self, held + frame, True)
 
     def _write_upgrade(self, fields: Fields) -> None:

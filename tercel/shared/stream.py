@@ -199,7 +199,11 @@ class RequestStream(ABC):
             self._check_length_kept()
         self.response = head
         self.send_state = _ENDED if end_stream else _CONTENT
-        self._write_head(head, end_stream)
+        try:
+            self._write_head(head, end_stream)
+        except LocalProtocolError:
+            self._unsend(_HEAD)
+            raise
 
     def send_content(self, data: bytes, *, end_stream: bool = False) -> None:
         """Send the next content; with `end_stream` it is the last.
@@ -242,7 +246,11 @@ class RequestStream(ABC):
         self.response = head
         self.send_state = _ENDED
         self.content_sent = len(content)
-        self._write_response(head, content)
+        try:
+            self._write_response(head, content)
+        except LocalProtocolError:
+            self._unsend(_HEAD)
+            raise
 
     def send_trailers(self, fields: Fields) -> None:
         """Send the trailer section, which ends the response (RFC 9110 6.5)."""
@@ -257,7 +265,11 @@ class RequestStream(ABC):
             # RFC 9110 6.4.1: without content there is nothing that trailers could follow.
             self._write_content(b"", True)
         else:
-            self._write_trailers(fields)
+            try:
+                self._write_trailers(fields)
+            except LocalProtocolError:
+                self._unsend(_CONTENT)
+                raise
 
     def accept_upgrade(self, fields: Fields) -> None:
         """Accept the protocol that `head.protocol` names; content is that protocol's from now on.
@@ -271,7 +283,11 @@ class RequestStream(ABC):
             raise LocalProtocolError("the response has begun already")
         self._check_alive()
         self.send_state = _CONTENT
-        self._write_upgrade(fields)
+        try:
+            self._write_upgrade(fields)
+        except LocalProtocolError:
+            self._unsend(_HEAD)
+            raise
 
     @property
     def can_send_content(self) -> bool:
@@ -370,6 +386,17 @@ class RequestStream(ABC):
         self._write_head(head, not content)
         if content:
             self._write_content(content, True)
+
+    def _unsend(self, state: SendState) -> None:
+        """Go back to `state`: nothing was written, as this version cannot say what was to be.
+
+        The application that hears of it may still answer, and so may who answers in its place.
+        """
+        self.send_state = state
+        if state is _HEAD:
+            self.response = None
+            self.content_sent = 0
+            self._suppress_content = False
 
     def _check_alive(self) -> None:
         if self.aborted is not None:

@@ -17,6 +17,8 @@ _READ_BYTES = 65_536
 # the loopback interface a segment is there when the call that sent it returns, mostly. Nothing may
 # depend on it that was sent just before.
 _STILL_TURNS = 200
+# h11 takes 16 KiB of a head by itself.
+_MOST_EVENT_BYTES = 262_144
 
 
 class H1Exchange(Exchange):
@@ -93,7 +95,7 @@ class Connection:
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reading: asyncio.Event
     ) -> None:
-        self.http = h11.Connection(h11.CLIENT)
+        self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_EVENT_BYTES)
         self.writer = writer
         self._reader = reader
         self._reading = reading

@@ -122,6 +122,54 @@ async def test_a_fault_before_the_head_is_sent_becomes_a_500(
     assert len(errors(caplog)) == 1
 
 
+LARGE_FIELD = [(b"x-large", b"a" * 70_000)]
+
+
+async def sends_it_at_once(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, b"some", LARGE_FIELD)
+
+
+async def sends_it_before_content(scope: Scope, receive: Receive, send: Send) -> None:
+    await start(send, LARGE_FIELD)
+    await turns()
+    await body(send, b"some", more=True)
+    await body(send)
+
+
+async def sends_it_after_content(scope: Scope, receive: Receive, send: Send) -> None:
+    await start(send, trailers=True)
+    await body(send, b"some")
+    await send({"type": "http.response.trailers", "headers": LARGE_FIELD})
+
+
+async def hints_at_it(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.early_hint", "links": [LARGE_FIELD[0][1]]})
+    await respond(send, b"some")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "app", [sends_it_at_once, sends_it_before_content, sends_it_after_content, hints_at_it]
+)
+@asynctest
+async def test_a_field_that_a_version_cannot_carry_is_an_error_at_once(
+    pair: Pair, app: App, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pair(faulty(app)) as client:
+        for _ in range(3):
+            exchange = await (await client.open(method, "/fault", [(b"te", b"trailers")])).over()
+            if client.http_version == "1.1":
+                assert (exchange.status, exchange.broken) == (200, False)
+            elif app is sends_it_after_content:
+                # There is no such section where there is no content.
+                assert exchange.broken == (method == "GET")
+            else:
+                assert (exchange.status, exchange.broken) == (500, False)
+            assert bytes((await client.get("/")).content) == b"works"
+        assert client.connections == 1
+    assert all("cannot carry" in str(record.exc_info) for record in errors(caplog))
+
+
 async def raises_within_content(scope: Scope, receive: Receive, send: Send) -> None:
     await start(send)
     await body(send, b"some", more=True)
