@@ -266,6 +266,15 @@ class HttpProtocol(ConnectionLifetime):
         """Bytes that wait to be sent."""
         return self._unsent()
 
+    @property
+    def leaves_too_much(self) -> bool:
+        """Whether more content is still to come than is read when nobody wants it.
+
+        False where only the client knows how much there is.
+        """
+        left = None if self._parser is None else self._parser.content_left
+        return left is not None and left > self._settings.max_drain_bytes
+
     def response_ended(self, stream: H1RequestStream) -> None:
         """Go on to the next request, once the rest of this one is out of the way."""
         if stream is not self._stream:
@@ -277,9 +286,7 @@ class HttpProtocol(ConnectionLifetime):
             self._end_exchange(stream)
             return
         stream.content.discard()
-        assert self._parser is not None  # noqa: S101  # there is a stream, so there was a head
-        left = self._parser.content_left
-        if not stream.writer.keep_alive or (left or 0) > self._settings.max_drain_bytes:
+        if not stream.writer.keep_alive or self.leaves_too_much:
             self._stream = None
             self._finish(stream.stream_id)
             self._linger()

@@ -33,6 +33,10 @@ class Owner(Protocol):
     def may_persist(self) -> bool:
         """Whether the connection has a use for another request."""
 
+    @property
+    def leaves_too_much(self) -> bool:
+        """Whether more content is still to come than is read when nobody wants it."""
+
     def response_ended(self, stream: Any) -> None:
         """The response is whole."""
 
@@ -209,7 +213,7 @@ class H1RequestStream(RequestStream):
                 owner.write(buffers)
                 owner.response_ended(self)
                 return
-        self._decide_persistence()
+        self._decide_persistence(whole=True)
         owner.write(self.writer.whole(head, content))
         owner.response_ended(self)
 
@@ -244,11 +248,19 @@ class H1RequestStream(RequestStream):
             self._owner.write([self._head_bytes(head, None)])
 
     def _head_bytes(self, head: ResponseHead, content_length: int | None) -> bytes:
-        self._decide_persistence()
+        self._decide_persistence(whole=content_length is not None)
         return self.writer.head(head, content_length)
 
-    def _decide_persistence(self) -> None:
+    def _decide_persistence(self, *, whole: bool) -> None:
+        """Let the head say whether the connection closes; `whole` if all of the response is known.
+
+        Then nobody reads what of the request is still to come (RFC 9112 9.6).
+        """
         # Without 100 Continue nobody knows whether the content will come (RFC 9110 10.1.1), so
         # nobody knows where the next request would begin.
-        if not self._owner.may_persist() or (self._expect_continue and not self.content.received):
+        if (
+            not self._owner.may_persist()
+            or (self._expect_continue and not self.content.received)
+            or (whole and not self.request_complete and self._owner.leaves_too_much)
+        ):
             self.writer.keep_alive = False

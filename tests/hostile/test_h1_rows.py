@@ -344,6 +344,7 @@ async def test_a_body_left_unread_is_drained_up_to_a_bound():
         client.send(post(b"Content-Length: 5001"))
         response = await client.response()
         assert response.content == b"done"
+        assert response.fields[b"connection"] == b"close"
         assert await client.rest() == b""
 
 
