@@ -24,6 +24,8 @@ _BATCH = 64
 # What is missing then is missing for all sockets of the process, and comes back when others close.
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 PAUSE_SECONDS = 0.5
+# RFC 8446 5.1: the content type of the record that a TLS connection begins with.
+_TLS_HANDSHAKE = b"\x16"
 
 
 class Accepting:
@@ -40,11 +42,16 @@ class Accepting:
         *,
         backlog: int,
         arguments: Mapping[str, Any],
+        cleartext: Callable[[], asyncio.Protocol] | None = None,
     ) -> None:
+        """With `cleartext`, what begins with anything but a TLS handshake gets a connection made by
+        that, and without `arguments`.
+        """
         self._context = context
         self._sock = sock
         self._factory = factory
         self._arguments = arguments
+        self._cleartext = cleartext
         self._tasks = TaskSet(context.loop)
         self._pause: asyncio.TimerHandle | None = None
         sock.setblocking(False)
@@ -111,13 +118,14 @@ class Accepting:
         """Shake hands, and begin the connection."""
         counted = False
         try:
-            protocol = self._factory()
+            factory, arguments = self._factory, self._arguments
+            if self._cleartext is not None and not await self._begins_tls(sock):
+                factory, arguments = self._cleartext, {}
+            protocol = factory()
             if isinstance(protocol, SanicProtocol):
                 counted = True
                 protocol.on_lost = leave
-            await self._context.loop.connect_accepted_socket(
-                lambda: protocol, sock, **self._arguments
-            )
+            await self._context.loop.connect_accepted_socket(lambda: protocol, sock, **arguments)
         except OSError as error:
             leave()
             sock.close()
@@ -132,6 +140,25 @@ class Accepting:
         else:
             if not counted:
                 leave()  # nobody will say when it ends
+
+    async def _begins_tls(self, sock: socket.socket) -> bool:
+        """Whether the first byte is that of a TLS handshake; looked at, not taken.
+
+        Raises TimeoutError, an OSError, when none has come within `header_timeout`.
+        """
+        loop = self._context.loop
+        async with asyncio.timeout(self._context.settings.header_timeout):
+            while True:
+                try:
+                    return sock.recv(1, socket.MSG_PEEK) in (_TLS_HANDSHAKE, b"")
+                except (BlockingIOError, InterruptedError):
+                    pass
+                readable = asyncio.Event()
+                loop.add_reader(sock.fileno(), readable.set)
+                try:
+                    await readable.wait()
+                finally:
+                    loop.remove_reader(sock.fileno())
 
 
 class _Once:

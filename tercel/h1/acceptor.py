@@ -13,6 +13,7 @@ from typing import Any
 from tercel.h1.accepting import Accepting
 from tercel.h1.base import SanicProtocol
 from tercel.h1.protocol import HttpProtocol
+from tercel.shared.apps.https_redirect import HttpsRedirect
 from tercel.shared.connection import ServerContext
 from tercel.shared.flow import Wakeup
 from tercel.shared.listener import Listener
@@ -131,10 +132,15 @@ class TcpAcceptor(Listener):
             arguments["ssl_handshake_timeout"] = self._context.settings.header_timeout
             if issubclass(self._protocol, SanicProtocol):
                 arguments["ssl_shutdown_timeout"] = _TLS_CLOSE_SECONDS
-        factory = partial(self._connection, unix)
+        factory = partial(self._connection, unix, self._context)
         if not self._server_kwargs:
             return Accepting(
-                self._context, sock, factory, backlog=self._backlog, arguments=arguments
+                self._context,
+                sock,
+                factory,
+                backlog=self._backlog,
+                arguments=arguments,
+                cleartext=None if self._ssl is None else self._redirecting(unix),
             )
         arguments = {"sock": sock, "backlog": self._backlog, **arguments, **self._server_kwargs}
         sock.setblocking(False)
@@ -142,7 +148,23 @@ class TcpAcceptor(Listener):
             return await self._context.loop.create_unix_server(factory, **arguments)
         return await self._context.loop.create_server(factory, **arguments)
 
-    def _connection(self, unix: str | None) -> asyncio.Protocol:
+    def _redirecting(self, unix: str | None) -> Callable[[], asyncio.Protocol] | None:
+        """Makes connections for clients that speak cleartext where TLS is expected."""
+        if not issubclass(self._protocol, HttpProtocol):
+            return None
+        context = self._context
+        redirecting = ServerContext(
+            loop=context.loop,
+            settings=context.settings,
+            application=HttpsRedirect(),
+            response_fields=context.response_fields,
+            clock=context.clock,
+            wall_clock=context.wall_clock,
+            limits=context.limits,
+        )
+        return partial(self._connection, unix, redirecting)
+
+    def _connection(self, unix: str | None, context: ServerContext) -> asyncio.Protocol:
         return self._protocol(  # type: ignore[call-arg]
             loop=self._context.loop,
             app=self._app,
@@ -150,7 +172,7 @@ class TcpAcceptor(Listener):
             connections=self._connections,
             state=self._state,
             unix=unix,
-            context=self._context,
+            context=context,
             **self._protocol_arguments,
         )
 
