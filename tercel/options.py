@@ -4,7 +4,7 @@ Knows what a setting looks like, not what it does.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from difflib import get_close_matches
 from typing import Any
@@ -13,18 +13,18 @@ import click
 from click.core import ParameterSource
 
 from tercel.shared.errors import ConfigurationError
-from tercel.shared.settings import Settings
+from tercel.shared.settings import Settings, is_list, mistyped
 
 ENVIRONMENT_PREFIX = "TERCEL_"
 OTHER = "Other"
 
 _FIELDS: dict[str, Field[Any]] = {field.name: field for field in fields(Settings)}
 _UNITS = ("SECONDS", "BYTES")
-# What an option takes, and what a file's key is told to be, by the field's type; else text.
-_KINDS: dict[Any, tuple[Any, str]] = {
-    bool: (click.BOOL, "true or false"),
-    int: (click.INT, "a whole number"),
-    float: (click.FLOAT, "a number"),
+# What an option takes, by the field's type; else text.
+_KINDS: dict[Any, click.ParamType[Any]] = {
+    bool: click.BOOL,
+    int: click.INT,
+    float: click.FLOAT,
 }
 
 
@@ -76,7 +76,7 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     """
     given = {name: values[name] for name in _FIELDS if name in values}
     for name, value in given.items():
-        if _is_list(_FIELDS[name]):
+        if is_list(_FIELDS[name]):
             # `--bind ''` is how a list is emptied on the command line.
             given[name] = tuple(item for item in value if item)
     return Settings(**given)
@@ -104,14 +104,16 @@ def read_config(path: str) -> dict[str, Any]:
 def _option(field: Field[Any]) -> GroupedOption:
     name = field.name.replace("_", "-")
     declaration = f"--{name}/--no-{name}" if field.type is bool else f"--{name}"
-    kind = _KINDS.get(field.type, (click.STRING, ""))[0]
+    kind = _KINDS.get(field.type, click.STRING)
     if field.metadata["choices"]:
         kind = click.Choice(field.metadata["choices"])
+    elif is_list(field):
+        kind = _Item(field.metadata["separator"])
     return GroupedOption(
         [declaration, field.name],
         group=field.metadata["group"],
         type=kind,
-        multiple=_is_list(field),
+        multiple=is_list(field),
         default=field.default,
         envvar=ENVIRONMENT_PREFIX + field.name.upper(),
         metavar=None if field.metadata["choices"] else field.metadata["metavar"] or None,
@@ -145,16 +147,12 @@ def _default_text(field: Field[Any]) -> str:
         return ""
     if field.type is bool:
         default = "on" if default else "off"
-    elif _is_list(field):
+    elif is_list(field):
         default = " ".join(default)
     elif isinstance(default, float):
         default = f"{default:g}"
     unit = field.metadata["metavar"]
     return f"  [default: {default}{' ' + unit.lower() if unit in _UNITS else ''}]"
-
-
-def _is_list(field: Field[Any]) -> bool:
-    return isinstance(field.default, tuple)
 
 
 def _checked(name: str, value: Any, path: str) -> Any:
@@ -166,8 +164,7 @@ def _checked(name: str, value: Any, path: str) -> Any:
     # `http = 3` is what anybody would write for the choice "3".
     if field.metadata["choices"] and type(value) is int:
         value = str(value)
-    wanted = "" if _fits(field, value) else _type_name(field)
-    if wanted:
+    if wanted := mistyped(field, value):
         raise ConfigurationError(f"{path}: {name} is {wanted}, not {value!r}")
     choices = field.metadata["choices"]
     if choices and value not in choices:
@@ -175,23 +172,14 @@ def _checked(name: str, value: Any, path: str) -> Any:
     return value
 
 
-def _fits(field: Field[Any], value: Any) -> bool:
-    if _is_list(field):
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    # type(), not isinstance: a bool is an int to isinstance, but not to whoever wrote the file.
-    return type(value) in _accepted_types(field)
+class _Item(click.types.StringParamType):
+    """One value of a list; in an environment variable several stand in a row."""
 
+    def __init__(self, separator: str | None) -> None:
+        self._separator = separator
 
-def _accepted_types(field: Field[Any]) -> Iterator[type]:
-    if field.type in (bool, int):
-        yield field.type
-    elif field.type is float:
-        yield from (float, int)
-    else:
-        yield str
-
-
-def _type_name(field: Field[Any]) -> str:
-    if _is_list(field):
-        return "a list of texts"
-    return _KINDS.get(field.type, (click.STRING, "a text"))[1]
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """The values in an environment variable."""
+        if self._separator is not None:
+            return rv.strip().split(self._separator)
+        return rv.replace(",", " ").split()

@@ -28,9 +28,9 @@ from tercel.shared.listener import Listener
 from tercel.shared.logs import logger
 from tercel.shared.loop import complete, loop_factory, run
 from tercel.shared.memory import MemoryWatch
-from tercel.shared.messages import is_field_value
+from tercel.shared.messages import Field, is_field_value
 from tercel.shared.private_files import append_private, is_private
-from tercel.shared.response_fields import ResponseFields
+from tercel.shared.response_fields import ResponseFields, parse_added_field
 from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal, require_main_thread
 from tercel.shared.sockets import HostPort, parse_host_port
@@ -223,6 +223,7 @@ def compose(
         for warning in identity.warnings():
             log.warning("%s", warning)
     _check_settings(settings)
+    added_fields = tuple(map(parse_added_field, settings.header))
     endpoint = _quic_endpoint() if plan.has_quic else None
     bindings = bind(plan)
     limits = Limits(settings, calls=tasks)
@@ -235,6 +236,7 @@ def compose(
         identity=identity,
         bindings=bindings,
         endpoint=endpoint,
+        added_fields=added_fields,
         tasks=tasks,
         background=background,
         limits=limits,
@@ -258,6 +260,7 @@ class _Parts:
     identity: Identity | None
     bindings: Sequence[Binding]
     endpoint: "type[QuicEndpoint] | None"
+    added_fields: Sequence[Field]
     tasks: TaskSet
     """The application's calls, those of all listeners."""
     background: TaskSet
@@ -296,10 +299,12 @@ class _Parts:
         )
 
     def _acceptor(self, binding: Binding) -> TcpAcceptor:
-        # A context for each: Alt-Svc names the port of the very binding.
+        # A context for each: Alt-Svc names the port of the very binding, or the one that clients
+        # reach it by.
         alt_svc = None
         if binding.alternative:
-            alt_svc = b'h3=":%d"; ma=%d' % (binding.sockets.port, _ALT_SVC_SECONDS)
+            port = self.settings.advertise_port or binding.sockets.port
+            alt_svc = b'h3=":%d"; ma=%d' % (port, _ALT_SVC_SECONDS)
         return TcpAcceptor(
             self._context(alt_svc),
             sockets=binding.sockets.tcp,
@@ -314,12 +319,17 @@ class _Parts:
         )
 
     def _context(self, alt_svc: bytes | None) -> ServerContext:
-        name = self.settings.server_name.encode("latin-1") or None
+        response_fields = ResponseFields(
+            server=self.settings.server_name.encode() or None,
+            alt_svc=alt_svc,
+            date=self.settings.date_header,
+            added=self.added_fields,
+        )
         return ServerContext(
             loop=self.loop,
             settings=self.settings,
             application=self.application,
-            response_fields=ResponseFields(server=name, alt_svc=alt_svc),
+            response_fields=response_fields,
             tasks=self.tasks,
             limits=self.limits,
         )

@@ -41,8 +41,6 @@ _CONNECTION_FIELDS = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding")
 )
 _REWRITTEN = _CONNECTION_FIELDS | {b"content-length", b"upgrade"}
-_DEFAULTED = frozenset((b"date", b"server", b"alt-svc"))
-_NOT_PLAIN = _REWRITTEN | _DEFAULTED
 
 _LAST_CHUNK = b"0\r\n\r\n"
 _CLOSE = b"connection: close\r\n\r\n"
@@ -98,7 +96,9 @@ class ResponseWriter:
         self.framing = Framing.UPGRADED
         self.keep_alive = False
         parts = [_status_line(101), b"connection: upgrade\r\nupgrade: %b\r\n" % protocol]
-        _append_fields(parts, [line for line in fields if line[0] not in _REWRITTEN])
+        fields = [line for line in fields if line[0] not in _REWRITTEN]
+        self._defaults.complete(fields, advertise=self._advertise)
+        _append_fields(parts, fields)
         parts.append(b"\r\n")
         return b"".join(parts)
 
@@ -147,9 +147,12 @@ class ResponseWriter:
         length: bytes | None = None
         upgrade = False
         own: Fields = []
+        defaulted = self._defaults.names
         for line in response.fields:
             name = line[0]
-            if name not in _NOT_PLAIN:
+            if name in defaulted:
+                own.append(line)
+            elif name not in _REWRITTEN:
                 parts += name, b": ", line[1], b"\r\n"
             elif name == b"content-length":
                 length = line[1] if length is None else length
@@ -157,8 +160,6 @@ class ResponseWriter:
                 # It stays, but Connection has to name it (RFC 9110 7.8).
                 parts.append(b"%b: %b\r\n" % line)
                 upgrade = True
-            elif name in _DEFAULTED:
-                own.append(line)
             elif name == b"connection" and b"close" in list_elements((line[1],)):
                 self.keep_alive = False
         if own:
@@ -205,9 +206,9 @@ def repeated_response(
     but its content; None for others. Measured: 0.9 instead of 2.3 us.
     """
     rendered = response.rendered
-    if rendered is None:
-        rendered = response.rendered = _render(response)
-    start, end = rendered
+    if rendered is None or rendered[0] is not defaults.names:
+        rendered = response.rendered = defaults.names, *_render(response, defaults.names)
+    _, start, end = rendered
     if start is None:
         return None
     if end is None:
@@ -217,8 +218,13 @@ def repeated_response(
     return [b"".join((start, defaults.lines(advertise=advertise), end, content))]
 
 
-def _render(response: ResponseHead) -> tuple[bytes | None, bytes | None]:
-    """The lines before and after those that the server adds; None, None for what is not plain."""
+def _render(
+    response: ResponseHead, defaulted: frozenset[bytes]
+) -> tuple[bytes | None, bytes | None]:
+    """The lines before and after those that the server adds; None, None for what is not plain.
+
+    It is not plain with a field that the server would add, one of `defaulted`.
+    """
     if response.status in BODILESS_STATUS:
         return None, None
     parts = [_status_line(response.status)]
@@ -226,7 +232,7 @@ def _render(response: ResponseHead) -> tuple[bytes | None, bytes | None]:
     for name, value in response.fields:
         if name == b"content-length":
             end = b"content-length: %b\r\n\r\n" % value
-        elif name in _NOT_PLAIN:
+        elif name in _REWRITTEN or name in defaulted:
             return None, None
         else:
             parts += name, b": ", value, b"\r\n"

@@ -1,23 +1,47 @@
-"""The fields that the server adds to every response: date, server, alt-svc."""
+"""The fields that the server adds to every response: date, server, alt-svc, and the operator's."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 
-from tercel.shared.messages import Field, Fields
+from tercel.shared.errors import ConfigurationError
+from tercel.shared.messages import Field, Fields, is_field_value, is_token
+
+_DATE, _SERVER, _ALT_SVC = b"date", b"server", b"alt-svc"
+
+# RFC 9110 7.6.1, 8.6: they are about one connection, or about the content of one response.
+_NOT_FOR_EVERY_RESPONSE = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
 
 
 class ResponseFields:
-    """Adds what an application left out. The date is rendered once a second, not per response."""
+    """Adds what an application left out. The date is rendered once a second, not per response.
+
+    `added` are further fields. What is among them is not added a second time: a `server` there
+    takes the place of `server`.
+    """
 
     __slots__ = (
         "_alt_svc",
         "_clock",
         "_date",
+        "_dated",
         "_lines",
         "_lines_advertising",
         "_second",
-        "_server",
+        "_unchanging",
+        "names",
     )
 
     def __init__(
@@ -25,13 +49,23 @@ class ResponseFields:
         *,
         server: bytes | None = b"tercel",
         alt_svc: bytes | None = None,
+        date: bool = True,
+        added: Sequence[Field] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
-        self._server: Field | None = None if server is None else (b"server", server)
-        self._alt_svc: Field | None = None if alt_svc is None else (b"alt-svc", alt_svc)
+        given = {name for name, _ in added}
+        self._unchanging: Fields = list(added)
+        if server is not None and _SERVER not in given:
+            self._unchanging.insert(0, (_SERVER, server))
+        self._alt_svc: Field | None = None
+        if alt_svc is not None and _ALT_SVC not in given:
+            self._alt_svc = (_ALT_SVC, alt_svc)
+        self._dated = date and _DATE not in given
+        self.names = _names(tuple(added))
+        """The names of all fields that are added where the application did not send them."""
         self._second = -1
-        self._date: Field = (b"date", b"")
+        self._date: Field = (_DATE, b"")
         self._lines = self._lines_advertising = b""
 
     def date(self) -> Field:
@@ -49,32 +83,58 @@ class ResponseFields:
         return self._lines_advertising if advertise else self._lines
 
     def complete(self, fields: Fields, *, advertise: bool = False) -> None:
-        """Add date and server to `fields` unless they are there.
+        """Add to `fields` each field whose name is not there.
 
         With `advertise` alt-svc is added too (RFC 7838 3): on a secure HTTP/1.1 connection it
         tells the client that the same origin is to be had over HTTP/3.
         """
-        has_date = has_server = has_alt_svc = False
-        for name, _ in fields:
-            if name == b"date":
-                has_date = True
-            elif name == b"server":
-                has_server = True
-            elif name == b"alt-svc":
-                has_alt_svc = True
-        if not has_date:
+        given = dict(fields)
+        if self._dated and _DATE not in given:
             fields.append(self.date())
-        if self._server is not None and not has_server:
-            fields.append(self._server)
-        if advertise and self._alt_svc is not None and not has_alt_svc:
+        for line in self._unchanging:
+            if line[0] not in given:
+                fields.append(line)
+        if advertise and self._alt_svc is not None and _ALT_SVC not in given:
             fields.append(self._alt_svc)
 
     def _render(self, now: int) -> None:
         self._second = now
-        self._date = (b"date", formatdate(now, usegmt=True).encode())
-        lines = b"date: %b\r\n" % self._date[1]
-        if self._server is not None:
-            lines += b"server: %b\r\n" % self._server[1]
-        self._lines = self._lines_advertising = lines
-        if self._alt_svc is not None:
-            self._lines_advertising += b"alt-svc: %b\r\n" % self._alt_svc[1]
+        self._date = (_DATE, formatdate(now, usegmt=True).encode())
+        added: Fields = []
+        self.complete(added)
+        self._lines = b"".join(b"%b: %b\r\n" % line for line in added)
+        added = []
+        self.complete(added, advertise=True)
+        self._lines_advertising = b"".join(b"%b: %b\r\n" % line for line in added)
+
+
+@lru_cache(maxsize=64)
+def _names(added: tuple[Field, ...]) -> frozenset[bytes]:
+    # One object for equal fields, so that heads which are kept can be told by it.
+    return frozenset((_DATE, _SERVER, _ALT_SVC, *(name for name, _ in added)))
+
+
+def parse_added_field(text: str) -> Field:
+    """The field that `text`, NAME:VALUE, asks to be added to every response.
+
+    Raises ConfigurationError for what can stand in none.
+    """
+    name, colon, value = text.partition(":")
+    name, value = name.strip().lower(), value.strip()
+    if not colon:
+        raise ConfigurationError(f"--header {text!r} has no colon: write NAME:VALUE")
+    if not (name.isascii() and is_token(name.encode())):
+        raise ConfigurationError(
+            f"--header {text!r}: {name!r} is no field name: write letters, digits and hyphens"
+        )
+    if not (value.isascii() and is_field_value(value.encode())):
+        raise ConfigurationError(
+            f"--header {name}: the value is plain ASCII text without line breaks: leave other "
+            "characters out"
+        )
+    if name.encode() in _NOT_FOR_EVERY_RESPONSE:
+        raise ConfigurationError(
+            f"--header {name}: that field is the server's to write, for each response anew: "
+            "leave it out"
+        )
+    return name.encode(), value.encode()

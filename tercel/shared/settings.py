@@ -6,7 +6,9 @@ configuration file; `tercel.cli` makes them from the metadata here. Units: a nam
 text. Zero means "no limit" only where the help says so.
 """
 
-from dataclasses import dataclass, field, fields
+import os
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from tercel.shared.errors import ConfigurationError
@@ -24,9 +26,6 @@ WEBSOCKET = "WebSocket"
 # Below it nothing could be served. 0 stands for a value that depends on the machine.
 _LEAST_BUFFERED_BYTES = 1_048_576
 
-# STREAM frames have two bytes of length, here and in aioquic. Ethernet's jumbo frames have 9,000.
-_MOST_DATAGRAM_BYTES = 16_384
-
 
 def option(
     default: Any,
@@ -36,14 +35,22 @@ def option(
     metavar: str = "",
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
+    maximum: float | None = None,
+    separator: str | None = None,
 ) -> Any:
-    """Declare one option. `minimum` is the least value that a number may have."""
+    """Declare one option. `minimum` and `maximum` are the range of a number.
+
+    `separator` stands between the items of a list in an environment variable; None is white space
+    or a comma.
+    """
     metadata = {
         "group": group,
         "help": help,
         "metavar": metavar,
         "choices": choices,
         "minimum": minimum,
+        "maximum": maximum,
+        "separator": separator,
     }
     return field(default=default, metadata=metadata)
 
@@ -82,6 +89,15 @@ class Settings:
     server_name: str = option(
         "tercel", SERVING, "Value of the Server response field; empty leaves it out.",
         metavar="TEXT")
+    date_header: bool = option(
+        True, SERVING, "Send the Date response field (RFC 9110 6.6.1).")
+    header: tuple[str, ...] = option(
+        (), SERVING, "Add this field to every response in which the application does not send it. "
+        "Repeatable; in the environment one a line.", metavar="NAME:VALUE", separator="\n")
+    advertise_port: int = option(
+        0, SERVING, "UDP port that Alt-Svc tells clients for HTTP/3, where a port mapping makes it "
+        "another than the one that is bound. 0 is the port that is bound.", metavar="PORT",
+        minimum=0, maximum=65_535)
 
     cert: str | None = option(
         None, TLS, "PEM file with the certificate, leaf first, then its chain. Without one, a "
@@ -235,7 +251,9 @@ class Settings:
     max_datagram_bytes: int = option(
         1452, QUIC, "Largest UDP payload to send; how much of it a path carries is found out by "
         "probes (RFC 8899). 1200 is what every path carries, and needs none; 1452 fits IPv6 on "
-        "Ethernet.", metavar="BYTES", minimum=1200)
+        "Ethernet.", metavar="BYTES", minimum=1200,
+        # STREAM frames have two bytes of length, here and in aioquic. Jumbo frames have 9,000.
+        maximum=16_384)
     quic_fast_path: bool = option(
         True, QUIC, "Handle common packets by code of tercel's own instead of aioquic's, for a "
         "fraction of the CPU time.")
@@ -270,20 +288,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            value = getattr(self, spec.name)
-            choices, minimum = spec.metadata["choices"], spec.metadata["minimum"]
-            name = "--" + spec.name.replace("_", "-")
-            if choices and value not in choices:
-                raise ConfigurationError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-            if minimum is not None and not value >= minimum:
-                raise ConfigurationError(f"{name} is {minimum} or more, not {value}")
+            object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
         if self.root_path and not self.root_path.startswith("/"):
             raise ConfigurationError(f"--root-path starts with a slash: /{self.root_path}")
-        if self.max_datagram_bytes > _MOST_DATAGRAM_BYTES:
-            raise ConfigurationError(
-                f"--max-datagram-bytes is {_MOST_DATAGRAM_BYTES} or less, "
-                f"not {self.max_datagram_bytes}"
-            )
         if 0 < self.max_buffered_bytes < _LEAST_BUFFERED_BYTES:
             raise ConfigurationError(
                 f"--max-buffered-bytes is 0 or {_LEAST_BUFFERED_BYTES} or more, "
@@ -293,3 +300,71 @@ class Settings:
             raise ConfigurationError(
                 "--connection-window-bytes must not be less than --stream-window-bytes"
             )
+
+
+def is_list(spec: "Field[Any]") -> bool:
+    """Whether the setting has any number of values."""
+    return isinstance(spec.default, tuple)
+
+
+def mistyped(spec: "Field[Any]", value: Any) -> str:
+    """What `value` has to be, where it is of another type than the setting; else empty."""
+    if is_list(spec):
+        fits = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        return "" if fits else "a list of texts"
+    if value is None and spec.default is None:
+        return ""
+    # type(), not isinstance: a bool is an int to isinstance, but not to whoever wrote it.
+    if type(value) in _accepted_types(spec):
+        return ""
+    return _TYPE_NAMES.get(spec.type, "a text")
+
+
+_TYPE_NAMES: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+}
+
+
+def _accepted_types(spec: "Field[Any]") -> Iterator[type]:
+    if spec.type in (bool, int):
+        yield spec.type
+    elif spec.type is float:
+        yield from (float, int)
+    else:
+        yield str
+
+
+def _checked(spec: "Field[Any]", value: Any) -> Any:
+    """`value` in the form that the setting has. Raises ConfigurationError for one it cannot be."""
+    name = "--" + spec.name.replace("_", "-")
+    metadata = spec.metadata
+    value = _in_its_form(spec, value)
+    if metadata["choices"] and value not in metadata["choices"]:
+        choices = ", ".join(metadata["choices"])
+        raise ConfigurationError(f"{name} is one of {choices}, not {value!r}")
+    if wanted := mistyped(spec, value):
+        raise ConfigurationError(f"{name} is {wanted}, not {value!r}")
+    if metadata["minimum"] is not None and not value >= metadata["minimum"]:
+        raise ConfigurationError(f"{name} is {metadata['minimum']} or more, not {value}")
+    if metadata["maximum"] is not None and not value <= metadata["maximum"]:
+        raise ConfigurationError(f"{name} is {metadata['maximum']} or less, not {value}")
+    if value == "" and spec.default is None:
+        raise ConfigurationError(
+            f"{name} is empty: give a {metadata['metavar'].lower()}, or leave it out"
+        )
+    return value
+
+
+def _in_its_form(spec: "Field[Any]", value: Any) -> Any:
+    """The setting for what a program may give: a path object, one text for a list, 3 for "3"."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if is_list(spec):
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value
+    if spec.metadata["choices"] and type(value) is int:
+        return str(value)
+    return value

@@ -91,3 +91,35 @@ async def test_names_are_sent_in_lower_case(pair: Pair) -> None:
 
     async with pair(app) as client:
         assert (await client.get()).header[b"x-upper"] == b"Kept"
+
+
+@asynctest
+async def test_added_fields_are_in_every_response_that_has_none_of_the_name(pair: Pair) -> None:
+    @http_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"", [(b"x-a", b"own")] if scope["path"] == "/own" else [])
+
+    async with pair(app, header=("X-A: 1", "x-b:2"), max_target_bytes=64) as client:
+        for _ in range(3):  # what comes again is made once
+            header = (await client.get()).header
+            assert (header[b"x-a"], header[b"x-b"]) == (b"1", b"2")
+            own = (await client.get("/own")).fields
+            assert [value for name, value in own if name == b"x-a"] == [b"own"]
+        refused = await client.get("/" + "x" * 64)
+        assert refused.status == 414
+        assert refused.header[b"x-b"] == b"2"
+
+
+@asynctest
+async def test_the_date_may_be_left_out(pair: Pair) -> None:
+    async with pair(hello, date_header=False) as client:
+        for _ in range(3):
+            assert b"date" not in (await client.get()).header
+
+
+@asynctest
+async def test_http_1_advertises_the_port_that_clients_reach_http_3_by(pair: Pair) -> None:
+    async with pair(hello, advertise_port=443) as client:
+        header = (await client.get()).header
+        expected = None if client.http_version == "3" else b'h3=":443"; ma=86400'
+        assert header.get(b"alt-svc") == expected

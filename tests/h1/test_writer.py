@@ -262,3 +262,22 @@ def test_a_field_that_is_the_server_s_is_left_to_the_writer(name: bytes) -> None
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_status_without_content_is_left_to_the_writer(status: int) -> None:
     assert repeated_response(ResponseHead(status, []), b"", NoFields(), False) is None
+
+
+def test_a_head_that_is_kept_is_rendered_anew_for_a_server_that_adds_other_fields() -> None:
+    """Heads are kept for the whole process, which may have several servers."""
+    head = ResponseHead(200, [(b"x-a", b"own")])
+    plain = ResponseFields(clock=lambda: 0.0)
+    adding = ResponseFields(added=[(b"x-a", b"added")], clock=lambda: 0.0)
+    for defaults in (plain, adding, plain):
+        expected = writer_for(defaults).whole(head, b"x")
+        assert b"".join(expected).count(b"x-a: ") == 1
+        repeated = repeated_response(head, b"x", defaults, False)
+        assert repeated in (None, expected)
+
+
+def writer_for(defaults: ResponseFields) -> ResponseWriter:
+    head = RequestHead(
+        method=b"GET", scheme=b"http", authority=b"a", target=b"/", fields=[], http_version="1.1"
+    )
+    return ResponseWriter(head, keep_alive=True, defaults=defaults)

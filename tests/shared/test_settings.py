@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,7 +54,8 @@ LEAST = [(s.name, s.metadata["minimum"]) for s in FIELDS if s.metadata["minimum"
 @pytest.mark.parametrize(("name", "minimum"), LEAST)
 def test_number_below_its_least_value_is_refused_by_its_option(name: str, minimum: float) -> None:
     message = rf"^{option_name(name)} is {minimum} or more, not "
-    for value in (minimum - 1, float("nan")):
+    kind = type(Settings.__dataclass_fields__[name].default)
+    for value in (kind(minimum - 1), *([float("nan")] if kind is float else [])):
         with pytest.raises(ConfigurationError, match=message):
             Settings(**{name: value})
     if name != "connection_window_bytes":
@@ -90,3 +92,29 @@ def test_a_budget_in_which_nothing_could_be_served_is_refused(size: int) -> None
     with pytest.raises(ConfigurationError, match="max-buffered-bytes is 0 or 1048576 or more"):
         Settings(max_buffered_bytes=size)
     assert Settings(max_buffered_bytes=1_048_576).max_buffered_bytes == 1_048_576
+@pytest.mark.parametrize("name", ["advertise_port", "max_datagram_bytes"])
+def test_number_above_its_greatest_value_is_refused_by_its_option(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{option_name(name)} is .* or less, not 65536$"):
+        Settings(**{name: 65_536})
+
+
+@pytest.mark.parametrize("spec", FIELDS, ids=NAMES)
+def test_value_of_another_type_is_refused_by_its_option(spec: dataclasses.Field[Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{option_name(spec.name)} is "):
+        Settings(**{spec.name: object()})
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in FIELDS if spec.default is None])
+def test_empty_text_is_refused_where_nothing_would_do(name: str) -> None:
+    message = f"^{option_name(name)} is empty: give a .*, or leave it out$"
+    with pytest.raises(ConfigurationError, match=message):
+        Settings(**{name: ""})
+    assert getattr(Settings(**{name: None}), name) is None
+
+
+def test_program_may_give_one_text_for_a_list_a_path_and_a_number_for_a_version() -> None:
+    settings = Settings(bind="127.0.0.1:1", header=["a: b"], cert=Path("x.pem"), http=1)  # type: ignore[arg-type]
+    assert settings.bind == ("127.0.0.1:1",)
+    assert settings.header == ("a: b",)
+    assert settings.cert == "x.pem"
+    assert settings.http == "1"

@@ -275,3 +275,12 @@ async def test_a_client_that_goes_before_the_answer_is_a_disconnect(served: Serv
         await asyncio.wait([opening])
         await client.close()
         assert await told == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+
+@asynctest
+async def test_the_opening_response_has_the_fields_that_the_server_adds(served: Served) -> None:
+    async with served(accepted(nothing), header=("x-added: 1",)) as client:
+        conversation = await client.connect("/")
+        header = conversation.fields
+        assert (header["server"], header["x-added"]) == ("tercel", "1")
+        assert "date" in header
