@@ -22,7 +22,7 @@ from tercel.options import GroupedCommand, settings_from, settings_options
 from tercel.serve import Composition, serve_composed
 from tercel.shared.apps.loader import load_application
 from tercel.shared.collector import settle_collector
-from tercel.shared.errors import ConfigurationError, ServerError
+from tercel.shared.errors import ApplicationFailed, ConfigurationError, ServerError
 from tercel.shared.logs import LineFormatter, LogQueue
 from tercel.shared.loop import loop_factory, run
 from tercel.shared.settings import Settings
@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.main(given, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         return _fail(error.format_message())
+    except ApplicationFailed as error:
+        return _fail(str(error), error.report)
     except ServerError as error:
         return _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
@@ -155,8 +157,10 @@ def _configure_logging(settings: Settings) -> None:
     logger.propagate = False
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, report: str = "") -> int:
     # Flushed before it: what was printed so far comes first wherever both end.
     sys.stdout.flush()
     click.echo(f"tercel: error: {' '.join(message.split())}", err=True)
+    if report:
+        click.echo(report.rstrip("\n"), err=True)
     return _ERROR

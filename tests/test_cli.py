@@ -58,7 +58,35 @@ async def refuses(scope, receive, send):
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "no database"})
 
+def synchronous(scope, receive, send):
+    send({"type": "http.response.start", "status": 200})
+
 thing = 7
+"""
+
+# What stops while it starts: the framework's own frames are not the application's.
+STARLETTE = """
+import os
+from contextlib import asynccontextmanager
+from starlette.applications import Starlette
+
+@asynccontextmanager
+async def lifespan(app):
+    os.environ["TEST_ABSENT"]
+    yield
+
+app = Starlette(lifespan=lifespan)
+"""
+
+SANIC = """
+from sanic import Sanic
+
+app = Sanic("test")
+app.add_route(print, "/")
+
+@app.{listener}
+async def connect(app):
+    raise KeyError("TEST_ABSENT")
 """
 
 
@@ -70,7 +98,6 @@ def data_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "main.py").write_text(APPLICATION)
-    (tmp_path / "broken.py").write_text("import no_such_module_at_all\n")
     return tmp_path
 
 
@@ -388,7 +415,7 @@ def test_a_mistake_in_the_file_is_told(tercel: CommandLine, line: str, message: 
         (["main"], "main:app"),
         (["main:thing"], "no application"),
         (["main:make"], "--factory"),
-        (["broken:app"], "no_such_module_at_all"),
+        (["main:synchronous"], "main.synchronous is a synchronous function"),
         (["--app-dir", "/no/such", "main:app"], "--app-dir /no/such"),
         (["--factory"], "--factory without MODULE:ATTRIBUTE"),
         (["--cert", "/no/such.pem"], "/no/such.pem"),
@@ -435,6 +462,59 @@ def test_an_application_that_refuses_to_start_is_told_without_a_traceback(
     bound, message = done.stderr.splitlines()
     assert bound.startswith("bound ")
     assert re.match(r"tercel: error: .*no database", message)
+
+
+def assert_told_with_traceback(
+    done: subprocess.CompletedProcess[str], message: str, file: Path
+) -> None:
+    """One line, then the application's own part of the traceback."""
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("bound ")]
+    assert lines[0].startswith(f"tercel: error: {message}")
+    assert lines[1] == "Traceback (most recent call last):"
+    frames = [line for line in lines if line.startswith("  File ")]
+    assert frames[0].startswith(f'  File "{file}", line ')
+    assert not [frame for frame in frames if "tercel/" in frame or "importlib" in frame]
+    assert lines[-1] in lines[0]
+
+
+def test_an_import_that_fails_is_told_with_the_application_s_traceback_before_any_socket(
+    tercel: CommandLine,
+) -> None:
+    (tercel.home / "shop").mkdir()
+    settings = tercel.home / "shop" / "settings.py"
+    settings.write_text("import os\nURL = os.environ['TEST_ABSENT']\n")
+    importing = tercel.home / "importing.py"
+    importing.write_text("import shop.settings\n")
+    done = tercel.run("importing:app")
+    assert "bound" not in done.stderr
+    message = f"importing 'importing' failed in shop.settings ({settings}, line 2): KeyError:"
+    assert_told_with_traceback(done, message, importing)
+
+
+def test_a_lifespan_that_fails_is_told_with_the_application_s_traceback(
+    tercel: CommandLine,
+) -> None:
+    file = tercel.home / "failing.py"
+    file.write_text(STARLETTE)
+    done = tercel.run(*PLAIN, "failing:app")
+    message = f"the application failed to start in failing ({file}, line 8): KeyError:"
+    assert_told_with_traceback(done, message, file)
+
+
+@pytest.mark.parametrize(
+    "listener", ["main_process_start", "before_server_start", "after_server_start"]
+)
+def test_a_listener_of_sanic_s_that_fails_is_told_with_the_application_s_traceback(
+    tercel: CommandLine, listener: str
+) -> None:
+    pytest.importorskip("sanic")
+    file = tercel.home / "failing.py"
+    file.write_text(SANIC.format(listener=listener))
+    done = tercel.run(*PLAIN, "failing:app")
+    assert done.returncode == 2
+    assert f"{listener} listener failed in failing ({file}, line 9): KeyError:" in done.stderr
+    assert_told_with_traceback(done, "a", file)
 
 
 def test_a_mistake_in_the_environment_names_its_variable(tercel: CommandLine) -> None:

@@ -39,6 +39,17 @@ class ConfigurationError(ServerError):
     """
 
 
+class ApplicationFailed(ServerError):
+    """The application's own code failed before anything was served; `__cause__` is what it raised.
+
+    `report` is its traceback, from the application's first frame on; empty when there is none.
+    """
+
+    def __init__(self, message: str, report: str = "") -> None:
+        super().__init__(message)
+        self.report = report
+
+
 class LocalProtocolError(ServerError):
     """The application broke the rules of an HTTP message or of its interface."""
 

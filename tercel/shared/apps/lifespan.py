@@ -4,10 +4,12 @@ Knows no requests and no connections.
 """
 
 import asyncio
+from inspect import isawaitable
 from typing import Any
 
 from tercel.shared.apps.asgi_types import AsgiCallable, Message
-from tercel.shared.errors import LocalProtocolError, ServerError
+from tercel.shared.apps.failures import failure, report
+from tercel.shared.errors import ApplicationFailed, LocalProtocolError, ServerError
 from tercel.shared.logs import logger
 from tercel.shared.settings import Settings
 from tercel.shared.tasks import TaskSet
@@ -34,6 +36,8 @@ class Lifespan:
         self._answers: asyncio.Queue[Message] = asyncio.Queue()
         self._expected: str | None = None
         """Prefix of the messages that the application may send now."""
+        self._received = False
+        """Whether the application has taken an event."""
         self._state: dict[str, Any] = {}
         self.supported = False
         """Whether the application said that its startup is complete."""
@@ -46,8 +50,8 @@ class Lifespan:
     async def startup(self) -> None:
         """Wait until the application has started.
 
-        Raises ServerError when it refuses to, does not answer in `lifespan_timeout`, or, with
-        lifespan "on", does not know the lifespan.
+        Raises ApplicationFailed when it refuses to, and ServerError when it does not answer in
+        `lifespan_timeout`, or, with lifespan "on", does not know the lifespan.
         """
         if self._mode == "off":
             return
@@ -70,9 +74,12 @@ class Lifespan:
         if kind == "lifespan.startup.complete":
             self.supported = True
             return
-        await _end(task)
         if kind == "lifespan.startup.failed":
-            raise ServerError(_failure("the application failed to start", answer))
+            # Most raise then what has made them fail.
+            error = await self._last_error()
+            await _end(task)
+            raise _start_failure(answer, error) from error
+        await _end(task)
         self._went_without(answer["error"])
 
     async def shutdown(self) -> None:
@@ -85,7 +92,7 @@ class Lifespan:
             if answer is None:
                 log.error("the application did not stop within %g seconds", self._timeout)
             elif answer["type"] == "lifespan.shutdown.failed":
-                log.error(_failure("the application failed to stop", answer))
+                log.error("the application failed to stop: %s", answer.get("message") or "")
             else:
                 await asyncio.wait([task], timeout=_LINGER)
         await _end(task)
@@ -100,7 +107,7 @@ class Lifespan:
         }
         error: Exception | None = None
         try:
-            await self._app(scope, self._events.get, self._send)
+            await _awaitable(self._app(scope, self._receive, self._send))
         except Exception as raised:
             error = raised
             # Before startup.complete it may only mean that there is no lifespan.
@@ -108,6 +115,11 @@ class Lifespan:
                 log.error("the application's lifespan failed", exc_info=raised)
         finally:
             self._answers.put_nowait({"type": "ended", "error": error})
+
+    async def _receive(self) -> Message:
+        event = await self._events.get()
+        self._received = True
+        return event
 
     async def _send(self, message: Message) -> None:
         kind = message.get("type")
@@ -128,16 +140,52 @@ class Lifespan:
         except TimeoutError:
             return None
 
+    async def _last_error(self) -> Exception | None:
+        """What the application raises after its answer, if it ends soon."""
+        try:
+            ended = await asyncio.wait_for(self._answers.get(), _LINGER)
+        except TimeoutError:
+            return None
+        error: Exception | None = ended["error"]
+        return error
+
     def _went_without(self, error: Exception | None) -> None:
+        if isinstance(error, _NotAwaitable):
+            raise ApplicationFailed(str(error))
         what = "returned" if error is None else f"raised {error!r}"
         if self._mode == "on":
-            raise ServerError(
+            raise ApplicationFailed(
                 f"the application {what} before lifespan.startup.complete; "
-                "--lifespan auto starts it all the same"
+                "--lifespan auto starts it all the same",
+                "" if error is None else report(error),
             ) from error
+        if error is not None and self._received:
+            # The ASGI text says to go on; one that waited for its startup meant to have one.
+            log.warning(
+                "the application raised in its lifespan's startup; going on without a lifespan\n%s",
+                report(error).rstrip(),
+            )
+            return
         log.info("the application has no lifespan (it %s); going on without", what)
         if error is not None:
             log.debug("what it raised", exc_info=error)
+
+
+class _NotAwaitable(ServerError):
+    """The application is not called like a coroutine function."""
+
+
+def _awaitable(called: Any) -> Any:
+    """What the application's call has returned. Raises _NotAwaitable for what it cannot mean.
+
+    None it may: a plain function that hands requests on to others has none for the lifespan.
+    """
+    if called is None or isawaitable(called):
+        return called
+    raise _NotAwaitable(
+        f"the application returned a {type(called).__name__} for the lifespan, which cannot be "
+        "awaited: an ASGI application is a coroutine function, async def"
+    )
 
 
 async def _end(task: asyncio.Task[None]) -> None:
@@ -148,6 +196,15 @@ async def _end(task: asyncio.Task[None]) -> None:
         log.warning("the application's lifespan does not end; going on without it")
 
 
-def _failure(what: str, answer: Message) -> str:
-    message = answer.get("message") or ""
-    return f"{what}: {message}" if message else what
+def _start_failure(answer: Message, error: Exception | None) -> ApplicationFailed:
+    message = str(answer.get("message") or "").strip()
+    what = "the application failed to start"
+    if error is not None and "\n" not in message:
+        raised = failure(what, error)
+        return ApplicationFailed(f"{what}: {message}", raised.report) if message else raised
+    if error is not None:
+        # Starlette's message is the whole traceback, its own frames first.
+        return failure(what, error)
+    if "\n" in message:
+        return ApplicationFailed(f"{what}: {message.splitlines()[-1]}", message)
+    return ApplicationFailed(f"{what}: {message}" if message else what)

@@ -1,20 +1,23 @@
 """From MODULE:ATTRIBUTE to an application that serves: import, look up, choose the adapter.
 
-Every mistake is a ConfigurationError whose one line says what to do. Knows no connections.
+Every mistake is a ConfigurationError whose one line says what to do; what the application's own
+code raises meanwhile is an ApplicationFailed with its traceback. Knows no connections.
 """
 
 import difflib
+import dis
+import functools
 import importlib
 import inspect
 import os
 import sys
-import traceback
 from enum import Enum, auto
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from tercel.shared.apps.asgi import AsgiApplication
+from tercel.shared.apps.failures import failure, raised_in_application, reported
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.settings import Settings
 from tercel.shared.stream import Application
@@ -29,6 +32,7 @@ class Interface(Enum):
 
     ASGI = auto()
     ASGI2 = auto()
+    SYNCHRONOUS = auto()
     WSGI = auto()
     SANIC = auto()
     FACTORY = auto()
@@ -39,6 +43,8 @@ class Interface(Enum):
 _REFUSALS = {
     Interface.ASGI2: "{name} takes one argument, like an ASGI 2 application; wrap it: "
     "asgiref.compatibility.guarantee_single_callable(app)",
+    Interface.SYNCHRONOUS: "{name} is a synchronous function; an ASGI application is a coroutine "
+    "function: write async def, and await what it receives and sends",
     Interface.WSGI: "{name} is a WSGI application; wrap it: asgiref.wsgi.WsgiToAsgi(app), "
     "or a2wsgi.WSGIMiddleware(app)",
     Interface.FACTORY: "{name} can be called without arguments, so it is no ASGI application; "
@@ -48,11 +54,22 @@ _REFUSALS = {
 }
 
 
+def resolve_application(app: Any, settings: Settings) -> Any:
+    """`app` itself, or what it names as MODULE:ATTRIBUTE, or makes with the setting `factory`.
+
+    Raises as `load_application` does.
+    """
+    if isinstance(app, str):
+        return load_application(app, app_dir=settings.app_dir, factory=settings.factory)
+    return _made(app, described(app)) if settings.factory else app
+
+
 def load_application(spec: str, *, app_dir: str = ".", factory: bool = False) -> Any:
     """The application that `spec`, MODULE:ATTRIBUTE, names; ATTRIBUTE may have dots.
 
     MODULE is imported from `app_dir` first. With `factory` the attribute is called without
-    arguments and returns the application. Raises ConfigurationError.
+    arguments and returns the application. Raises ConfigurationError, and ApplicationFailed when
+    that code of the application fails.
     """
     _search_first(app_dir)
     module_name, colon, attribute = spec.partition(":")
@@ -75,7 +92,7 @@ def load_application(spec: str, *, app_dir: str = ".", factory: bool = False) ->
         )
     if interface is Interface.NONE:
         raise ConfigurationError(
-            f"{spec} is no application but {_described(app)}; name an ASGI application"
+            f"{spec} is no application but {described(app)}; name an ASGI application"
         )
     return app
 
@@ -95,7 +112,7 @@ def wrap(app: Any, *, settings: Settings, tasks: TaskSet, background: TaskSet) -
 
         return SanicApplication(app, settings=settings, tasks=tasks, background=background)
     if interface is not Interface.ASGI:
-        raise ConfigurationError(_REFUSALS[interface].format(name=_described(app)))
+        raise ConfigurationError(_REFUSALS[interface].format(name=described(app)))
     return AsgiApplication(app, settings=settings, tasks=tasks)
 
 
@@ -115,8 +132,10 @@ def interface_of(app: Any) -> Interface:
         return Interface.WSGI
     is_class = inspect.isclass(app)
     if _takes(signature, 3):
-        # A class whose instances can be awaited is called like a coroutine function.
-        return Interface.CLASS if is_class and not hasattr(app, "__await__") else Interface.ASGI
+        if is_class:
+            # A class whose instances can be awaited is called like a coroutine function.
+            return Interface.ASGI if hasattr(app, "__await__") else Interface.CLASS
+        return Interface.SYNCHRONOUS if _is_synchronous(app) else Interface.ASGI
     if _takes(signature, 0):
         return Interface.FACTORY
     if is_class:
@@ -126,6 +145,14 @@ def interface_of(app: Any) -> Interface:
     if _takes(signature, 2):
         return Interface.WSGI
     return Interface.ASGI2 if _takes(signature, 1) else Interface.NONE
+
+
+def described(app: Any) -> str:
+    """A short name of any object, for people to read."""
+    name = getattr(app, "__qualname__", None)
+    if isinstance(name, str):
+        return f"{app.__module__}.{name}"
+    return f"a {type(app).__module__}.{type(app).__qualname__}"
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:
@@ -166,19 +193,20 @@ def _module(name: str, app_dir: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # Only a missing NAME, or a package it lies in, is the operator's typing; anything else
-        # is missing inside.
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise ConfigurationError(
-                f"no module {error.name!r} in {os.path.abspath(app_dir)} or among the installed "
-                "packages; --app-dir names the directory that it lies in"
-            ) from error
+        if raised_in_application(error):
+            failed = failure(f"importing {name!r} failed", error)
+            advice = f"install {error.name!r} where tercel is installed, if it is a package"
+            raise type(failed)(f"{failed}; {advice}", failed.report) from error
+        # Nothing was found that could import anything: the operator's typing.
         raise ConfigurationError(
-            f"{name!r} cannot be imported because it imports {error.name!r}, which is missing; "
-            "install that where tercel is installed"
+            f"no module {error.name!r} in {os.path.abspath(app_dir)} or among the installed "
+            "packages; --app-dir names the directory that it lies in"
         ) from error
-    except Exception as error:
-        raise ConfigurationError(f"importing {name!r} failed: {_told(error)}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # SystemExit, too: a module that ends the program is not one that can be served.
+        raise failure(f"importing {name!r} failed", error) from error
 
 
 def _attribute(module: ModuleType, dotted: str) -> Any:
@@ -191,6 +219,8 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
             raise ConfigurationError(
                 f"{path!r} has no attribute {part!r}{_suggestion(found, part)}"
             ) from error
+        except Exception as error:
+            raise failure(f"looking up {part!r} in {path!r} failed", error) from error
         path = f"{path}.{part}"
     return found
 
@@ -207,40 +237,62 @@ def _made(factory: Any, spec: str) -> Any:
     """What `factory` returns."""
     if not callable(factory):
         raise ConfigurationError(
-            f"{spec} is no function but {_described(factory)}; leave out --factory"
+            f"{spec} is no function but {described(factory)}; leave out --factory"
         )
     if interface_of(factory) is not Interface.FACTORY:
         raise ConfigurationError(
             f"{spec} cannot be called without arguments; "
             "if it is the application itself, leave out --factory"
         )
-    try:
+    with reported(f"the factory {spec} failed"):
         app = factory()
-    except Exception as error:
-        raise ConfigurationError(f"the factory {spec} failed: {_told(error)}") from error
     if inspect.iscoroutine(app):
         app.close()
         raise ConfigurationError(f"the factory {spec} is async; --factory needs a plain function")
     if interface_of(app) is Interface.NONE:
         raise ConfigurationError(
-            f"the factory {spec} returned {_described(app)}; it must return an ASGI application"
+            f"the factory {spec} returned {described(app)}; it must return an ASGI application"
         )
     return app
 
 
-def _told(error: Exception) -> str:
-    """The error in one line, with the place that raised it."""
-    text = " ".join(str(error).split())
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if isinstance(error, SyntaxError):
-        return told  # It names its place itself.
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{told} ({frames[-1].filename}, line {frames[-1].lineno})"
+# -- synchronous functions ------------------------------------------------------------------------
 
 
-def _described(app: Any) -> str:
-    """A short name of any object, for a message."""
-    name = getattr(app, "__qualname__", None)
-    if isinstance(name, str):
-        return f"{app.__module__}.{name}"
-    return f"a {type(app).__module__}.{type(app).__qualname__}"
+def _is_synchronous(app: Any) -> bool:
+    """Whether a call of `app` returns for certain what cannot be awaited.
+
+    Its kind does not tell: a plain function may return what another one's call has returned. Only
+    one that has nothing to return, or is a generator, is certain not to.
+    """
+    while isinstance(app, functools.partial):
+        app = app.func
+    if inspect.iscoroutinefunction(app):
+        return False
+    if not isinstance(app, (FunctionType, MethodType)):
+        app = getattr(type(app), "__call__", None)  # noqa: B004  it was called callable before
+    function = app.__func__ if isinstance(app, MethodType) else app
+    if not isinstance(function, FunctionType) or inspect.iscoroutinefunction(function):
+        return False
+    code = function.__code__
+    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
+        return False
+    if code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        return True
+    return _returns_none_only(code)
+
+
+def _returns_none_only(code: CodeType) -> bool:
+    before = None
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "RETURN_CONST" and instruction.argval is not None:
+            return False
+        if instruction.opname == "RETURN_VALUE" and (
+            instruction.is_jump_target
+            or before is None
+            or before.opname != "LOAD_CONST"
+            or before.argval is not None
+        ):
+            return False
+        before = instruction
+    return True

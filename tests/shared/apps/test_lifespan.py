@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import re
 from typing import Any
 
 import pytest
 
 from tercel.shared.apps import lifespan
 from tercel.shared.apps.lifespan import Lifespan
-from tercel.shared.errors import LocalProtocolError, ServerError
+from tercel.shared.errors import ApplicationFailed, LocalProtocolError, ServerError
 from tercel.shared.settings import Settings
 from tests.support.asynchronous import PATIENCE_SECONDS, turns
 from tests.support.fake_clock import clocktest
@@ -269,3 +270,80 @@ async def test_wrong_lifespan_message_is_raised_in_the_application(message: Any)
     await run.startup()
     await run.shutdown()
     assert len(errors) == 2
+
+
+@pytest.mark.parametrize(
+    "message", ["", "Traceback (most recent call last):\n  ...\nKeyError: 'x'"]
+)
+@clocktest
+async def test_error_that_stops_the_start_is_told_in_one_line_and_with_its_traceback(
+    message: str,
+) -> None:
+    """Starlette's message is a traceback; it raises the same afterwards."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            {}["x"]
+        except KeyError:
+            await send({"type": "lifespan.startup.failed", "message": message})
+            raise
+
+    with pytest.raises(ApplicationFailed) as caught:
+        await Lifespan(app, settings=settings()).startup()
+    assert re.fullmatch(
+        rf"the application failed to start in {__name__} \({__file__}, line \d+\): KeyError: 'x'",
+        str(caught.value),
+    )
+    assert caught.value.report.splitlines()[1].startswith(f'  File "{__file__}", line ')
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@clocktest
+async def test_message_of_many_lines_is_told_by_its_last_one() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.failed", "message": "Traceback:\n ...\nOSError: x\n"})
+        await receive()
+        await receive()
+
+    with pytest.raises(
+        ApplicationFailed, match=r"^the application failed to start: OSError: x$"
+    ) as e:
+        await Lifespan(app, settings=settings()).startup()
+    assert e.value.report == "Traceback:\n ...\nOSError: x"
+
+
+@clocktest
+async def test_application_that_raises_after_it_took_the_startup_is_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise ValueError("no database")
+
+    run = Lifespan(app, settings=settings())
+    await run.startup()
+    assert run.state is None
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "ValueError: no database" in record.getMessage()
+    assert "tercel/shared" not in record.getMessage()
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@clocktest
+async def test_application_that_returns_what_cannot_be_awaited_does_not_start(mode: str) -> None:
+    def app(scope: Any, receive: Any, send: Any) -> Any:
+        return b"hello"
+
+    with pytest.raises(ApplicationFailed, match=r"returned a bytes .* async def"):
+        await Lifespan(app, settings=settings(mode)).startup()
+
+
+@clocktest
+async def test_plain_function_that_has_nothing_for_the_lifespan_goes_without() -> None:
+    def app(scope: Any, receive: Any, send: Any) -> Any:
+        return Recorder()(scope, receive, send) if scope["type"] == "http" else None
+
+    run = Lifespan(app, settings=settings())
+    await run.startup()
+    assert run.state is None

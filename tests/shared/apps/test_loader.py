@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import re
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from tercel.shared.apps.asgi import AsgiApplication
 from tercel.shared.apps.loader import Interface, interface_of, load_application, wrap
-from tercel.shared.errors import ConfigurationError
+from tercel.shared.errors import ApplicationFailed, ConfigurationError
 from tercel.shared.settings import Settings
 from tercel.shared.tasks import TaskSet
 
@@ -46,11 +48,6 @@ def directory(tmp_path: Path) -> str:
     (tmp_path / "site_main.py").write_text(SOURCE)
     (tmp_path / "site_application.py").write_text("application = print")
     (tmp_path / "site_other.py").write_text("other = print")
-    (tmp_path / "site_needs.py").write_text("import site_missing_dependency")
-    (tmp_path / "site_from.py").write_text("from site_main import missing_name")
-    (tmp_path / "site_syntax.py").write_text("def broken(:\n")
-    (tmp_path / "site_raises.py").write_text("\nraise RuntimeError('two\\nlines')")
-    (tmp_path / "site_bare.py").write_text("raise RuntimeError")
     package = tmp_path / "site_package"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -111,11 +108,6 @@ def test_app_dir_is_searched_first_and_once(directory: str, monkeypatch: Any) ->
         ("site_absent:app", "no module 'site_absent' in {directory}"),
         ("site_package.absent:app", "no module 'site_package.absent' in {directory}"),
         ("site_absent.asgi:app", "no module 'site_absent' in {directory}"),
-        ("site_needs:app", "it imports 'site_missing_dependency', which is missing"),
-        ("site_from:app", "ImportError: cannot import name 'missing_name'"),
-        ("site_syntax:app", "SyntaxError: "),
-        ("site_raises:app", "RuntimeError: two lines ({directory}/site_raises.py, line 2)"),
-        ("site_bare:app", "RuntimeError ({directory}/site_bare.py, line 1)"),
         ("site_main:ap", "'site_main' has no attribute 'ap'; did you mean app?"),
         ("site_main:secondry", "did you mean secondary?"),
         ("site_main:zzz", "did you mean app?"),
@@ -141,11 +133,105 @@ def test_attribute_that_resembles_nothing_is_told_without_a_suggestion(directory
         ("wsgi", "cannot be called without arguments"),
         ("async_factory", "is async; --factory needs a plain function"),
         ("create_nothing", "returned a builtins.NoneType; it must return an ASGI application"),
-        ("create_broken", "failed: KeyError: 'setting'"),
     ],
 )
 def test_wrong_factory_says_what_to_do(directory: str, name: str, told: str) -> None:
     assert told in error_of(f"site_main:{name}", directory, factory=True)
+
+
+# -- applications that fail while they are loaded --------------------------------------------------
+
+
+def failure_of(spec: str, app_dir: str, *, factory: bool = False) -> ApplicationFailed:
+    with pytest.raises(ApplicationFailed) as caught:
+        load_application(spec, app_dir=app_dir, factory=factory)
+    assert "\n" not in str(caught.value)
+    assert not re.search(r"tercel/shared|importlib", caught.value.report)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "told"),
+    [
+        (
+            "needs",
+            "import site_missing_dependency",
+            "failed in {module} ({file}, line 1): ModuleNotFoundError: No module named "
+            "'site_missing_dependency'; install 'site_missing_dependency' where tercel is",
+        ),
+        (
+            "from",
+            "from site_main import missing_name",
+            "failed in {module} ({file}, line 1): ImportError: cannot import name 'missing_name'",
+        ),
+        ("syntax", "def broken(:", "failed in {file}, line 1: SyntaxError: "),
+        (
+            "raises",
+            "\nraise RuntimeError('two\\nlines')",
+            "failed in {module} ({file}, line 2): RuntimeError: two lines",
+        ),
+        ("bare", "raise RuntimeError", "failed in {module} ({file}, line 1): RuntimeError"),
+        (
+            "library",
+            "import os\nos.environ['SITE_ABSENT']",
+            "failed in {module} ({file}, line 2): KeyError: 'SITE_ABSENT'",
+        ),
+        (
+            "exits",
+            "raise SystemExit('no configuration')",
+            "failed in {module} ({file}, line 1): SystemExit: no configuration",
+        ),
+        (
+            "circular",
+            "import site_second\nname = 1",
+            "failed in site_second ({second}, line 1): ImportError: cannot import name 'name' from "
+            "partially initialized module",
+        ),
+    ],
+)
+def test_import_that_fails_says_in_which_module_and_shows_the_application_s_traceback(
+    directory: str, module: str, source: str, told: str
+) -> None:
+    file, second = Path(directory) / f"site_{module}.py", Path(directory) / "site_second.py"
+    file.write_text(source + "\n")
+    second.write_text(f"from site_{module} import name\n")
+    failed = failure_of(f"site_{module}:app", directory)
+    expected = told.format(module=f"site_{module}", file=file, second=second)
+    assert str(failed).startswith(f"importing 'site_{module}' {expected}")
+    first = next(line for line in failed.report.splitlines() if line.startswith("  File "))
+    assert first.startswith(f'  File "{file}", line ')
+    assert failed.__cause__ is not None
+
+
+def test_module_that_is_missing_inside_the_named_package_is_not_taken_for_a_wrong_name(
+    directory: str,
+) -> None:
+    inner = Path(directory) / "site_package" / "inner.py"
+    inner.write_text("import site_package.absent\n")
+    failed = failure_of("site_package.inner:app", directory)
+    assert f"failed in site_package.inner ({inner}, line 1)" in str(failed)
+
+
+def test_interrupt_while_importing_is_an_interrupt(directory: str) -> None:
+    (Path(directory) / "site_slow.py").write_text("raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load_application("site_slow:app", app_dir=directory)
+
+
+def test_factory_that_fails_is_told_with_its_traceback(directory: str) -> None:
+    failed = failure_of("site_main:create_broken", directory, factory=True)
+    assert str(failed).startswith("the factory site_main:create_broken failed in site_main (")
+    assert str(failed).endswith("KeyError: 'setting'")
+    assert failed.report.splitlines()[1].startswith(f'  File "{directory}/site_main.py", line ')
+
+
+def test_attribute_that_fails_when_it_is_looked_up_is_told_with_its_traceback(
+    directory: str,
+) -> None:
+    source = "def __getattr__(name): raise ValueError(name)\n"
+    (Path(directory) / "site_lazy.py").write_text(source)
+    failed = failure_of("site_lazy:app", directory)
+    assert "looking up 'app' in 'site_lazy' failed in site_lazy (" in str(failed)
 
 
 def test_missing_app_dir_is_told(tmp_path: Path) -> None:
@@ -161,6 +247,7 @@ async def coroutine_of_two(scope: Any, receive: Any) -> None: ...
 def wsgi(environ: Any, start_response: Any) -> Any: ...
 def wsgi_renamed(env: Any, start: Any) -> Any: ...
 def wsgi_with_extra(environ: Any, start_response: Any, extra: Any = None) -> Any: ...
+async def coroutine_of_four(a: Any, b: Any, c: Any, d: Any) -> None: ...
 def four(a: Any, b: Any, c: Any, d: Any) -> Any: ...
 def no_arguments() -> Any: ...
 def asgi2(scope: Any) -> Any: ...
@@ -218,7 +305,7 @@ class Unsigned:
         (AsgiInstance(), Interface.ASGI),
         (AsgiInstance().__call__, Interface.ASGI),
         (Endpoint, Interface.ASGI),
-        (functools.partial(four, 1), Interface.ASGI),
+        (functools.partial(coroutine_of_four, 1), Interface.ASGI),
         (Unsigned(), Interface.ASGI),
         (wsgi, Interface.WSGI),
         (wsgi_renamed, Interface.WSGI),
@@ -240,6 +327,109 @@ class Unsigned:
 )
 def test_interface_is_told_from_type_and_signature(app: Any, expected: Interface) -> None:
     assert interface_of(app) is expected
+
+
+# -- synchronous functions -------------------------------------------------------------------------
+
+
+def synchronous(scope: Any, receive: Any, send: Any) -> None:
+    send({"type": "http.response.start", "status": 200})
+
+
+def synchronous_with_returns(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        return
+    for _ in range(3):
+        send(receive())
+
+
+def generator(scope: Any, receive: Any, send: Any) -> Any:
+    yield b"content"
+
+
+async def asynchronous_generator(scope: Any, receive: Any, send: Any) -> Any:
+    yield b"content"
+
+
+class SynchronousInstance:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        synchronous,
+        synchronous_with_returns,
+        generator,
+        asynchronous_generator,
+        SynchronousInstance(),
+        SynchronousInstance().__call__,
+        functools.partial(four, 1),
+    ],
+)
+def test_synchronous_function_is_refused(app: Any) -> None:
+    assert interface_of(app) is Interface.SYNCHRONOUS
+    with pytest.raises(ConfigurationError, match=r"synchronous function; .* async def"):
+        wrapped(app)
+
+
+def hands_on(scope: Any, receive: Any, send: Any) -> Any:
+    return asgi(scope, receive, send)
+
+
+def hands_on_some(scope: Any, receive: Any, send: Any) -> Any:
+    if scope["type"] == "http":
+        return asgi(scope, receive, send)
+    return None
+
+
+def hands_on_or_not(scope: Any, receive: Any, send: Any) -> Any:
+    return asgi(scope, receive, send) if scope["type"] == "http" else None
+
+
+@functools.wraps(synchronous)
+def decorated(*args: Any) -> Any:
+    return asgi(*args)
+
+
+@types.coroutine
+def iterable_coroutine(scope: Any, receive: Any, send: Any) -> Any:
+    yield
+
+
+class HandsOn:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        return asgi(scope, receive, send)
+
+
+class CallsItsAttribute:
+    def __init__(self) -> None:
+        self.app = asgi
+
+    @property
+    def __call__(self) -> Any:
+        return self.app
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        hands_on,
+        hands_on_some,
+        hands_on_or_not,
+        decorated,
+        iterable_coroutine,
+        lambda scope, receive, send: asgi(scope, receive, send),
+        HandsOn(),
+        HandsOn().__call__,
+        CallsItsAttribute(),
+        functools.partial(hands_on),
+        functools.partial(AsgiInstance()),
+        functools.partial(functools.partial(coroutine_of_four, 1)),
+    ],
+)
+def test_plain_function_that_may_return_an_awaitable_is_no_mistake(app: Any) -> None:
+    assert isinstance(wrapped(app), AsgiApplication)
 
 
 def wrapped(app: Any) -> Any:

@@ -5,6 +5,7 @@ Owns the application's start and stop; a request is `handler`'s, what it reads a
 """
 
 import asyncio
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sanic.application.constants import ServerStage
@@ -12,6 +13,7 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.http.constants import HTTP
 from sanic.logging.setup import setup_logging
 
+from tercel.shared.apps.failures import reported
 from tercel.shared.apps.sanic.config import configured
 from tercel.shared.apps.sanic.connection import SanicConnection
 from tercel.shared.apps.sanic.handler import SanicHandler
@@ -112,9 +114,11 @@ class SanicApplication(Application):
             self._own_info = _server_info(app, self._settings)
             app.state.server_info.append(self._own_info)
             setup_logging(app.debug, app.config.NO_COLOR, app.config.LOG_EXTRA)
-            await self._run_main_process("main_process_start")
+            with self._starting("a main_process_start listener"):
+                await self._run_main_process("main_process_start")
         try:
-            await app._startup()
+            with self._starting("the application's start"):
+                await app._startup()
         except BaseException:
             await self._leave_main_process()
             raise
@@ -122,16 +126,19 @@ class SanicApplication(Application):
     async def before_start(self) -> None:
         """Run the before_server_start listeners."""
         self._began = True
-        await self._server_event("init", "before")
+        with self._starting("a before_server_start listener"):
+            await self._server_event("init", "before")
         # Only now: these listeners may still add signals.
         self._begin_service()
         self._app.ack()
         if self._own_info is not None:
-            await self._run_main_process("main_process_ready")
+            with self._starting("a main_process_ready listener"):
+                await self._run_main_process("main_process_ready")
 
     async def after_start(self) -> None:
         """Run the after_server_start listeners."""
-        await self._server_event("init", "after")
+        with self._starting("an after_server_start listener"):
+            await self._server_event("init", "after")
         self._app.set_serving(True)
 
     async def before_stop(self) -> None:
@@ -162,6 +169,10 @@ class SanicApplication(Application):
                 await self._server_event("shutdown", "after")
         finally:
             await self._leave_main_process()
+
+    def _starting(self, what: str) -> AbstractContextManager[None]:
+        # Sanic's own ways to start, which have prepared the application, expect what was raised.
+        return nullcontext() if self._own_info is None else reported(f"{what} failed")
 
     async def _server_event(self, concern: str, action: str) -> None:
         await self._app._server_event(concern, action, loop=asyncio.get_running_loop())
