@@ -18,7 +18,7 @@ from tercel.shared.errors import ServerError
 from tercel.shared.events import Event, run_events
 from tercel.shared.listener import Listener
 from tercel.shared.logs import logger
-from tercel.shared.signals import Signal, StopSignals
+from tercel.shared.signals import HANG_UP, Signal, StopSignals
 from tercel.shared.stream import Application
 from tercel.shared.tasks import TaskSet
 
@@ -153,9 +153,10 @@ class AsyncioServer:
             raise
 
     async def run(self, *, register_sys_signals: bool = True, run_multiple: bool = False) -> None:
-        """`serve_forever` in the foreground, where SIGINT and SIGTERM stop the server.
+        """`serve_forever` in the foreground, where SIGINT, SIGTERM and SIGHUP stop the server.
 
         The first lets running exchanges finish, each further one ends what is being waited for.
+        A further SIGHUP does not: a terminal that closes may send more than one.
         With `run_multiple` SIGINT is left to the parent process.
         """
         signals = StopSignals(self.loop, self._signalled, ignore_interrupt=run_multiple)
@@ -204,7 +205,7 @@ class AsyncioServer:
         if self._closing is None:
             log.info("%s: stopping; once more to stop without waiting", number.name)
             self.close()
-        else:
+        elif number is not HANG_UP:
             log.warning("%s: not waiting any longer", number.name)
             self.hurry()
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM for a server that runs in the foreground. Knows nothing about servers."""
+"""SIGINT, SIGTERM and SIGHUP for a server in the foreground. Knows nothing about servers."""
 
 import asyncio
 import signal
@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from tercel.shared.errors import ConfigurationError
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANG_UP] if HANG_UP is not None else []))
 
 
 class Signal:
@@ -31,8 +32,10 @@ def require_main_thread() -> None:
 
 
 class StopSignals:
-    """While it is entered, each SIGINT and SIGTERM calls `stop` inside `loop`.
+    """While it is entered, each SIGINT, SIGTERM and SIGHUP calls `stop` inside `loop`.
 
+    SIGHUP is taken only where nobody has decided about it: nohup(1) has it ignored, and a program
+    may have a handler of its own.
     With `ignore_interrupt`, SIGINT does nothing: Ctrl-C reaches every process of the terminal's
     group, and a worker is stopped by its parent. Raises as `require_main_thread` does.
     """
@@ -71,7 +74,10 @@ class StopSignals:
         self._previous.clear()
 
     def _handle(self, number: signal.Signals) -> None:
-        self._previous[number] = signal.getsignal(number)
+        previous = signal.getsignal(number)
+        if number is HANG_UP and previous is not signal.SIG_DFL:
+            return
+        self._previous[number] = previous
         if self._ignore_interrupt and number is signal.SIGINT:
             signal.signal(number, signal.SIG_IGN)
         else:

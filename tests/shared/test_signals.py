@@ -1,7 +1,9 @@
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,14 @@ from tercel.shared.signals import STOP_SIGNALS, Signal, StopSignals
 from tests.support.asynchronous import PATIENCE_SECONDS
 
 LOOPS = ("asyncio", "uvloop")
+
+
+@pytest.fixture(autouse=True)
+def _default_hang_up() -> Iterator[None]:
+    """Under nohup(1) the tests themselves would ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("kind", LOOPS)
@@ -38,6 +48,19 @@ def test_the_handlers_of_before_are_back_afterwards(kind: str) -> None:
 
     before, during = run(main(), kind)
     assert before != during
+
+
+@pytest.mark.parametrize("decided", [signal.SIG_IGN, lambda number, frame: None])
+def test_a_hang_up_that_somebody_has_decided_about_is_left_to_them(decided: Any) -> None:
+    async def main() -> None:
+        signal.signal(signal.SIGHUP, decided)
+        with StopSignals(asyncio.get_running_loop(), lambda number: pytest.fail(number.name)):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is decided
+            await asyncio.sleep(0)
+        assert signal.getsignal(signal.SIGHUP) is decided
+
+    run(main(), "asyncio")
 
 
 def test_a_worker_leaves_sigint_to_its_parent() -> None:
