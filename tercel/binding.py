@@ -5,6 +5,7 @@ Knows addresses and whether TLS protects them; what runs on the sockets is other
 
 import ipaddress
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tercel.shared.errors import ConfigurationError
@@ -139,6 +140,7 @@ def bind(plan: Plan) -> list[Binding]:
 
     Raises ConfigurationError, and then leaves no socket open that it has opened.
     """
+    _require_apart(plan)
     bindings: list[Binding] = []
     try:
         for address in plan.secure:
@@ -193,3 +195,61 @@ def _beside(sock: socket.socket, plan: Plan) -> Binding:
 
 def _address_of(sock: socket.socket) -> HostPort:
     return HostPort(*sock.getsockname()[:2])
+
+
+_TCP, _UDP = frozenset((socket.SOCK_STREAM,)), frozenset((socket.SOCK_DGRAM,))
+_Host = ipaddress.IPv4Address | ipaddress.IPv6Address | str
+_Place = tuple[str, HostPort, frozenset[socket.SocketKind]]
+
+
+def _require_apart(plan: Plan) -> None:
+    """Raise ConfigurationError where two addresses would take the same port from each other.
+
+    The system would call it a port in use by another program, or say so only when the second
+    socket listens.
+    """
+    taken: list[_Place] = []
+    for place in _places(plan):
+        option, address, kinds = place
+        for other_option, other, other_kinds in taken:
+            if not (kinds & other_kinds and _overlap(address, other)):
+                continue
+            if address == other and option == other_option:
+                raise ConfigurationError(f"{option} {address} is given twice: leave one out")
+            raise ConfigurationError(
+                f"{option} {address} is served by {other_option} {other} already: leave one out, "
+                "or choose another port"
+            )
+        taken.append(place)
+
+
+def _places(plan: Plan) -> Iterator[_Place]:
+    tcp = _TCP if plan.fallback or not plan.http3 else frozenset()
+    udp = _UDP if plan.http3 else frozenset()
+    yield from (("--bind", address, tcp | udp) for address in plan.secure)
+    yield from (("--plain-bind", address, _TCP) for address in plan.plain)
+    yield from (("--preferred-address", address, udp) for address in plan.preferred)
+
+
+def _overlap(one: HostPort, other: HostPort) -> bool:
+    if one.port != other.port or one.port == 0:
+        return False
+    return any(_meet(a, b) for a in _hosts(one.host) for b in _hosts(other.host))
+
+
+def _meet(one: _Host, other: _Host) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return one.version == other.version and (
+        one == other or one.is_unspecified or other.is_unspecified
+    )
+
+
+def _hosts(host: str) -> list[_Host]:
+    """The addresses that a host stands for, as far as that is known without asking anybody."""
+    if host.lower().removesuffix(".") == "localhost":
+        return [ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1")]
+    try:
+        return [ipaddress.ip_address(host)]
+    except ValueError:
+        return [host.lower()]

@@ -55,6 +55,8 @@ class HostPort:
 
 def parse_host_port(text: str) -> HostPort:
     """`HOST:PORT` or `[IPV6]:PORT` as its parts. Raises ConfigurationError."""
+    if "," in text:
+        raise ConfigurationError(f"{text!r} is more than one address: give each by itself")
     host, colon, port = text.strip().rpartition(":")
     if not colon or not host:
         raise ConfigurationError(
