@@ -5,29 +5,39 @@ The public names; each is described where it is defined.
 
 from typing import TYPE_CHECKING, Any
 
-from tercel.h1.base import SanicProtocol
-from tercel.h1.protocol import HttpProtocol
-from tercel.h1.websocket import WebSocketProtocol
-from tercel.install import install_sanic
-from tercel.serve import HTTP, serve
-from tercel.server import AsyncioServer
-from tercel.shared.connection import HttpProtocolMixin
-from tercel.shared.errors import ConfigurationError, ServerError
-from tercel.shared.events import trigger_events
-from tercel.shared.goodbye import get_goodbye
-from tercel.shared.loop import try_use_uvloop, try_windows_loop
-from tercel.shared.settings import Settings
-from tercel.shared.signals import Signal
-from tercel.shared.sockets import (
-    bind_socket,
-    bind_unix_socket,
-    configure_socket,
-    remove_unix_socket,
-)
-from tercel.shared.websocket.connection import WebSocketConnection
-from tercel.shared.websocket.frame import WebsocketFrameAssembler
-from tercel.shared.websocket.impl import WebsocketImplProtocol
+from tercel.shared.requirements import advice, missing_package
 from tercel.version import __version__
+
+_missing: ModuleNotFoundError | None = None
+try:
+    from tercel.entry import Server, run
+    from tercel.h1.base import SanicProtocol
+    from tercel.h1.protocol import HttpProtocol
+    from tercel.h1.websocket import WebSocketProtocol
+    from tercel.install import install_sanic
+    from tercel.serve import HTTP, serve
+    from tercel.server import AsyncioServer
+    from tercel.shared.connection import HttpProtocolMixin
+    from tercel.shared.errors import ApplicationFailed, ConfigurationError, ServerError
+    from tercel.shared.events import trigger_events
+    from tercel.shared.goodbye import get_goodbye
+    from tercel.shared.loop import try_use_uvloop, try_windows_loop
+    from tercel.shared.settings import Settings
+    from tercel.shared.signals import Signal
+    from tercel.shared.sockets import (
+        bind_socket,
+        bind_unix_socket,
+        configure_socket,
+        remove_unix_socket,
+    )
+    from tercel.shared.websocket.connection import WebSocketConnection
+    from tercel.shared.websocket.frame import WebsocketFrameAssembler
+    from tercel.shared.websocket.impl import WebsocketImplProtocol
+except ModuleNotFoundError as error:
+    # Told by whoever uses one of the names: the command line tells it in one line.
+    if missing_package(error) is None:
+        raise
+    _missing = error
 
 if TYPE_CHECKING:
     from tercel.quic.driver import ConnectionProtocol
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HTTP",
+    "ApplicationFailed",
     "AsyncioServer",
     "ConfigurationError",
     "ConnectionProtocol",
@@ -44,6 +55,7 @@ __all__ = [
     "HttpProtocolMixin",
     "QuicEndpoint",
     "SanicProtocol",
+    "Server",
     "ServerError",
     "Settings",
     "Signal",
@@ -58,6 +70,7 @@ __all__ = [
     "get_goodbye",
     "install_sanic",
     "remove_unix_socket",
+    "run",
     "serve",
     "trigger_events",
     "try_use_uvloop",
@@ -73,6 +86,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if _missing is not None and name in __all__:
+        raise ImportError(advice(str(missing_package(_missing))), name=_missing.name) from _missing
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

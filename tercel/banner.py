@@ -17,10 +17,9 @@ from tercel.version import __version__
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  told apart here, not bound
 
 
-def banner(composition: Composition, application: str | None) -> str:
-    """The lines for `composition`; `application` is None for the demo application."""
-    served = application or "its demo application (no MODULE:ATTRIBUTE was given)"
-    lines = [f"tercel {__version__} serves {served}"]
+def banner(composition: Composition, application: str) -> str:
+    """The lines for `composition`, which serves what is called `application`."""
+    lines = [f"tercel {__version__} serves {application}"]
     identity = composition.identity
     rows = [
         (_url(binding, identity), _protocols(binding))

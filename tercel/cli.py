@@ -4,29 +4,35 @@ Turns words into Settings, and errors into one line and an exit code. What is se
 decided elsewhere.
 """
 
-import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
-from tercel.banner import banner
 from tercel.certs.selfsigned import (
     DEFAULT_NAMES,
     DevelopmentCertificates,
     default_directory,
     describe,
 )
-from tercel.options import GroupedCommand, settings_from, settings_options
-from tercel.serve import Composition, serve_composed
-from tercel.shared.apps.loader import load_application
-from tercel.shared.collector import settle_collector
+from tercel.entry import configure_logging, serve_in_foreground
+from tercel.options import (
+    Command,
+    GroupedCommand,
+    check_environment,
+    settings_from,
+    settings_options,
+)
+from tercel.other_servers import with_foreign
 from tercel.shared.errors import ApplicationFailed, ConfigurationError, ServerError
-from tercel.shared.logs import LineFormatter, LogQueue
-from tercel.shared.loop import loop_factory, run
-from tercel.shared.settings import Settings
+from tercel.shared.logs import logger
+from tercel.shared.process import prepare_process, write_out
 from tercel.version import __version__
+
+log = logger("tercel.server")
 
 _ERROR = 2
 _INTERRUPTED = 130
@@ -55,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         command, name = _serve_command(), "tercel"
     try:
+        prepare_process()
         command.main(given, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         return _fail(error.format_message())
@@ -89,7 +96,7 @@ def _certs_command() -> click.Command:
         help="A DNS name or IP address to make a certificate for. Repeatable: one certificate "
         "for all of them, kept under the first.",
     )
-    return click.Command("certs", params=[name], callback=_certs, help=_CERTS_HELP)
+    return Command("certs", params=[name], callback=_certs, help=_CERTS_HELP)
 
 
 def _version_option() -> click.Option:
@@ -109,58 +116,40 @@ def _version_option() -> click.Option:
 
 
 def _serve(application: str | None, **values: Any) -> None:
-    settings = settings_from(values)
-    _configure_logging(settings)
-    # Before there is a loop: an application may run one of its own while it is imported.
-    loop_factory(settings.loop)
-    app = _application(application, settings)
+    ctx = click.get_current_context()
+    warnings = check_environment(os.environ)
+    settings = settings_from(with_foreign(ctx, values))
+    configure_logging(settings)
+    for warning in warnings:
+        log.warning("%s", warning)
+    if application is not None:
+        serve_in_foreground(application, settings)
+    elif settings.factory:
+        raise ConfigurationError("--factory without MODULE:ATTRIBUTE: name the function, too")
+    else:
+        from tercel.shared.apps.demo import app
 
-    def announce(composition: Composition) -> None:
-        click.echo(banner(composition, application))
-        settle_collector()
-
-    run(serve_composed(app, settings, announce=announce), settings.loop)
+        name = "its demo application (no MODULE:ATTRIBUTE was given)"
+        serve_in_foreground(app, settings, name=name)
 
 
 def _certs(names: tuple[str, ...]) -> None:
     development = DevelopmentCertificates(default_directory())
     credential = development.ensure(names or DEFAULT_NAMES)
-    for line in describe(development, credential):
-        click.echo(line)
-
-
-def _application(name: str | None, settings: Settings) -> Any:
-    if name is not None:
-        return load_application(name, app_dir=settings.app_dir, factory=settings.factory)
-    if settings.factory:
-        raise ConfigurationError("--factory without MODULE:ATTRIBUTE: name the function, too")
-    from tercel.shared.apps.demo import app
-
-    return app
-
-
-def _configure_logging(settings: Settings) -> None:
-    """tercel's own loggers write to standard error; an application's are its own business.
-
-    The last lines are written when the process ends.
-    """
-    logger = logging.getLogger("tercel")
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
-    )
-    if logging.lastResort is not None:
-        # What asyncio and libraries log where the application has set up nothing.
-        logging.lastResort.setFormatter(LineFormatter())
-    logger.handlers[:] = [LogQueue(handler)]
-    logger.setLevel(settings.log_level.upper())
-    logger.propagate = False
+    try:
+        write_out("\n".join(describe(development, credential)))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write to standard output ({error.strerror}): send it elsewhere"
+        ) from error
 
 
 def _fail(message: str, report: str = "") -> int:
     # Flushed before it: what was printed so far comes first wherever both end.
-    sys.stdout.flush()
-    click.echo(f"tercel: error: {' '.join(message.split())}", err=True)
-    if report:
-        click.echo(report.rstrip("\n"), err=True)
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        click.echo(f"tercel: error: {' '.join(message.split())}", err=True)
+        if report:
+            click.echo(report.rstrip("\n"), err=True)
     return _ERROR

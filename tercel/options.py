@@ -4,7 +4,7 @@ Knows what a setting looks like, not what it does.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from difflib import get_close_matches
 from typing import Any
@@ -12,11 +12,17 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from tercel.other_servers import aliases, foreign_options
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.settings import Settings, is_list, mistyped
 
 ENVIRONMENT_PREFIX = "TERCEL_"
 OTHER = "Other"
+
+# What else is read from the environment.
+_OTHER_VARIABLES = ("CONFIG", "DATA_DIR")
+# From here on a name is taken for another one that is mistyped.
+_LIKENESS = 0.75
 
 _FIELDS: dict[str, Field[Any]] = {field.name: field for field in fields(Settings)}
 _UNITS = ("SECONDS", "BYTES")
@@ -29,11 +35,27 @@ _KINDS: dict[Any, click.ParamType[Any]] = {
 
 
 class GroupedOption(click.Option):
-    """An option that `--help` shows under the heading `group`."""
+    """An option that `--help` shows under the heading `group`.
 
-    def __init__(self, *args: Any, group: str = OTHER, **kwargs: Any) -> None:
+    `aliases` are taken as well, and neither help nor errors tell of them. Of a flag those that
+    begin with --no- turn it off.
+    """
+
+    def __init__(
+        self, *args: Any, group: str = OTHER, aliases: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+        self.aliases = aliases
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser know all names."""
+        super().add_to_parser(parser, ctx)
+        for alias in self.aliases:
+            action: dict[str, Any] = {"action": "append" if self.multiple else "store", "nargs": 1}
+            if self.is_flag:
+                action = {"action": "store_const", "const": not alias.startswith("--no-")}
+            parser.add_option(obj=self, opts=[alias], dest=self.name, **action)
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """Name a wrong value's source where it was given: not always the command line."""
@@ -43,7 +65,39 @@ class GroupedOption(click.Option):
         return super().get_error_hint(ctx)
 
 
-class GroupedCommand(click.Command):
+class Command(click.Command):
+    """A command whose mistakes are told in one line, whatever is wrong with them."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments, and print what they ask for."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.NoSuchOption as error:
+            # Not the options of other servers, which are many and resemble everything.
+            close = get_close_matches(
+                error.option_name, self._shown_options(), n=1, cutoff=_LIKENESS
+            )
+            raise click.NoSuchOption(
+                error.option_name, possibilities=close, ctx=error.ctx
+            ) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot write to standard output ({error.strerror or error}): send it elsewhere"
+            ) from error
+
+    def _shown_options(self) -> list[str]:
+        options = [param for param in self.params if isinstance(param, click.Option)]
+        return [
+            name
+            for option in options
+            if not option.hidden
+            for name in (*option.opts, *option.secondary_opts)
+        ]
+
+
+class GroupedCommand(Command):
     """A command whose `--help` groups its options, in the order of their first members.
 
     Those of no group come last.
@@ -65,8 +119,9 @@ class GroupedCommand(click.Command):
 
 
 def settings_options() -> list[click.Parameter]:
-    """One option for each field of Settings, and `--config`."""
-    return [*(_option(field) for field in _FIELDS.values()), _config_option()]
+    """One option for each field of Settings, `--config`, and those of other servers."""
+    own = [_option(field) for field in _FIELDS.values()]
+    return [*own, _config_option(), *foreign_options()]
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
@@ -80,6 +135,28 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
             # `--bind ''` is how a list is emptied on the command line.
             given[name] = tuple(item for item in value if item)
     return Settings(**given)
+
+
+def check_environment(environment: Mapping[str, str]) -> list[str]:
+    """Look for TERCEL_* variables that are no settings; the result is what to warn of.
+
+    Raises ConfigurationError for one whose name is nearly a setting's. Others may be somebody
+    else's: Kubernetes makes TERCEL_PORT and TERCEL_SERVICE_HOST for a service called tercel.
+    """
+    known = {*(name.upper() for name in _FIELDS), *_OTHER_VARIABLES}
+    warnings = []
+    for variable in sorted(environment):
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name == variable or name in known:
+            continue
+        close = get_close_matches(name, known, n=1, cutoff=_LIKENESS)
+        if close:
+            raise ConfigurationError(
+                f"unknown environment variable {variable}: did you mean "
+                f"{ENVIRONMENT_PREFIX}{close[0]}?"
+            )
+        warnings.append(f"{variable} in the environment is no setting; it has no effect")
+    return warnings
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -112,6 +189,7 @@ def _option(field: Field[Any]) -> GroupedOption:
     return GroupedOption(
         [declaration, field.name],
         group=field.metadata["group"],
+        aliases=aliases(field.name),
         type=kind,
         multiple=is_list(field),
         default=field.default,

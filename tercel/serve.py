@@ -30,6 +30,7 @@ from tercel.shared.loop import complete, loop_factory, run
 from tercel.shared.memory import MemoryWatch
 from tercel.shared.messages import Field, is_field_value
 from tercel.shared.private_files import append_private, is_private
+from tercel.shared.requirements import missing_package
 from tercel.shared.response_fields import ResponseFields, parse_added_field
 from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal, require_main_thread
@@ -115,8 +116,9 @@ def serve(
     """Serve `app`, an ASGI 3 or Sanic application, on `host` and `port` until it is stopped.
 
     With `run_async` return an AsyncioServer instead, for the caller to await and to close; it
-    takes no signals. Otherwise SIGINT and SIGTERM stop it gracefully (`register_sys_signals`,
-    main thread only), and `loop` is run, or a new one of the settings' kind.
+    takes no signals. Otherwise SIGINT, SIGTERM and SIGHUP stop it gracefully
+    (`register_sys_signals`, main thread only), and `loop` is run, or a new one of the
+    settings' kind.
 
     `version` 1 is HTTP/1.1 on TCP: over TLS with `ssl`, or a certificate in `settings`, else
     cleartext. `version` 3 is HTTP/3 on UDP and, unless `fallback` is False, HTTP/1.1 over TLS on
@@ -446,7 +448,7 @@ def _quic_endpoint() -> "type[QuicEndpoint]":
     try:
         from tercel.quic.endpoint import QuicEndpoint
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("aioquic", "pylsqpack"):
+        if missing_package(error) not in ("aioquic", "pylsqpack"):
             raise
         raise ServerError(
             "cannot serve HTTP/3 without aioquic: pip install aioquic, or serve version 1"

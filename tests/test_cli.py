@@ -58,6 +58,17 @@ async def refuses(scope, receive, send):
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "no database"})
 
+async def stops(scope, receive, send):
+    # Asks for its end when it serves, and tells when that has come.
+    import asyncio, os, pathlib, signal
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGTERM)
+        await receive()
+        pathlib.Path("stopped").touch()
+        await send({"type": "lifespan.shutdown.complete"})
+
 def synchronous(scope, receive, send):
     send({"type": "http.response.start", "status": 200})
 
@@ -150,6 +161,8 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Under nohup(1) the tests themselves ignore it, and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         running = Running(process, self.environment["TERCEL_DATA_DIR"])
         try:
@@ -293,7 +306,7 @@ def test_a_factory_is_called(tercel: CommandLine) -> None:
         assert running.get().status == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_it_with_exit_code_0(tercel: CommandLine, number: signal.Signals) -> None:
     with tercel.serving(*PLAIN, "main:app") as running:
         code, errors = running.stop(number)
@@ -316,6 +329,115 @@ def test_a_second_signal_does_not_wait_for_a_running_exchange(tercel: CommandLin
         code, errors = running.stop()
     assert code == 0
     assert "Traceback" not in errors
+
+
+def test_a_second_hang_up_goes_on_waiting(tercel: CommandLine) -> None:
+    """A terminal that closes may send more than one; a second SIGTERM ends the wait."""
+    with (
+        tercel.serving(*PLAIN, "--graceful-timeout", "3600", "main:endless") as running,
+        closing(running.connect()) as connection,
+    ):
+        connection.request("GET", "/")
+        assert connection.getresponse().read(5) == b"begun"
+        running.process.send_signal(signal.SIGHUP)
+        assert running.process.stderr is not None
+        for line in running.process.stderr:
+            if "SIGHUP: stopping" in line:
+                break
+        running.process.send_signal(signal.SIGHUP)
+        code, errors = running.stop()
+    assert code == 0
+    assert "SIGTERM: not waiting any longer" in errors
+    assert "SIGHUP: not waiting" not in errors
+
+
+# -- a process without the usual surroundings -----------------------------------------------------
+
+
+def in_a_shell(
+    tercel: CommandLine, redirections: str, *arguments: str, before: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Start `tercel` in sh with `redirections`; it stops itself once it serves."""
+    return subprocess.run(
+        [
+            *("sh", "-c", f'{before} exec "$@" {redirections}', "sh"),
+            *(sys.executable, "-m", "tercel", *arguments),
+        ],
+        cwd=tercel.home,
+        env=tercel.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    "closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full", "| true"]
+)
+def test_a_server_does_without_its_standard_streams(
+    tercel: CommandLine, closed: str, loop: str
+) -> None:
+    done = in_a_shell(tercel, closed, *PLAIN, "--loop", loop, "main:stops")
+    assert done.returncode == 0
+    assert (tercel.home / "stopped").exists()
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    if closed == ">/dev/full":
+        assert "standard output cannot be written (No space left on device)" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["certs"]])
+def test_output_that_cannot_be_written_is_one_line(
+    tercel: CommandLine, arguments: list[str]
+) -> None:
+    done = in_a_shell(tercel, ">/dev/full", *arguments)
+    assert done.returncode == 2
+    assert re.fullmatch(r"tercel: error: cannot write to standard output \(.*\): .*\n", done.stderr)
+
+
+def test_too_few_descriptors_are_told_before_anything_opens(tercel: CommandLine) -> None:
+    done = in_a_shell(tercel, "", *PLAIN, "main:app", before="ulimit -n 12;")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"tercel: error: this process may have 12 files open.*\n", done.stderr)
+
+
+def missing(tercel: CommandLine, package: str) -> dict[str, str]:
+    """An environment in which `package` cannot be imported."""
+    module = tercel.home / "without" / f"{package}.py"
+    module.parent.mkdir()
+    module.write_text(f"raise ModuleNotFoundError('No module', name={package!r})\n")
+    paths = [str(module.parent), tercel.environment["PYTHONPATH"]]
+    return tercel.environment | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+@pytest.mark.parametrize("package", ["click", "cryptography", "httptools", "websockets"])
+def test_a_package_that_is_missing_is_one_line(tercel: CommandLine, package: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tercel", "main:app"],
+        cwd=tercel.home,
+        env=missing(tercel, package),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"tercel: error: cannot start: package {package} is missing: pip install {package}"
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_package_that_is_missing_is_an_import_error_for_a_program(tercel: CommandLine) -> None:
+    code = "import tercel\ntry: tercel.run\nexcept ImportError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=missing(tercel, "httptools"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("cannot start: package httptools is missing: pip install")
 
 
 def test_each_request_is_logged_unless_told_otherwise(tercel: CommandLine) -> None:
@@ -426,6 +548,20 @@ def test_a_mistake_in_the_file_is_told(tercel: CommandLine, line: str, message: 
         (["--bind", "127.0.0.1:65536"], "0 to 65535"),
         (["--bind", "::1:4433"], "brackets"),
         (["--bind", ""], "nothing to serve on"),
+        (["--bind", "a:1,b:2"], "'a:1,b:2' is more than one address: give each by itself"),
+        (["--bind", "127.0.0.1:9", "--bind", "127.0.0.1:9"], "--bind 127.0.0.1:9 is given twice"),
+        (
+            ["--bind", "localhost:9", "--plain-bind", "127.0.0.1:9"],
+            "--plain-bind 127.0.0.1:9 is served by --bind localhost:9 already",
+        ),
+        (
+            ["--plain-bind", "0.0.0.0:9", "--plain-bind", "127.0.0.1:9"],
+            "--plain-bind 127.0.0.1:9 is served by --plain-bind 0.0.0.0:9 already",
+        ),
+        (["--cert", ""], "--cert is empty: give a file, or leave it out"),
+        (["--unix", ""], "--unix is empty: give a path, or leave it out"),
+        (["--header", "x"], "--header 'x' has no colon"),
+        (["--advertise-port", "65536"], "--advertise-port is 65535 or less"),
         (["--config", "no.toml"], "no.toml"),
         (["--qlog-dir", "/no/such"], "--qlog-dir"),
         (["--keylog-file", "/no/such/file"], "/no/such/file"),
@@ -519,6 +655,44 @@ def test_a_listener_of_sanic_s_that_fails_is_told_with_the_application_s_traceba
 
 def test_a_mistake_in_the_environment_names_its_variable(tercel: CommandLine) -> None:
     assert "TERCEL_BACKLOG" in tercel.error("main:app", TERCEL_BACKLOG="many")
+
+
+def test_an_unknown_variable_that_is_nearly_a_setting_is_told(tercel: CommandLine) -> None:
+    message = tercel.error("main:app", TERCEL_IDLE_TIMOUT="3")
+    assert message == (
+        "unknown environment variable TERCEL_IDLE_TIMOUT: did you mean TERCEL_IDLE_TIMEOUT?"
+    )
+
+
+def test_a_variable_that_is_no_setting_at_all_is_warned_about(tercel: CommandLine) -> None:
+    """Kubernetes makes such for a service that is called tercel."""
+    others = {
+        "TERCEL_PORT": "tcp://10.0.0.1:443",
+        "TERCEL_PORT_443_TCP_ADDR": "10.0.0.1",
+        "TERCEL_SERVICE_HOST": "10.0.0.1",
+    }
+    with tercel.serving(*PLAIN, "main:app", **others) as running:
+        assert running.get().status == 200
+        _, errors = running.stop()
+    for name in others:
+        assert f"{name} in the environment is no setting; it has no effect" in errors
+
+
+def test_a_list_in_the_environment_may_have_commas(tercel: CommandLine) -> None:
+    environment = {"TERCEL_PLAIN_BIND": "127.0.0.1:0, localhost:0,127.0.0.1:0"}
+    with tercel.serving("--bind", "", "main:app", **environment) as running:
+        assert running.get().status == 200
+        assert running.process.stdout is not None
+        running.process.terminate()
+        lines = running.banner + running.process.stdout.read()
+    assert lines.count("cleartext") == 3
+
+
+def test_fields_in_the_environment_are_one_a_line(tercel: CommandLine) -> None:
+    environment = {"TERCEL_HEADER": "X-A: 1, 2\nX-B: 3\n"}
+    with tercel.serving(*PLAIN, "main:app", **environment) as running:
+        fields = running.get().headers
+    assert (fields["x-a"], fields["x-b"]) == ("1, 2", "3")
 
 
 def test_a_port_in_use_is_one_line_with_exit_code_2(tercel: CommandLine) -> None:

@@ -14,6 +14,7 @@ HEIGHTS = {
     "tercel": 9,
     "tercel.__main__": 9,
     "tercel.cli": 8,
+    "tercel.entry": 7,
     "tercel.install": 7,
     "tercel.banner": 7,
     "tercel.serve": 6,
@@ -37,6 +38,7 @@ HEIGHTS = {
     "tercel.certs": 1,
     "tercel.options": 1,
     "tercel.shared.control_data": 1,
+    "tercel.other_servers": 1,
     "tercel.shared.errors": 1,
     "tercel.shared.events": 1,
     "tercel.shared.goodbye": 1,
@@ -54,7 +56,7 @@ HEIGHTS = {
 THIRD_PARTIES = {
     "aioquic": ("tercel.quic",),
     "pylsqpack": ("tercel.quic",),
-    "click": ("tercel.cli", "tercel.options"),
+    "click": ("tercel.cli", "tercel.options", "tercel.other_servers"),
     "cryptography": (
         "tercel.certs",
         "tercel.quic.flight",

@@ -1,14 +1,22 @@
-"""Writes the table of options into README.md, between its two markers: python tools/readme.py"""
+"""Writes the tables of options between their markers: python tools/readme.py
+
+One is in README.md, the other, of other servers' options, in docs/coming-from-other-servers.md.
+"""
 
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from tercel.other_servers import FOREIGN, Foreign
 from tercel.shared.settings import Settings
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN = "<!-- options: written by tools/readme.py -->\n"
-END = "<!-- end of options -->\n"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+OTHERS = ROOT / "docs" / "coming-from-other-servers.md"
+MARKS = {
+    README: ("<!-- options: written by tools/readme.py -->\n", "<!-- end of options -->\n"),
+    OTHERS: ("<!-- table: written by tools/readme.py -->\n", "<!-- end of table -->\n"),
+}
 
 
 def options_table() -> str:
@@ -31,10 +39,37 @@ def options_table() -> str:
     return "\n".join(lines[1:]) + "\n\n"
 
 
-def with_table(text: str) -> str:
-    """`text` with the table between its markers brought up to date."""
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + options_table() + END + rest.split(END)[1]
+def others_table() -> str:
+    """Markdown: what becomes of each option of another server."""
+    lines = [
+        "| option | of | here |",
+        "|---|---|---|",
+        "| `--host HOST`, `--port PORT` | Uvicorn, Granian, Sanic | `--bind HOST:PORT` |",
+        "| `--uds PATH` | Uvicorn, Granian | `--unix PATH`, without the default of `--bind` |",
+    ]
+    for entry in FOREIGN:
+        names = ", ".join(f"`{name}`" for name in entry.options)
+        lines.append(f"| {names} | {entry.servers} | {_here(entry)} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_tables(path: Path) -> str:
+    """The text of the file with the table between its markers brought up to date."""
+    begin, end = MARKS[path]
+    before, rest = path.read_text().split(begin)
+    table = options_table() if path is README else others_table()
+    return before + begin + table + end + rest.split(end)[1]
+
+
+def _here(entry: Foreign) -> str:
+    if entry.setting:
+        value = "" if entry.value is None else f" {entry.value!r}"
+        return f"`--{entry.setting.replace('_', '-')}{value}`"
+    accepted = [value for value in entry.accepted if value]
+    if "" in entry.accepted:
+        return "taken; it is so anyway"
+    taken = f"{', '.join(f'`{value}`' for value in accepted)}: taken. Else: " if accepted else ""
+    return taken + entry.advice.replace("|", "\\|")
 
 
 def _default(value: Any) -> str:
@@ -48,4 +83,5 @@ def _default(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    for path in MARKS:
+        path.write_text(with_tables(path))
