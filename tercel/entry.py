@@ -6,6 +6,7 @@ Settings by keyword go in, a running server comes out. What a server is made of 
 import asyncio
 import logging
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -41,6 +42,7 @@ def run(app: Any, *, settings: Settings | None = None, **options: Any) -> None:
     not start.
     """
     with _speaking_of_keywords():
+        _require_own_thread()
         prepare_process()
         serve_in_foreground(app, _settings(settings, options))
 
@@ -148,6 +150,22 @@ def configure_logging(settings: Settings) -> None:
     logger.handlers[:] = [LogQueue(handler)]
     logger.setLevel(settings.log_level.upper())
     logger.propagate = False
+
+
+def _require_own_thread() -> None:
+    """Raise ConfigurationError where run() could neither run a loop nor receive signals."""
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigurationError(
+            "run() receives signals, which only the main thread does: call it there, or use "
+            "'async with tercel.Server(app)' in a loop of this thread"
+        )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigurationError(
+        "run() makes a loop of its own, and one is running: use 'async with tercel.Server(app)'"
+    )
 
 
 def _settings(settings: Settings | None, options: Mapping[str, Any]) -> Settings:

@@ -27,7 +27,7 @@ _LIKENESS = 0.75
 _FIELDS: dict[str, Field[Any]] = {field.name: field for field in fields(Settings)}
 _UNITS = ("SECONDS", "BYTES")
 # What an option takes, by the field's type; else text.
-_KINDS: dict[Any, click.ParamType[Any]] = {
+_KINDS: "dict[Any, click.ParamType[Any]]" = {
     bool: click.BOOL,
     int: click.INT,
     float: click.FLOAT,

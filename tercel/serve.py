@@ -30,6 +30,7 @@ from tercel.shared.loop import complete, loop_factory, run
 from tercel.shared.memory import MemoryWatch
 from tercel.shared.messages import Field, is_field_value
 from tercel.shared.private_files import append_private, is_private
+from tercel.shared.process import prepare_process
 from tercel.shared.requirements import missing_package
 from tercel.shared.response_fields import ResponseFields, parse_added_field
 from tercel.shared.settings import Settings
@@ -158,6 +159,7 @@ def serve(
     )
     if run_async:
         return compose(app, chosen, plan, extras, loop=loop or _running_loop()).server
+    prepare_process()
     main = serve_composed(
         app,
         chosen,

@@ -387,6 +387,22 @@ def test_a_server_does_without_its_standard_streams(
         assert "standard output cannot be written (No space left on device)" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "call", ["run(app, bind=(), plain_bind='127.0.0.1:0')", "serve('127.0.0.1', 0, app)"]
+)
+def test_a_program_serves_with_its_standard_streams_closed(tercel: CommandLine, call: str) -> None:
+    code = f"import tercel; from main import stops as app; tercel.{call}"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&-', "sh", sys.executable, "-c", code],
+        cwd=tercel.home,
+        env=tercel.environment,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert (tercel.home / "stopped").exists()
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["certs"]])
 def test_output_that_cannot_be_written_is_one_line(
     tercel: CommandLine, arguments: list[str]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -221,6 +222,19 @@ def test_an_application_that_does_not_start_is_an_error_of_its_own(way: str, hom
             tercel.run(refusing, bind="127.0.0.1:0")
         else:
             asyncio.run(serve())
+
+
+def test_run_says_where_it_cannot_run() -> None:
+    async def inside_a_loop() -> None:
+        tercel.run(hello)
+
+    with pytest.raises(ConfigurationError, match=r"use 'async with tercel.Server"):
+        asyncio.run(inside_a_loop())
+    with (
+        ThreadPoolExecutor(1) as threads,
+        pytest.raises(ConfigurationError, match="only the main thread"),
+    ):
+        threads.submit(tercel.run, hello).result()
 
 
 # -- Server ---------------------------------------------------------------------------------------

@@ -14,30 +14,32 @@ from types import TracebackType
 from tercel.shared.errors import ApplicationFailed, ServerError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-_INSTALLED = tuple(
-    path + os.sep
-    for name, path in sysconfig.get_paths().items()
-    if name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-_INSTALLED_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_PATHS = {name: path + os.sep for name, path in sysconfig.get_paths().items()}
+_LIBRARIES = (_PATHS["purelib"], _PATHS["platlib"])
+_LIBRARY_PARTS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_STANDARD = (_PATHS["stdlib"], _PATHS["platstdlib"])
 
 
-def failure(what: str, error: BaseException) -> ApplicationFailed:
-    """The error that says that `what` failed, in which module, and why."""
-    place = _place(error)
+def failure(what: str, error: BaseException, *, package: str = "") -> ApplicationFailed:
+    """The error that says that `what` failed, in which module, and why.
+
+    `package` is the application's, where that is known: it may be installed like a library.
+    """
+    own = _own_files(error, package)
+    place = _place(error, own)
     where = f" in {place}" if place else ""
-    return ApplicationFailed(f"{what}{where}: {told(error)}", report(error))
+    return ApplicationFailed(f"{what}{where}: {told(error)}", _report(error, own))
 
 
 @contextmanager
-def reported(what: str) -> Iterator[None]:
+def reported(what: str, *, package: str = "") -> Iterator[None]:
     """Let ApplicationFailed say that `what` failed, for whatever the application raises."""
     try:
         yield
     except ServerError:
         raise
     except Exception as error:
-        raise failure(what, error) from error
+        raise failure(what, error, package=package) from error
 
 
 def told(error: BaseException) -> str:
@@ -49,9 +51,7 @@ def told(error: BaseException) -> str:
 
 def report(error: BaseException) -> str:
     """The traceback of `error` from the application's first frame on."""
-    shown = traceback.TracebackException.from_exception(error)
-    _shorten(shown)
-    return "".join(shown.format())
+    return _report(error, _own_files(error))
 
 
 def raised_in_application(error: BaseException) -> bool:
@@ -59,16 +59,38 @@ def raised_in_application(error: BaseException) -> bool:
     return any(not _is_machinery(name) for _, name, _ in _frames(error.__traceback__))
 
 
-def _place(error: BaseException) -> str:
-    """The module, file and line that are to blame: the innermost of the application's own."""
+def _own_files(error: BaseException, package: str = "") -> set[str]:
+    """The files of the application's own that `error` went through; of `package` all are."""
+    return {
+        filename
+        for module, filename, _ in _frames(error.__traceback__)
+        if _is_own(filename) or (package and module.partition(".")[0] == package)
+    }
+
+
+def _place(error: BaseException, own: set[str]) -> str:
+    """The module, file and line that are to blame: the innermost of the application's own.
+
+    Without one it is the innermost of a library, and only then of Python's.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = [frame for frame in _frames(error.__traceback__) if not _is_machinery(frame[1])]
-    own = [frame for frame in frames if _is_own(frame[1])] or frames
-    if not own:
+    to_blame = (
+        [frame for frame in frames if frame[1] in own]
+        or [frame for frame in frames if not _is_standard(frame[1])]
+        or frames
+    )
+    if not to_blame:
         return ""
-    module, filename, line = own[-1]
+    module, filename, line = to_blame[-1]
     return f"{module} ({filename}, line {line})"
+
+
+def _report(error: BaseException, own: set[str]) -> str:
+    shown = traceback.TracebackException.from_exception(error)
+    _shorten(shown, own)
+    return "".join(shown.format())
 
 
 def _frames(entry: TracebackType | None) -> Iterator[tuple[str, str, int]]:
@@ -79,14 +101,16 @@ def _frames(entry: TracebackType | None) -> Iterator[tuple[str, str, int]]:
         entry = entry.tb_next
 
 
-def _shorten(shown: traceback.TracebackException) -> None:
+def _shorten(shown: traceback.TracebackException, own: set[str]) -> None:
     """Leave out the machinery, and what called the application's first frame."""
     stack = [frame for frame in shown.stack if not _is_machinery(frame.filename)]
-    first = next((n for n, frame in enumerate(stack) if _is_own(frame.filename)), 0)
+    first = next(
+        (n for n, frame in enumerate(stack) if frame.filename in own or _is_own(frame.filename)), 0
+    )
     shown.stack = traceback.StackSummary.from_list(stack[first:])
     for linked in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
         if linked is not None:
-            _shorten(linked)
+            _shorten(linked, own)
 
 
 def _is_machinery(filename: str) -> bool:
@@ -95,8 +119,13 @@ def _is_machinery(filename: str) -> bool:
 
 def _is_own(filename: str) -> bool:
     """Whether the file is the application's, and of no library."""
-    return not (
-        _is_machinery(filename)
-        or filename.startswith(("<frozen", *_INSTALLED))
-        or any(part in filename for part in _INSTALLED_PARTS)
-    )
+    return not (_is_machinery(filename) or _is_installed(filename) or _is_standard(filename))
+
+
+def _is_installed(filename: str) -> bool:
+    return filename.startswith(_LIBRARIES) or any(part in filename for part in _LIBRARY_PARTS)
+
+
+def _is_standard(filename: str) -> bool:
+    # Installed packages lie below the standard library, outside a virtual environment.
+    return filename.startswith(("<frozen", *_STANDARD)) and not _is_installed(filename)

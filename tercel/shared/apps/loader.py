@@ -194,7 +194,7 @@ def _module(name: str, app_dir: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if raised_in_application(error):
-            failed = failure(f"importing {name!r} failed", error)
+            failed = failure(f"importing {name!r} failed", error, package=_top(name))
             advice = f"install {error.name!r} where tercel is installed, if it is a package"
             raise type(failed)(f"{failed}; {advice}", failed.report) from error
         # Nothing was found that could import anything: the operator's typing.
@@ -206,7 +206,7 @@ def _module(name: str, app_dir: str) -> ModuleType:
         raise
     except BaseException as error:
         # SystemExit, too: a module that ends the program is not one that can be served.
-        raise failure(f"importing {name!r} failed", error) from error
+        raise failure(f"importing {name!r} failed", error, package=_top(name)) from error
 
 
 def _attribute(module: ModuleType, dotted: str) -> Any:
@@ -220,9 +220,14 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
                 f"{path!r} has no attribute {part!r}{_suggestion(found, part)}"
             ) from error
         except Exception as error:
-            raise failure(f"looking up {part!r} in {path!r} failed", error) from error
+            what = f"looking up {part!r} in {path!r} failed"
+            raise failure(what, error, package=_top(module.__name__)) from error
         path = f"{path}.{part}"
     return found
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _suggestion(owner: Any, wanted: str) -> str:
@@ -244,7 +249,7 @@ def _made(factory: Any, spec: str) -> Any:
             f"{spec} cannot be called without arguments; "
             "if it is the application itself, leave out --factory"
         )
-    with reported(f"the factory {spec} failed"):
+    with reported(f"the factory {spec} failed", package=_top(factory.__module__)):
         app = factory()
     if inspect.iscoroutine(app):
         app.close()

@@ -203,6 +203,25 @@ def test_import_that_fails_says_in_which_module_and_shows_the_application_s_trac
     assert failed.__cause__ is not None
 
 
+def test_an_application_that_is_installed_like_a_library_is_told_apart_from_others(
+    tmp_path: Path,
+) -> None:
+    """As in an image into which everything was installed by pip."""
+    installed = tmp_path / "site-packages"
+    for name, source in {
+        "site_shop/__init__.py": "",
+        "site_shop/asgi.py": "import site_shop.settings",
+        "site_shop/settings.py": "import site_reader\nurl = site_reader.read('SITE_ABSENT')",
+        "site_reader.py": "import os\ndef read(name):\n    return os.environ[name]",
+    }.items():
+        (installed / name).parent.mkdir(exist_ok=True, parents=True)
+        (installed / name).write_text(source + "\n")
+    failed = failure_of("site_shop.asgi:app", str(installed))
+    place = f"site_shop.settings ({installed}/site_shop/settings.py, line 2)"
+    assert f"failed in {place}: KeyError: 'SITE_ABSENT'" in str(failed)
+    assert failed.report.splitlines()[1].startswith(f'  File "{installed}/site_shop/asgi.py"')
+
+
 def test_module_that_is_missing_inside_the_named_package_is_not_taken_for_a_wrong_name(
     directory: str,
 ) -> None:
