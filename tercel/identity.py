@@ -89,7 +89,8 @@ def _development_names(addresses: Iterable[HostPort]) -> tuple[str, ...]:
         if not is_loopback(address.host):
             raise ConfigurationError(
                 f"{address} can be reached from other machines, so it needs a certificate: give "
-                "--cert and --key (ssl in a program), or bind a loopback address"
+                "--cert and --key (ssl in a program), bind a loopback address, or serve cleartext "
+                "HTTP/1.1 to a proxy by --plain-bind"
             )
         if address.host not in DEFAULT_NAMES:
             names.append(address.host)

@@ -453,6 +453,7 @@ def _quic_endpoint() -> "type[QuicEndpoint]":
         if missing_package(error) not in ("aioquic", "pylsqpack"):
             raise
         raise ServerError(
-            "cannot serve HTTP/3 without aioquic: pip install aioquic, or serve version 1"
+            "cannot serve HTTP/3 without aioquic: pip install aioquic, or serve HTTP/1.1 alone by "
+            "--http 1 (version=1 in a program)"
         ) from error
     return QuicEndpoint
