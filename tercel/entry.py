@@ -6,7 +6,6 @@ Settings by keyword go in, a running server comes out. What a server is made of 
 import asyncio
 import logging
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -24,6 +23,7 @@ from tercel.shared.loop import loop_factory
 from tercel.shared.loop import run as run_loop
 from tercel.shared.process import announce, prepare_process
 from tercel.shared.settings import Settings
+from tercel.shared.signals import in_main_thread
 
 _NAMES = [field.name for field in fields(Settings)]
 _OPTION = re.compile(r"--(no-)?([a-z][a-z0-9-]*)")
@@ -44,7 +44,10 @@ def run(app: Any, *, settings: Settings | None = None, **options: Any) -> None:
     with _speaking_of_keywords():
         _require_own_thread()
         prepare_process()
-        serve_in_foreground(app, _settings(settings, options))
+        chosen = _settings(settings, options)
+        if not logging.getLogger("tercel").hasHandlers():
+            configure_logging(chosen)
+        serve_in_foreground(app, chosen)
 
 
 class Server:
@@ -98,6 +101,11 @@ class Server:
 
         To be called in the main thread, which is where Python receives signals.
         """
+        if not in_main_thread():
+            raise ConfigurationError(
+                "serve_forever() receives signals, which only the main thread does: await "
+                "wait_closed() in this one"
+            )
         await self._started().server.run()
 
     async def wait_closed(self) -> None:
@@ -117,9 +125,8 @@ class Server:
 def serve_in_foreground(app: Any, settings: Settings, *, name: str | None = None) -> None:
     """Serve `app` in a loop of its own, with a banner that calls it `name`, until it is stopped.
 
-    `prepare_process` has been called.
+    The process has been prepared, and logging.
     """
-    configure_logging(settings)
     # Before there is a loop: an application may run one of its own while it is imported.
     loop_factory(settings.loop)
     application = resolve_application(app, settings)
@@ -133,13 +140,11 @@ def serve_in_foreground(app: Any, settings: Settings, *, name: str | None = None
 
 
 def configure_logging(settings: Settings) -> None:
-    """tercel's own loggers write to standard error, unless the program has set up logging itself.
+    """tercel's own loggers write to standard error; an application's are its own business.
 
-    An application's loggers are its own business. The last lines are written when the process ends.
+    The last lines are written when the process ends.
     """
     logger = logging.getLogger("tercel")
-    if logger.hasHandlers():
-        return
     handler = logging.StreamHandler()
     handler.setFormatter(
         LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
@@ -154,7 +159,7 @@ def configure_logging(settings: Settings) -> None:
 
 def _require_own_thread() -> None:
     """Raise ConfigurationError where run() could neither run a loop nor receive signals."""
-    if threading.current_thread() is not threading.main_thread():
+    if not in_main_thread():
         raise ConfigurationError(
             "run() receives signals, which only the main thread does: call it there, or use "
             "'async with tercel.Server(app)' in a loop of this thread"

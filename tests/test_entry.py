@@ -237,6 +237,15 @@ def test_run_says_where_it_cannot_run() -> None:
         threads.submit(tercel.run, hello).result()
 
 
+def test_run_leaves_logging_alone_that_the_program_has_set_up(home: Path) -> None:
+    setup = "import logging\nlogging.basicConfig(format='own %(message)s', level=logging.INFO)\n"
+    with program(home, setup + RUN) as running:
+        running.process.terminate()
+        _, errors = running.process.communicate(timeout=60)
+    assert "own SIGTERM: stopping" in errors
+    assert all(line.startswith("own ") for line in errors.splitlines())
+
+
 # -- Server ---------------------------------------------------------------------------------------
 
 
@@ -302,3 +311,15 @@ def test_an_application_may_be_named_and_be_made_by_a_factory(home: Path) -> Non
     tercel.Server(lambda: hello, factory=True)
     with pytest.raises(ConfigurationError, match="no attribute 'mak'; did you mean make"):
         tercel.Server("made_here:mak", app_dir=home)
+
+
+def test_serve_forever_needs_the_thread_that_signals_come_to(home: Path) -> None:
+    async def serve() -> None:
+        async with tercel.Server(hello, bind="127.0.0.1:0") as server:
+            await server.serve_forever()
+
+    with (
+        ThreadPoolExecutor(1) as threads,
+        pytest.raises(ConfigurationError, match=r"await wait_closed\(\) in this one"),
+    ):
+        threads.submit(asyncio.run, serve()).result()

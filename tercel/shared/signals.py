@@ -22,9 +22,14 @@ class Signal:
         self.stopped = False
 
 
+def in_main_thread() -> bool:
+    """Whether this is the thread in which Python receives signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def require_main_thread() -> None:
-    """Raise ConfigurationError in any other thread: Python receives signals in the main one."""
-    if threading.current_thread() is not threading.main_thread():
+    """Raise ConfigurationError in any thread in which signals are not received."""
+    if not in_main_thread():
         raise ConfigurationError(
             "signals are only received in the main thread: serve there, or pass "
             "register_sys_signals=False"
