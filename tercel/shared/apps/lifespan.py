@@ -92,7 +92,8 @@ class Lifespan:
             if answer is None:
                 log.error("the application did not stop within %g seconds", self._timeout)
             elif answer["type"] == "lifespan.shutdown.failed":
-                log.error("the application failed to stop: %s", answer.get("message") or "")
+                reason = answer.get("message") or "it does not say why"
+                log.error("the application failed to stop: %s", reason)
             else:
                 await asyncio.wait([task], timeout=_LINGER)
         await _end(task)

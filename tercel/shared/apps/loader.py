@@ -249,7 +249,7 @@ def _made(factory: Any, spec: str) -> Any:
             f"{spec} cannot be called without arguments; "
             "if it is the application itself, leave out --factory"
         )
-    with reported(f"the factory {spec} failed", package=_top(factory.__module__)):
+    with reported(f"the factory {spec} failed", package=_top(factory.__module__ or "")):
         app = factory()
     if inspect.iscoroutine(app):
         app.close()
