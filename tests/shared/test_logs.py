@@ -161,4 +161,4 @@ def test_every_logger_of_the_package_is_made_so_that_its_messages_are_one_line()
         if 'getLogger("tercel' in path.read_text("utf-8")
     ]
     # The first gives the handler to all; the second escapes what it logs.
-    assert by_hand == ["cli.py", "shared/accesslog.py"]
+    assert by_hand == ["entry.py", "shared/accesslog.py"]

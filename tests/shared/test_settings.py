@@ -92,6 +92,8 @@ def test_a_budget_in_which_nothing_could_be_served_is_refused(size: int) -> None
     with pytest.raises(ConfigurationError, match="max-buffered-bytes is 0 or 1048576 or more"):
         Settings(max_buffered_bytes=size)
     assert Settings(max_buffered_bytes=1_048_576).max_buffered_bytes == 1_048_576
+
+
 @pytest.mark.parametrize("name", ["advertise_port", "max_datagram_bytes"])
 def test_number_above_its_greatest_value_is_refused_by_its_option(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{option_name(name)} is .* or less, not 65536$"):
