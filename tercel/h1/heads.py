@@ -37,6 +37,7 @@ _REQUEST_LINE_REST_BYTES = 64
 # client once wrote. Those of browsers without large cookies are shorter.
 MOST_KNOWN_BYTES = 2048
 
+_HIGHEST_VERSION = b"1.1"
 _SLASH = 0x2F
 _NO_LINES: list[bytes] = []
 
@@ -110,6 +111,11 @@ class HeadDecoder:
         if match is None:
             raise syntax.head_fault(raw)
         method, target, version = match.groups()
+        if version > _HIGHEST_VERSION:
+            # RFC 9110 2.5: a higher minor version is processed as the highest that is known here.
+            # llhttp would refuse it.
+            start, end = match.span(3)
+            raw, version = raw[:start] + _HIGHEST_VERSION + raw[end:], _HIGHEST_VERSION
         if len(target) > settings.max_target_bytes:
             raise TargetTooLong(f"a target of {len(target)} bytes")
         if method not in KNOWN_METHODS:
@@ -125,7 +131,7 @@ class HeadDecoder:
             authority=b"",
             target=target,
             fields=fields,
-            http_version="1.1" if version == b"1.1" else "1.0",
+            http_version="1.1" if version == _HIGHEST_VERSION else "1.0",
         )
         event = self._decide(head, section.decisive)
         # A large one leaves nothing behind, the last section in the parser included.

@@ -21,8 +21,8 @@ FIELD_OVERHEAD_BYTES = 32
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9110 5.5: no control characters but HTAB; so neither NUL nor a CR or LF of its own.
 _VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"
-# RFC 9112 3: single spaces.
-_REQUEST_LINE = rb"(" + _TOKEN + rb") (" + TARGET_CHARACTER + rb"++) HTTP/(1\.[01])\r\n"
+# RFC 9112 3: single spaces; 2.3: one digit for each part of the version.
+_REQUEST_LINE = rb"(" + _TOKEN + rb") (" + TARGET_CHARACTER + rb"++) HTTP/(1\.[0-9])\r\n"
 
 # RFC 9112 5.1: no white space before the colon; 5.2: no line folding, as no line begins with it.
 HEAD = re.compile(_REQUEST_LINE + rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n")

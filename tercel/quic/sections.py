@@ -21,6 +21,8 @@ TABLE_CAPACITY_BYTES = 4096
 BLOCKED_STREAMS = 16
 # Known sections that are acknowledged at once.
 _ACKNOWLEDGED_TOGETHER = 8
+# Set Dynamic Table Capacity (RFC 9204 4.3.1).
+_CAPACITY_OF_ZERO = b"\x20"
 
 
 class FieldSections:
@@ -31,6 +33,9 @@ class FieldSections:
         self._max_fields = settings.max_fields
         self._table = TableSizes(TABLE_CAPACITY_BYTES, budgets)
         self._decoder = pylsqpack.Decoder(TABLE_CAPACITY_BYTES, BLOCKED_STREAMS)
+        # RFC 9204 3.2.3: the capacity is zero until the encoder sets it; ls-qpack begins with the
+        # largest, and would take insertions before that.
+        self._decoder.feed_encoder(_CAPACITY_OF_ZERO)
         # Without a dynamic table a section encodes to the same bytes on every connection, needs
         # no acknowledgement and never waits for another stream.
         self._encoder = pylsqpack.Encoder()

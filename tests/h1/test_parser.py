@@ -152,7 +152,6 @@ MALFORMED = {
     "CONNECT in origin-form": request(line=b"CONNECT / HTTP/1.1"),
     "HTTP/0.9": b"GET /\r\n\r\n",
     "HTTP/0.9 by name": request(line=b"GET / HTTP/0.9"),
-    "HTTP/1.2": request(line=b"GET / HTTP/1.2"),
     "HTTP/9.9": request(line=b"GET / HTTP/9.9"),
     "HTTP/1": request(line=b"GET / HTTP/1"),
     "HTTP/1.10": request(line=b"GET / HTTP/1.10"),
@@ -301,10 +300,32 @@ def test_field_values_may_have_bytes_outside_ascii() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [b"a.test:8080", b"127.0.0.1", b"[::1]:443", b"a_b.test", b"xn--4ca.test", b"a%20b"]
+    "host",
+    [
+        *(b"a.test:8080", b"127.0.0.1", b"[::1]:443", b"a_b.test", b"xn--4ca.test", b"a%20b"),
+        # RFC 3986 3.2.3: a port is any number of digits; 3.2.2: an address of a future version.
+        *(b"example.org:000080", b"a.test:", b"[v1.foo]"),
+    ],
 )
 def test_valid_host_is_the_authority(host: bytes) -> None:
     assert head_of(request(host=host)).head.authority == host
+
+
+@pytest.mark.parametrize("version", [b"1.2", b"1.9"])
+def test_a_higher_minor_version_is_read_as_1_1(version: bytes) -> None:
+    line = b"POST /a HTTP/" + version
+    upgrade = head_of(request(*UPGRADE, line=line))
+    assert upgrade.head.http_version == "1.1"
+    assert upgrade.head.protocol == b"websocket"
+    assert upgrade.keep_alive
+    first, second = (
+        request(b"Transfer-Encoding: chunked", line=line) + b"0\r\n\r\n" for _ in range(2)
+    )
+    parser = RequestParser(SETTINGS, scheme=b"http")
+    for events in (parser.feed(first + second), parser.resume()):
+        assert isinstance(events[0], HeadReceived)
+        assert (events[0].head.http_version, events[0].head.target) == ("1.1", b"/a")
+        assert isinstance(events[-1], MessageComplete)
 
 
 def test_http_1_0_does_without_host() -> None:

@@ -119,6 +119,28 @@ async def test_a_known_higher_major_version_is_505x(version):
     assert (await answer_to(request(line=b"GET / HTTP/" + version))).status == 505
 
 
+@pytest.mark.parametrize("version", [b"1.2", b"1.9"])
+@asynctest
+async def test_a_higher_minor_version_is_answered_as_1_1(version):
+    async with serving(echo) as server:
+        client = await server.connect()
+        for _ in range(2):
+            client.send(request(line=b"GET /x HTTP/" + version))
+            response = await client.response()
+            assert (response.status, response.content) == (200, b"/x")
+            assert b"connection" not in response.fields
+        assert {e.stream.head.http_version for e in server.application.exchanges} == {"1.1"}
+
+
+@pytest.mark.parametrize("version", [b"1.2", b"1.9"])
+@asynctest
+async def test_a_higher_minor_version_is_held_to_the_rules_of_1_1(version):
+    line = b"POST / HTTP/" + version
+    await is_400x(request(line=line, host=None))
+    await is_400x(request(b"Transfer-Encoding: chunked", b"Content-Length: 1", line=line))
+    await is_400x(request(b"A : b", line=line))
+
+
 @row(*CHUNK)
 @asynctest
 async def test_a_malformed_chunk_is_400x(data):

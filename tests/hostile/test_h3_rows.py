@@ -521,6 +521,30 @@ async def test_bad_qpack_instructions_end_the_connection(where, data, code):
     assert await closed_by(data, where=where) == code
 
 
+@pytest.mark.parametrize("capacity", [b"", b"\x20"], ids=["never set", "set to zero"])
+@pytest.mark.parametrize(
+    "insertion",
+    [b"\xd1\x01a", b"\x41a\x01b"],
+    ids=["static name", "literal name"],
+)
+@asynctest
+async def test_an_insertion_into_a_table_without_capacity_ends_the_connection(capacity, insertion):
+    # RFC 9204 3.2.2, 3.2.3: the capacity is zero until it is set, and no entry fits that.
+    code = ErrorCode.QPACK_ENCODER_STREAM_ERROR
+    assert await closed_by(capacity + insertion, where="encoder") == code
+
+
+@asynctest
+async def test_the_encoder_may_set_the_capacity_again_and_again():
+    async with serving() as server, H3Client(server.port) as client:
+        capacities = (b"\x3f\xe1\x1f", b"\x20", b"\x3f\x21")  # 4,096, zero, 64
+        for count, capacity in enumerate(capacities):
+            insertion = b"" if capacity == b"\x20" else b"\x41%c\x01b" % (ord("a") + count)
+            client.send(client.encoder, capacity + insertion)
+            await client.settled()
+            assert (await client.request()).status == 200
+
+
 # -- floods ---------------------------------------------------------------------------------------
 
 
