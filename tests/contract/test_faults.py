@@ -90,6 +90,10 @@ async def sends_an_impossible_status(scope: Scope, receive: Receive, send: Send)
     await respond(send, status=99)
 
 
+async def starts_with_an_interim_status(scope: Scope, receive: Receive, send: Send) -> None:
+    await start(send, status=103)
+
+
 FAULTS_BEFORE_THE_HEAD = [
     exits_at_once,
     exits_after_a_wait,
@@ -105,6 +109,7 @@ FAULTS_BEFORE_THE_HEAD = [
     sends_more_than_it_promises,
     promises_two_lengths,
     sends_an_impossible_status,
+    starts_with_an_interim_status,
 ]
 
 
@@ -224,6 +229,50 @@ async def test_a_fault_after_the_head_never_looks_like_a_whole_response(
         assert exchange.broken
         assert not exchange.ended
         assert bytes((await client.get("/")).content) == b"works"
+    assert len(errors(caplog)) == 1
+
+
+async def starts_only(scope: Scope, receive: Receive, send: Send) -> None:
+    await start(send, [(b"etag", b'"1"')], status=int(scope["query_string"]))
+
+
+async def starts_and_waits(scope: Scope, receive: Receive, send: Send) -> None:
+    await starts_only(scope, receive, send)
+    await turns()
+
+
+async def starts_and_announces_trailers(scope: Scope, receive: Receive, send: Send) -> None:
+    await start(send, [(b"etag", b'"1"')], status=int(scope["query_string"]), trailers=True)
+    await body(send)
+
+
+@pytest.mark.parametrize("app", [starts_only, starts_and_waits, starts_and_announces_trailers])
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+@asynctest
+async def test_a_response_that_can_have_no_content_is_whole_with_its_start_message(
+    pair: Pair, app: App, method: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pair(faulty(app)) as client:
+        response = await client.request(method, f"/fault?{status}")
+        assert (response.status, bytes(response.content)) == (status, b"")
+        assert response.header[b"etag"] == b'"1"'
+        assert bytes((await client.get("/")).content) == b"works"
+        assert client.connections == 1
+    (record,) = errors(caplog)
+    assert "returned where http.response." in record.getMessage()
+
+
+@asynctest
+async def test_a_head_that_cannot_be_sent_is_a_500_without_content_too(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fault(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, [(b"content-length", b"6"), (b"content-length", b"7")])
+
+    async with pair(faulty(fault)) as client:
+        assert (await client.request("HEAD", "/fault")).status == 500
+        assert bytes((await client.get("/")).content) == b"works"
+        assert client.connections == 1
     assert len(errors(caplog)) == 1
 
 

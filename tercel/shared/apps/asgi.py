@@ -4,6 +4,7 @@ Owns the call of the application and what it receives; what it sends is `respons
 neither connections nor what goes on the wire.
 """
 
+from contextlib import suppress
 from http import HTTPStatus
 
 from tercel.shared.apps.asgi_types import AsgiCallable, Message, Receive, Scope, Send
@@ -12,7 +13,7 @@ from tercel.shared.apps.lifespan import Lifespan
 from tercel.shared.apps.response import NOTHING, AsgiResponse
 from tercel.shared.apps.scope import http_scope, offered_extensions
 from tercel.shared.apps.websocket import AsgiWebSocketHandler
-from tercel.shared.errors import ResetReason, ServerError
+from tercel.shared.errors import LocalProtocolError, ResetReason, ServerError
 from tercel.shared.flow import Wakeup
 from tercel.shared.logs import logger
 from tercel.shared.messages import Fields
@@ -114,8 +115,7 @@ class AsgiHandler(AsgiResponse, RequestHandler):
             raise
         else:
             if self.expected is not NOTHING and self._stream.aborted is None:
-                log.error("%s returned where %s was expected", self._name(), self.expected.value)
-                self._give_up()
+                self._returned_early()
         finally:
             if self.expected is not NOTHING:
                 self.complete()
@@ -175,6 +175,13 @@ class AsgiHandler(AsgiResponse, RequestHandler):
             self._wakeup.set()
 
     # -- an application that fails ----------------------------------------------------------
+
+    def _returned_early(self) -> None:
+        log.error("%s returned where %s was expected", self._name(), self.expected.value)
+        with suppress(LocalProtocolError):
+            if self.end_without_content():
+                return
+        self._give_up()
 
     def _give_up(self) -> None:
         """End an exchange that the application left unfinished."""

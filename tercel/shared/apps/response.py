@@ -144,6 +144,22 @@ class AsgiResponse:
             if self._wakeup is not None:
                 self._wakeup.set()
 
+    def end_without_content(self) -> bool:
+        """End a response that was started and can have no content (RFC 9110 6.4.1).
+
+        Its head is all that a client waits for. Returns whether it is such a response. Raises
+        LocalProtocolError for a head that cannot be sent.
+        """
+        if self.expected in (_START, NOTHING) or not self._is_bodiless():
+            return False
+        if self._head is not None:
+            self._stream.send_head(self._head, end_stream=True)
+            self._head = None
+        else:
+            self._stream.send_content(b"", end_stream=True)
+        self.complete()
+        return True
+
     # -- one method per message -------------------------------------------------------------
 
     def _start(self, message: Message) -> None:

@@ -3,6 +3,7 @@
 Owns the order of the `websocket.*` messages. The protocol itself is `tercel.shared.websocket`'s.
 """
 
+from contextlib import suppress
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
@@ -88,7 +89,8 @@ class AsgiWebSocketHandler(RequestHandler):
             self._abort()
             raise
         else:
-            await self._end(_NORMAL)
+            if not self._denied_without_content():
+                await self._end(_NORMAL)
 
     # -- the stream's side, until the upgrade ---------------------------------------------------
 
@@ -212,6 +214,14 @@ class AsgiWebSocketHandler(RequestHandler):
             self._step = _Step.CLOSED
 
     # -- an application that ends -----------------------------------------------------------
+
+    def _denied_without_content(self) -> bool:
+        """Whether it returned after the head of an answer that can have no content."""
+        if self._denial is None or self._stream.aborted is not None:
+            return False
+        with suppress(LocalProtocolError):
+            return self._denial.end_without_content()
+        return False
 
     async def _end(self, code: int) -> None:
         """Do what the application left undone: say no, or good-bye."""

@@ -128,6 +128,19 @@ async def test_it_may_be_answered_with_an_http_response(served: Served) -> None:
 
 
 @asynctest
+async def test_a_denial_that_can_have_no_content_is_whole_with_its_start_message(
+    served: Served,
+) -> None:
+    @websockets_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.http.response.start", "status": 304, "headers": []})
+
+    async with served(app) as client:
+        refused = await client.refusal()
+        assert (refused.status, refused.content) == (304, b"")
+
+
+@asynctest
 async def test_accepting_after_a_denial_began_breaks_the_response_off(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
