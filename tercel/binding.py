@@ -247,6 +247,8 @@ def _meet(one: _Host, other: _Host) -> bool:
 
 def _hosts(host: str) -> list[_Host]:
     """The addresses that a host stands for, as far as that is known without asking anybody."""
+    if not host:
+        return [ipaddress.IPv4Address(0), ipaddress.IPv6Address(0)]
     if host.lower().removesuffix(".") == "localhost":
         return [ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1")]
     try:

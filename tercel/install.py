@@ -11,9 +11,9 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Self
+from typing import Any
 
 from tercel.h1.base import SanicProtocol
 from tercel.h1.protocol import HttpProtocol
@@ -25,7 +25,7 @@ from tercel.shared.errors import ConfigurationError
 from tercel.shared.events import trigger_events
 from tercel.shared.goodbye import get_goodbye
 from tercel.shared.logs import logger
-from tercel.shared.loop import complete, try_use_uvloop, try_windows_loop
+from tercel.shared.loop import complete, forget_stop, try_use_uvloop, try_windows_loop
 from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal, StopSignals
 from tercel.shared.sockets import (
@@ -98,20 +98,13 @@ class SanicServer(AsyncioServer):
         listening = Lifecycle(
             calls=given.calls,
             tasks=given.tasks,
+            start_serving=given.start_serving,
             graceful_timeout=given.graceful_timeout,
             signal=given.signal,
             release=given.release,
         )
         super().__init__(app, loop, serve_coro, connections, lifecycle=listening)
         self._began = False
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        """Listen; the application is started by `startup`."""
-        return self.__aenter__().__await__()
-
-    async def __aenter__(self) -> Self:
-        await super().after_start()
-        return self
 
     async def startup(self) -> None:
         """Start the application."""
@@ -140,13 +133,15 @@ class SanicServer(AsyncioServer):
             self.close()
             raise
 
-    async def before_stop(self) -> None:
+    def before_stop(self) -> Awaitable[None]:
         """Run the before_server_stop listeners."""
-        await self._event("shutdown", "before")
+        forget_stop(self.loop)
+        return self._event("shutdown", "before")
 
-    async def after_stop(self) -> None:
+    def after_stop(self) -> Awaitable[None]:
         """Run the after_server_stop listeners."""
-        await self._event("shutdown", "after")
+        forget_stop(self.loop)
+        return self._event("shutdown", "after")
 
     async def _event(self, concern: str, action: str) -> None:
         if not self.app.state.is_started:

@@ -70,6 +70,7 @@ class Extras:
     signal: Signal = field(default_factory=Signal)
     state: dict[str, Any] | None = None
     server_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the loop's `create_server`; `start_serving` holds for UDP, too."""
     server_class: type[AsyncioServer] = AsyncioServer
     before_start: Sequence[Event] = ()
     after_start: Sequence[Event] = ()
@@ -128,11 +129,13 @@ def serve(
     files (with version 1 any), or a list of them, chosen by server name on TCP.
 
     `unix` is a path to listen at instead of `host` and `port`, with the access that `settings` say,
-    by default the umask's; `sock` is a bound socket; the server closes it. Port 0 is any free one.
-    `protocol` is the class for TCP connections; `connections` is kept filled with the open ones,
-    `signal.stopped` tells them when the server stops, `state` is theirs to share. `reuse_port` lets
-    several processes share the port; in each of them `run_multiple` leaves SIGINT to the parent.
-    `asyncio_server_kwargs` go to the loop's `create_server`.
+    by default the umask's; `sock` is a bound socket; the server closes it. Port 0 is any free one,
+    and an empty `host` is all interfaces. `protocol` is the class for TCP connections;
+    `connections` is kept filled with the open ones, `signal.stopped` tells them when the server
+    stops, `state` is theirs to share. `reuse_port` lets several processes share the port; in each
+    of them `run_multiple` leaves SIGINT to the parent. `asyncio_server_kwargs` go to the loop's
+    `create_server`. With `start_serving` False among them `await server` accepts no connections
+    yet: `server.start_serving()` and `server.serve_forever()` do.
 
     `settings` has everything else, limits and time-outs for example; its bind, plain_bind, unix,
     http, fallback and backlog are replaced by the arguments here. `before_start`, `after_start`,
@@ -293,6 +296,7 @@ class _Parts:
             application=self.application,
             calls=self.tasks,
             tasks=(self.background,),
+            start_serving=bool(self.extras.server_arguments.get("start_serving", True)),
             graceful_timeout=self.settings.graceful_timeout,
             before_start=(self.application.before_start, *self.extras.before_start),
             after_start=(self.application.after_start, *self.extras.after_start),
@@ -319,7 +323,12 @@ class _Parts:
             signal=self.extras.signal,
             connections=self.extras.connections,
             state=self.extras.state,
-            asyncio_server_kwargs=self.extras.server_arguments,
+            # The server decides when a listener starts; once it does, that is to accept.
+            asyncio_server_kwargs={
+                name: value
+                for name, value in self.extras.server_arguments.items()
+                if name != "start_serving"
+            },
         )
 
     def _context(self, alt_svc: bytes | None) -> ServerContext:

@@ -18,6 +18,7 @@ from tercel.shared.errors import ServerError
 from tercel.shared.events import Event, run_events
 from tercel.shared.listener import Listener
 from tercel.shared.logs import logger
+from tercel.shared.loop import forget_stop
 from tercel.shared.signals import HANG_UP, Signal, StopSignals
 from tercel.shared.stream import Application
 from tercel.shared.tasks import TaskSet
@@ -56,6 +57,8 @@ class Lifecycle:
     """The application's calls. One may outlive its exchange: background tasks, for example."""
     tasks: Sequence[TaskSet] = ()
     """What may still run when the connections and the calls have ended, and is cancelled then."""
+    start_serving: bool = True
+    """Whether `await server` accepts connections. Else it ends before that."""
     graceful_timeout: float = 15.0
     """Seconds that running exchanges, and calls of the application, have to finish."""
     before_start: Sequence[Event] = ()
@@ -69,7 +72,8 @@ class Lifecycle:
 
 
 class AsyncioServer:
-    """A server whose life the caller manages. `await server` starts it.
+    """A server whose life the caller manages. `await server` starts it, up to the step before
+    `start_serving` where the lifecycle says so.
 
     `serve_coro` results in the listeners, which are not started yet. Each method runs the steps
     before its own that have not run; to call one twice does nothing. The order is `startup`,
@@ -104,7 +108,7 @@ class AsyncioServer:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
-        await self.after_start()
+        await self._start(Stage.RUNNING if self._lifecycle.start_serving else Stage.READY)
         return self
 
     async def __aexit__(
@@ -166,10 +170,10 @@ class AsyncioServer:
         finally:
             await self.close()
 
-    async def before_stop(self) -> None:
+    def before_stop(self) -> Awaitable[None]:
         """Run the before_stop callbacks."""
-        async with self._lock:
-            await self._prepare_stop()
+        forget_stop(self.loop)
+        return self._before_stop()
 
     def close(self) -> asyncio.Task[None]:
         """Stop: what runs finishes within the grace period, then all ends, the application last.
@@ -177,6 +181,7 @@ class AsyncioServer:
         Begins at once; the task that is returned ends when the server has stopped. A start that
         is under way is given up.
         """
+        forget_stop(self.loop)
         self._lifecycle.signal.stopped = True
         if self._closing is None:
             if self._stage < Stage.RUNNING:
@@ -188,9 +193,9 @@ class AsyncioServer:
         """Return when the server has stopped."""
         await self._stopped.wait()
 
-    async def after_stop(self) -> None:
+    def after_stop(self) -> Awaitable[None]:
         """Run the after_stop callbacks."""
-        await self.close()
+        return self.close()
 
     def hurry(self) -> None:
         """End the step that is being waited for now: a start, a drain, the application's stop.
@@ -242,6 +247,10 @@ class AsyncioServer:
                 # TCP sockets that are bound may still collide when they begin to listen.
                 where = ", ".join(listener.addresses) or "its sockets"
                 raise ServerError(f"cannot serve on {where}: {error.strerror or error}") from error
+
+    async def _before_stop(self) -> None:
+        async with self._lock:
+            await self._prepare_stop()
 
     async def _stop(self) -> None:
         async with self._lock:

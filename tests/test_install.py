@@ -15,10 +15,10 @@ pytest.importorskip("sanic")
 ROOT = Path(__file__).parent.parent
 
 
-def run(program: str) -> str:
+def run(program: str, *arguments: str) -> str:
     """What `program` prints; all it raises fails the test."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
+        [sys.executable, "-W", "ignore", "-c", program, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -180,6 +180,75 @@ asyncio.run(main())
     assert printed.splitlines() == [
         "True True []",
         "Cannot dispatch server event without first running await server.startup()",
+        "b'here'",
+        "False ['before_start', 'after_start', 'before_stop', 'after_stop']",
+    ]
+
+
+STOPPED_LOOP = """
+import asyncio, sys, threading, urllib.request
+from signal import SIGINT, raise_signal, signal
+import tercel
+tercel.install_sanic()
+from sanic import Sanic, text
+from tercel.shared.loop import loop_factory
+
+app = Sanic("demo")
+app.config.MOTD = False
+ran = []
+app.before_server_start(lambda app: ran.append("before_start"))
+app.after_server_start(lambda app: ran.append("after_start"))
+app.before_server_stop(lambda app: ran.append("before_stop"))
+app.after_server_stop(lambda app: ran.append("after_stop"))
+
+@app.get("/")
+async def index(request):
+    loop.call_later(0.1, raise_signal, SIGINT)
+    return text("here")
+
+loop = loop_factory(sys.argv[1])()
+asyncio.set_event_loop(loop)
+{handler}
+starting = app.create_server(
+    sock=tercel.bind_socket("127.0.0.1", 0), asyncio_server_kwargs={{"start_serving": False}}
+)
+server = loop.run_until_complete(asyncio.ensure_future(starting, loop=loop))
+loop.run_until_complete(server.startup())
+loop.run_until_complete(server.before_start())
+loop.run_until_complete(server.after_start())
+print(server.is_serving())
+loop.run_until_complete(server.start_serving())
+print(server.is_serving())
+address = server.addresses[0]
+asking = threading.Thread(
+    target=lambda: print(urllib.request.urlopen("http://" + address, timeout=30).read())
+)
+asking.start()
+try:
+    loop.run_forever()
+except KeyboardInterrupt:
+    loop.stop()
+finally:
+    asking.join()
+    loop.run_until_complete(server.before_stop())
+    loop.run_until_complete(server.close())
+    for connection in server.connections:
+        connection.close_if_idle()
+    loop.run_until_complete(server.after_stop())
+print(server.is_serving(), ran)
+"""
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    "handler", ["", "signal(SIGINT, lambda *_: loop.stop())"], ids=["interrupt", "stop"]
+)
+def test_a_program_may_run_the_loop_and_stop_the_server_when_it_was_interrupted(
+    kind: str, handler: str
+) -> None:
+    assert run(STOPPED_LOOP.format(handler=handler), kind).splitlines() == [
+        "False",
+        "True",
         "b'here'",
         "False ['before_start', 'after_start', 'before_stop', 'after_stop']",
     ]

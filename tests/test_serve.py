@@ -21,6 +21,7 @@ import tercel
 from tercel.certs.selfsigned import DevelopmentCertificates
 from tercel.serve import compose
 from tercel.shared.errors import ConfigurationError, ServerError
+from tercel.shared.loop import loop_factory
 from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal
 from tercel.shared.sockets import AddressInUse, bind_datagram_socket, bind_socket
@@ -449,11 +450,118 @@ def test_servers_do_not_share_the_default_signal() -> None:
 
 def test_asyncio_server_kwargs_reach_the_loop_s_server() -> None:
     async def main() -> None:
-        arguments = {"start_serving": False}
-        async with serve_async("127.0.0.1", 0, app, asyncio_server_kwargs=arguments) as server:
-            assert not server.is_serving()
+        arguments = {"nonsense": 1}
+        with pytest.raises(TypeError, match="nonsense"):
+            await serve_async("127.0.0.1", 0, app, asyncio_server_kwargs=arguments)
 
     within_seconds(main())
+
+
+@pytest.mark.parametrize("further", [{}, {"ssl_handshake_timeout": None}])
+def test_a_server_that_shall_not_start_serving_accepts_when_it_is_told_to(
+    further: dict[str, object],
+) -> None:
+    async def main() -> None:
+        ran: list[str] = []
+        server = serve_async(
+            "127.0.0.1",
+            0,
+            app,
+            asyncio_server_kwargs={"start_serving": False, **further},
+            before_start=lambda: ran.append("before_start"),
+            after_start=lambda: ran.append("after_start"),
+        )
+        async with server:
+            assert (server.is_serving(), ran) == (False, ["before_start"])
+            await server.start_serving()
+            assert server.is_serving()
+            assert (await get(port_of(server)))[1] == "http 1.1"
+            await server.after_start()
+            assert ran == ["before_start", "after_start"]
+
+    within_seconds(main())
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_serve_forever_accepts_where_the_server_should_not_start_serving(version: int) -> None:
+    async def main() -> None:
+        started = asyncio.Event()
+        server = serve_async(
+            "127.0.0.1",
+            0,
+            app,
+            version=version,
+            asyncio_server_kwargs={"start_serving": False},
+            after_start=started.set,
+        )
+        await server
+        assert not server.is_serving()
+        serving = asyncio.create_task(server.serve_forever())
+        await started.wait()
+        assert all(listener.is_serving() for listener in server.listeners)
+        await server.close()
+        await serving
+
+    within_seconds(main())
+
+
+def test_a_server_that_never_started_serving_can_be_closed() -> None:
+    async def main() -> None:
+        arguments = {"start_serving": False}
+        server = await serve_async("127.0.0.1", 0, app, asyncio_server_kwargs=arguments)
+        await server.close()
+        with pytest.raises(ServerError, match="has stopped"):
+            await server.start_serving()
+
+    within_seconds(main())
+
+
+def test_an_empty_host_serves_all_interfaces() -> None:
+    async def main() -> None:
+        async with serve_async("", 0, app) as server:
+            assert f"0.0.0.0:{port_of(server)}" in server.addresses
+            assert (await get(port_of(server)))[1] == "http 1.1"
+
+    within_seconds(main())
+
+
+def test_an_empty_host_needs_a_certificate_for_version_3() -> None:
+    with pytest.raises(ConfigurationError, match="from other machines"):
+        tercel.serve("", 0, app, version=3)
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_a_loop_that_was_stopped_can_run_the_server_s_end(kind: str) -> None:
+    """As Sanic's advanced example does: the steps one by one, after `run_forever`."""
+    ran: list[str] = []
+    loop = loop_factory(kind)()
+    server = serve_async(
+        "127.0.0.1",
+        0,
+        app,
+        loop=loop,
+        asyncio_server_kwargs={"start_serving": False},
+        before_stop=lambda: ran.append("before_stop"),
+        after_stop=lambda: ran.append("after_stop"),
+    )
+    with closing(loop):
+        loop.run_until_complete(server)
+        loop.run_until_complete(server.start_serving())
+
+        async def ask() -> None:
+            ran.append((await get(port_of(server)))[1])
+            loop.stop()
+
+        asking = loop.create_task(ask())
+        loop.run_forever()
+        assert asking.done()
+        loop.stop()  # once more, as on KeyboardInterrupt
+        loop.run_until_complete(server.before_stop())
+        assert ran == ["http 1.1", "before_stop"]
+        loop.run_until_complete(server.close())
+        assert not server.connections
+        loop.run_until_complete(server.after_stop())
+    assert ran == ["http 1.1", "before_stop", "after_stop"]
 
 
 # -- callbacks, lifespan, stopping ----------------------------------------------------------------

@@ -91,6 +91,18 @@ def complete(
     return None
 
 
+def forget_stop(loop: asyncio.AbstractEventLoop) -> None:
+    """Let what is run next on `loop` run to its end; no effect while a loop runs here.
+
+    `stop` of a loop that does not run, as after an interrupted `run_forever`, makes its next run
+    end after one iteration. Such a run may leave another stop behind.
+    """
+    if loop.is_running() or loop.is_closed() or _a_loop_runs():
+        return
+    loop.stop()
+    loop.run_forever()  # for that one iteration
+
+
 def loop_factory(kind: str) -> LoopFactory:
     """What makes a new loop of `kind`: auto, asyncio or uvloop; auto is uvloop if it is there."""
     uvloop = None if kind == "asyncio" else _uvloop()
@@ -103,6 +115,15 @@ def loop_factory(kind: str) -> LoopFactory:
         )
     # Windows' own default is the proactor loop, which has no add_reader for UDP sockets.
     return asyncio.SelectorEventLoop if sys.platform == "win32" else asyncio.new_event_loop
+
+
+def _a_loop_runs() -> bool:
+    """Whether this thread is inside a running loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _uvloop() -> Any:

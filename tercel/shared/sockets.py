@@ -1,7 +1,8 @@
 """Sockets for the server: addresses as text, binding, and what goes wrong with it.
 
-Every failure is a ConfigurationError of one line that says what to do. Knows nothing about
-protocols or TLS, and nothing here accepts a connection.
+Every failure is a ConfigurationError of one line that says what to do; where the system refuses
+it is the OSError with that errno, too. Knows nothing about protocols or TLS, and nothing here
+accepts a connection.
 """
 
 import contextlib
@@ -38,13 +39,36 @@ _TEMPORARY_SUFFIX = 9
 _BYTES_ACKED_AT, _BYTES_ACKED_END = 120, 128
 
 
-class AddressInUse(ConfigurationError):
+class SocketError(ConfigurationError, OSError):
+    """The system does not open a socket; `errno` says why, as for the calls of `socket`."""
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
+
+
+class AddressInUse(SocketError):
     """Another socket has the port or the path."""
+
+
+class NotPermitted(SocketError, PermissionError):
+    """This user may not open it."""
+
+
+class FolderMissing(SocketError, FileNotFoundError):
+    """A unix socket cannot be where there is no directory."""
+
+
+class PathTaken(SocketError, FileExistsError):
+    """Something that is no socket is where a unix socket is to be."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """Where to bind: a host name or an IP address without brackets, and a port; 0 is any."""
+    """Where to bind: a host name or an IP address without brackets, and a port; 0 is any.
+
+    An empty host is all interfaces.
+    """
 
     host: str
     port: int
@@ -199,13 +223,14 @@ def listen_unix(
     """A unix socket that listens at `path` for those who have `access`.
 
     A dead socket of an earlier run is replaced in one step, so that a client finds the old or the
-    new one. A live socket, and a file that is no socket, raise ConfigurationError.
+    new one. A live socket raises AddressInUse; what is no socket, a symbolic link for example,
+    FileExistsError; a directory that is missing FileNotFoundError. All are ConfigurationErrors.
     """
     path = os.fspath(path)
     _require_replaceable(path)
     if len(os.fsencode(path)) + _TEMPORARY_SUFFIX > _MAX_PATH_BYTES:
         longest = _MAX_PATH_BYTES - _TEMPORARY_SUFFIX
-        raise ConfigurationError(f"unix socket {path}: a path of {longest} bytes is the longest")
+        raise SocketError(f"unix socket {path}: a path of {longest} bytes is the longest")
     temporary = f"{path}.{secrets.token_hex(4)}"
     sock = _RenamedUnixSocket(path)
     try:
@@ -220,7 +245,7 @@ def listen_unix(
             os.unlink(temporary)
         if isinstance(error, ConfigurationError):
             raise
-        raise ConfigurationError(_path_problem(path, error)) from error
+        raise _path_error(path, error) from error
     sock.setblocking(False)
     return sock
 
@@ -264,9 +289,9 @@ def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
 def unacknowledged_bytes(sock: Any) -> int | None:
     """How many bytes the kernel keeps for a stream socket since its peer has not got them yet.
 
-    None where the system does not tell, or the socket is closed.
+    None where the system does not tell, or the socket is closed; uvloop has None in its place then.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or sock is None:
         return None
     try:
         answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ: tcp(7)
@@ -325,6 +350,12 @@ def _resolve(address: HostPort) -> list[_Place]:
     """The families and socket addresses that `address` stands for, each once."""
     if not 0 <= address.port <= 65535:
         raise ConfigurationError(f"{address}: the port is a number from 0 to 65535")
+    if not address.host:
+        # As for asyncio: all interfaces, of both families.
+        return [
+            (socket.AF_INET, ("0.0.0.0", address.port)),  # noqa: S104
+            (socket.AF_INET6, ("::", address.port, 0, 0)),
+        ]
     if address.host.lower().removesuffix(".") == "localhost":
         # RFC 6761 6.3: both loopback addresses, whatever the hosts file says. Browsers take ::1
         # first, and do not come back to 127.0.0.1 when QUIC fails there.
@@ -380,7 +411,7 @@ def _with_port(place: _Place, port: int) -> _Place:
     return family, (host, port, *rest)
 
 
-class _AddressNotAvailable(ConfigurationError):
+class _AddressNotAvailable(SocketError):
     """The machine does not have the address, or not its family."""
 
 
@@ -391,7 +422,9 @@ def _bind(
     try:
         sock = socket.socket(family, kind)
     except OSError as error:
-        raise _AddressNotAvailable(f"{address}: this machine has no {family.name}") from error
+        raise _AddressNotAvailable(
+            f"{address}: this machine has no {family.name}", error.errno
+        ) from error
     try:
         _prepare(sock, reuse_port)
         sock.bind(where)
@@ -434,44 +467,55 @@ def _bind_error(address: HostPort, kind: socket.SocketKind, error: OSError) -> C
     where = f"{address} ({protocol})"
     if error.errno == errno.EADDRINUSE:
         return AddressInUse(
-            f"{where} is in use by another program: stop that, or choose another port"
+            f"{where} is in use by another program: stop that, or choose another port",
+            error.errno,
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return _AddressNotAvailable(
             f"{where}: {address.host} is not an address of this machine: give one that is, or "
-            "0.0.0.0 for all"
+            "0.0.0.0 for all",
+            error.errno,
         )
     if error.errno in (errno.EACCES, errno.EPERM):
+        advice = "no permission to open it: choose another port"
         if 0 < address.port < 1024:
-            return ConfigurationError(
-                f"{where}: no permission: ports below 1024 need root or CAP_NET_BIND_SERVICE; "
+            advice = (
+                "no permission: ports below 1024 need root or CAP_NET_BIND_SERVICE; "
                 "choose a port from 1024 on"
             )
-        return ConfigurationError(f"{where}: no permission to open it: choose another port")
-    return ConfigurationError(f"{where} cannot be opened: {error.strerror or error}")
+        return NotPermitted(f"{where}: {advice}", error.errno)
+    return SocketError(f"{where} cannot be opened: {error.strerror or error}", error.errno)
 
 
 def _require_replaceable(path: str) -> None:
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FolderMissing(
+            f"Socket folder does not exist: {folder}: create it, or choose another path",
+            errno.ENOENT,
+        )
     try:
-        if not os.path.lexists(path):
-            return
-        if not _is_socket(path):
-            raise ConfigurationError(
-                f"unix socket {path}: a file that is no socket is there: move it away, or choose "
-                "another path"
-            )
-        if _is_live(path):
-            raise AddressInUse(
-                f"unix socket {path} is in use by another program: stop that, or choose another "
-                "path"
-            )
+        taken = os.path.lexists(path)
+        replaceable = taken and _is_socket(path)
+        live = replaceable and _is_live(path)
     except OSError as error:
-        raise ConfigurationError(_path_problem(path, error)) from error
+        raise _path_error(path, error) from error
+    if taken and not replaceable:
+        raise PathTaken(
+            f"Existing file is not a socket: {path}: move it away, or choose another path",
+            errno.EEXIST,
+        )
+    if live:
+        raise AddressInUse(
+            f"unix socket {path} is in use by another program: stop that, or choose another path",
+            errno.EADDRINUSE,
+        )
 
 
 def _is_socket(path: str) -> bool:
+    """Whether a socket is at `path` itself: a symbolic link to one is none."""
     try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
 
@@ -489,5 +533,7 @@ def _is_live(path: str) -> bool:
     return True
 
 
-def _path_problem(path: str, error: OSError) -> str:
-    return f"unix socket {path} cannot be opened: {error.strerror or error}: choose another path"
+def _path_error(path: str, error: OSError) -> SocketError:
+    kind = NotPermitted if isinstance(error, PermissionError) else SocketError
+    reason = error.strerror or error
+    return kind(f"unix socket {path} cannot be opened: {reason}: choose another path", error.errno)

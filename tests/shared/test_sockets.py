@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -370,13 +370,58 @@ def test_a_live_unix_socket_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("precious")
-    with pytest.raises(ConfigurationError, match="no socket is there"):
+    with pytest.raises(ConfigurationError, match="Existing file is not a socket"):
         bind_unix_socket(str(path))
     assert path.read_text() == "precious"
 
 
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_symbolic_link_is_no_socket_whatever_it_leads_to(tmp_path: Path, alive: bool) -> None:
+    path, target = tmp_path / "s", tmp_path / "target"
+    path.symlink_to(target)
+    with closing(bind_unix_socket(str(target))) as sock:
+        if not alive:
+            sock.close()
+        with no_socket_left_open(), pytest.raises(FileExistsError, match="not a socket"):
+            bind_unix_socket(str(path))
+        remove_unix_socket(str(path))
+    assert path.is_symlink()
+    assert target.exists()
+
+
+UNIX_FAULTS = {
+    "a file": (lambda folder: (folder / "s").touch(), "s"),
+    "a directory": (lambda folder: (folder / "s").mkdir(), "s"),
+    "a link to nothing": (lambda folder: (folder / "s").symlink_to("nothing"), "s"),
+    "no directory": (lambda folder: None, "missing/s"),
+    "a file for a directory": (lambda folder: (folder / "file").touch(), "file/s"),
+    "too long a path": (lambda folder: None, "s" * 120),
+}
+
+
+@pytest.mark.parametrize(("prepare", "name"), UNIX_FAULTS.values(), ids=UNIX_FAULTS)
+def test_errors_for_a_unix_path_are_the_exceptions_that_sanic_raises(
+    tmp_path: Path, prepare: Callable[[Path], object], name: str
+) -> None:
+    sanic = pytest.importorskip("sanic.server.socket")
+    prepare(tmp_path)
+    with pytest.raises(OSError) as theirs:
+        sanic.bind_unix_socket(str(tmp_path / name))
+    with no_socket_left_open(), pytest.raises(ConfigurationError) as ours:
+        bind_unix_socket(str(tmp_path / name))
+    assert isinstance(ours.value, theirs.type)
+
+
+def test_errors_of_the_system_keep_their_errno(tmp_path: Path) -> None:
+    with closing(bind_socket("127.0.0.1", 0)) as sock, pytest.raises(OSError) as caught:
+        bind_socket("127.0.0.1", sock.getsockname()[1])
+    assert isinstance(caught.value, ConfigurationError)
+    assert caught.value.errno == errno.EADDRINUSE
+    assert "in use by another program" in str(caught.value)
+
+
 def test_a_unix_socket_in_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with no_socket_left_open(), pytest.raises(ConfigurationError, match="No such file"):
+    with no_socket_left_open(), pytest.raises(FileNotFoundError, match="does not exist"):
         bind_unix_socket(str(tmp_path / "missing" / "s"))
 
 
@@ -443,6 +488,15 @@ def test_localhost_is_bound_at_both_loopback_addresses_whatever_the_hosts_file_s
     assert len(ports) == 1
 
 
+@needs_ipv6
+def test_an_empty_host_is_all_interfaces_of_both_families() -> None:
+    with closing(bind_everywhere(HostPort("", 0), tcp=True, udp=True)) as bound:
+        hosts = {sock.getsockname()[0] for sock in (*bound.tcp, *bound.udp)}
+        ports = {sock.getsockname()[1] for sock in (*bound.tcp, *bound.udp)}
+    assert hosts == {"0.0.0.0", "::"}
+    assert len(ports) == 1
+
+
 # -- what the peer has ------------------------------------------------------------------------
 
 
@@ -460,3 +514,4 @@ def test_a_closed_socket_tells_nothing() -> None:
     sock = socket.socket()
     sock.close()
     assert unacknowledged_bytes(sock) is None
+    assert unacknowledged_bytes(None) is None  # what a closed transport of uvloop has
