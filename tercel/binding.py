@@ -145,7 +145,13 @@ def bind(plan: Plan) -> list[Binding]:
     try:
         for address in plan.secure:
             tcp = plan.fallback or not plan.http3
-            sockets = bind_everywhere(address, tcp=tcp, udp=plan.http3, reuse_port=plan.reuse_port)
+            sockets = bind_everywhere(
+                address,
+                tcp=tcp,
+                udp=plan.http3,
+                reuse_port=plan.reuse_port,
+                succeed=plan.fallback,
+            )
             bindings.append(Binding(sockets=sockets, secure=True, host=address.host))
         for address in plan.plain:
             sockets = bind_everywhere(address, tcp=True, udp=False, reuse_port=plan.reuse_port)
@@ -157,7 +163,9 @@ def bind(plan: Plan) -> list[Binding]:
                 Binding(sockets=sockets, secure=plan.unix_secure, unix=plan.unix, owns_path=True)
             )
         for address in plan.preferred if plan.has_quic else ():
-            sockets = bind_everywhere(address, tcp=False, udp=True, reuse_port=plan.reuse_port)
+            sockets = bind_everywhere(
+                address, tcp=False, udp=True, reuse_port=plan.reuse_port, succeed=plan.fallback
+            )
             bindings.append(
                 Binding(sockets=sockets, secure=True, host=address.host, preferred=True)
             )
@@ -187,7 +195,9 @@ def _beside(sock: socket.socket, plan: Plan) -> Binding:
     address = _address_of(sock)
     bound = BoundSockets([], [sock]) if datagram else BoundSockets([sock], [])
     if plan.http3 and plan.fallback:
-        other = bind_everywhere(address, tcp=datagram, udp=not datagram, reuse_port=plan.reuse_port)
+        other = bind_everywhere(
+            address, tcp=datagram, udp=not datagram, reuse_port=plan.reuse_port, succeed=True
+        )
         bound.tcp += other.tcp
         bound.udp += other.udp
     return Binding(sockets=bound, secure=plan.sock_secure, host=address.host)

@@ -52,6 +52,9 @@ _CID_BYTES = 8
 # RFC 9000 17.3: a short header has the connection ID behind its first byte.
 _LONG_HEADER = 0x80
 _SHORT_CID_END = 1 + _CID_BYTES
+# Connections that keep what comes for them when a successor takes the port, by a socket each; those
+# with exchanges that run go first.
+MAX_HANDED_OVER = 1024
 # The reason phrases of refusals (RFC 9000 19.19).
 _STOPPING, _OVERLOADED = "the server is stopping", "the server takes no more connections"
 # RFC 9000 7.2: what a client makes up to send its first Initial to is at least this long.
@@ -134,6 +137,7 @@ class QuicEndpoint(Listener):
         self._expected.clear()
         for connection in list(self._connections):
             connection.stop_accepting()
+        self._hand_over()
 
     async def drain(self, timeout: float) -> bool:
         try:
@@ -170,6 +174,14 @@ class QuicEndpoint(Listener):
             for sock in self._advertised
             if sock.fileno() >= 0
         ]
+
+    def _hand_over(self) -> None:
+        """Let a successor have the ports, and keep the connections."""
+        kept = [item for item in self._connections if item not in self._half_open]
+        kept = sorted(kept, key=lambda connection: connection.idle)[:MAX_HANDED_OVER]
+        paths = [connection.quic.network_path for connection in kept]
+        for sock in self._sockets:
+            sock.hand_over(path for path in paths if path.socket is sock)
 
     # -- what connections call ------------------------------------------------------------------
 

@@ -9,10 +9,11 @@ import struct
 import sys
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from tercel.shared.logs import logger
+from tercel.shared.succession import allow_successor, connected_twin
 
 log = logger("tercel.udp")
 
@@ -88,6 +89,11 @@ class UdpSocket:
     def __init__(self, sock: socket.socket, loop: AbstractEventLoop, *, buffer_bytes: int) -> None:
         sock.setblocking(False)
         self.sock = sock
+        self._twins: list[socket.socket] = []
+        """Sockets that are connected to one peer each, since a successor may get the address."""
+        self._twin: socket.socket | None = None
+        """The one of them that is read in place of `sock`."""
+        self._readable: Callable[[UdpSocket], None] | None = None
         self._loop = loop
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -101,30 +107,46 @@ class UdpSocket:
         self._unlooked = 0
         """Turns to come in which it is not looked whether there is more than one."""
         self._is_v6 = sock.family == socket.AF_INET6
-        self.receives_batches = _set_option(sock, socket.IPPROTO_UDP, _UDP_GRO)
+        self._is_wildcard = sock.getsockname()[0] in ("0.0.0.0", "::")  # noqa: S104  # a question
+        self.receives_batches = self._set_receiving(sock)
         self.sends_batches = _accepts_segments(sock)
         self.sends_marks = True
         """Whether datagrams may be marked, as far as is known."""
         self._set_buffer(socket.SO_RCVBUF, "receive", buffer_bytes)
         self._set_buffer(socket.SO_SNDBUF, "send", buffer_bytes)
-        if sock.getsockname()[0] in ("0.0.0.0", "::"):  # noqa: S104  # a question, not a bind
-            # Bound to every address, an answer must leave from the one it was asked at.
-            _set_option(sock, socket.IPPROTO_IP, _IP_PKTINFO)
-            if self._is_v6:
-                _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO)
         _set_option(sock, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
         if self._is_v6:
             _set_option(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-        _set_option(sock, socket.IPPROTO_IP, _IP_RECVTOS)  # of an IPv6 socket too: mapped addresses
-        if self._is_v6:
-            _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVTCLASS)
 
     def start(self, readable: Callable[["UdpSocket"], None]) -> None:
         """Call `readable` whenever datagrams wait."""
+        self._readable = readable
         self._loop.add_reader(self.sock.fileno(), readable, self)
+
+    def hand_over(self, paths: Iterable[Path]) -> None:
+        """Let another process bind the address, and keep what comes on `paths`, all of this socket.
+
+        Datagrams of those go on to come as if nothing had happened.
+        """
+        if not allow_successor(self.sock):
+            return
+        for path in paths:
+            try:
+                twin = connected_twin(self.sock, path.local_address(), path.peer)
+            except OSError as error:
+                # No descriptors, or no permission to bind this port once more.
+                log.debug("hand over: %s", error)
+                continue
+            self._set_receiving(twin)
+            self._twins.append(twin)
+            self._loop.add_reader(twin.fileno(), self._twin_readable, twin)
 
     def close(self) -> None:
         """Stop reading and release the socket."""
+        while self._twins:
+            twin = self._twins.pop()
+            self._loop.remove_reader(twin.fileno())
+            twin.close()
         if self.sock.fileno() >= 0:
             self._loop.remove_reader(self.sock.fileno())
             self._loop.remove_writer(self.sock.fileno())
@@ -136,13 +158,14 @@ class UdpSocket:
         Where they come singly, one: whether another waits the loop finds out for less than a call
         costs that has nothing to read. Of ten system calls a lone small request made, two are gone.
         """
+        source = self._twin or self.sock
         most_reads = 1 if self._unlooked else most
         datagrams: list[Datagram] = []
         reads = 0
         while reads < most_reads and len(datagrams) < most:
             reads += 1
             try:
-                size, ancillary, _, peer = self.sock.recvmsg_into((self._buffer,), _ANCILLARY_BYTES)
+                size, ancillary, _, peer = source.recvmsg_into((self._buffer,), _ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
@@ -280,6 +303,26 @@ class UdpSocket:
             elif level in (socket.IPPROTO_IP, socket.IPPROTO_IPV6) and kind in _ECN_KINDS:
                 mark = int.from_bytes(data, sys.byteorder) & _ECN_BITS
         return segment, local, mark
+
+    def _twin_readable(self, twin: socket.socket) -> None:
+        assert self._readable is not None  # noqa: S101  # there are twins once it was started
+        self._twin = twin
+        try:
+            self._readable(self)
+        finally:
+            self._twin = None
+
+    def _set_receiving(self, sock: socket.socket) -> bool:
+        """Have `sock` tell what is read with each datagram; whether it brings batches."""
+        if self._is_wildcard:
+            # Bound to every address, an answer must leave from the one it was asked at.
+            _set_option(sock, socket.IPPROTO_IP, _IP_PKTINFO)
+            if self._is_v6:
+                _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO)
+        _set_option(sock, socket.IPPROTO_IP, _IP_RECVTOS)  # of an IPv6 socket too: mapped addresses
+        if self._is_v6:
+            _set_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVTCLASS)
+        return _set_option(sock, socket.IPPROTO_UDP, _UDP_GRO)
 
     def _set_buffer(self, option: int, name: str, size: int) -> None:
         self.sock.setsockopt(socket.SOL_SOCKET, option, size)

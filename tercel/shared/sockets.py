@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tercel.shared.errors import ConfigurationError
+from tercel.shared.succession import bind_as_successor
 
 if sys.platform == "linux":
     import fcntl
@@ -142,18 +143,25 @@ class BoundSockets:
 
 
 def bind_everywhere(
-    address: HostPort, *, tcp: bool, udp: bool, reuse_port: bool = False
+    address: HostPort,
+    *,
+    tcp: bool,
+    udp: bool,
+    reuse_port: bool = False,
+    succeed: bool = False,
 ) -> BoundSockets:
     """Bind each IP address that `address` stands for, on TCP, on UDP or on both.
 
-    Nothing listens yet. Port 0 is one number, the same for all. Raises ConfigurationError, and
-    then leaves no socket open.
+    Nothing listens yet. Port 0 is one number, the same for all. With `succeed` a UDP port may still
+    be that of a server that stops. Raises ConfigurationError, and then leaves no socket open.
     """
-    kinds = [socket.SOCK_DGRAM] * udp + [socket.SOCK_STREAM] * tcp
+    # TCP first: nobody listens where a server stops, so that it tells such a one from a program
+    # that lets others have its UDP port for reasons of its own.
+    kinds = [socket.SOCK_STREAM] * tcp + [socket.SOCK_DGRAM] * udp
     places = _resolve(address)
     for attempt in range(_PORT_ATTEMPTS):
         try:
-            return _bind_all(places, address, kinds, reuse_port)
+            return _bind_all(places, address, kinds, reuse_port, succeed=succeed)
         except AddressInUse:
             # With port 0 the kernel chose a number that is free for one kind; it need not be
             # free for the other.
@@ -377,7 +385,12 @@ def _resolve(address: HostPort) -> list[_Place]:
 
 
 def _bind_all(
-    places: list[_Place], address: HostPort, kinds: list[socket.SocketKind], reuse_port: bool
+    places: list[_Place],
+    address: HostPort,
+    kinds: list[socket.SocketKind],
+    reuse_port: bool,
+    *,
+    succeed: bool,
 ) -> BoundSockets:
     bound = BoundSockets([], [])
     missing: list[ConfigurationError] = []
@@ -386,7 +399,7 @@ def _bind_all(
             for kind in kinds:
                 at = place if not (bound.tcp or bound.udp) else _with_port(place, bound.port)
                 try:
-                    sock = _bind(at, address, kind, reuse_port)
+                    sock = _bind(at, address, kind, reuse_port, succeed=succeed)
                 except _AddressNotAvailable as error:
                     # localhost may name ::1 on a machine without IPv6: one that works is enough.
                     missing.append(error)
@@ -416,7 +429,12 @@ class _AddressNotAvailable(SocketError):
 
 
 def _bind(
-    place: _Place, address: HostPort, kind: socket.SocketKind, reuse_port: bool
+    place: _Place,
+    address: HostPort,
+    kind: socket.SocketKind,
+    reuse_port: bool,
+    *,
+    succeed: bool = False,
 ) -> socket.socket:
     family, where = place
     try:
@@ -427,7 +445,10 @@ def _bind(
         ) from error
     try:
         _prepare(sock, reuse_port)
-        sock.bind(where)
+        if succeed and kind is socket.SOCK_DGRAM and not reuse_port:
+            bind_as_successor(sock, where)
+        else:
+            sock.bind(where)
     except OSError as error:
         sock.close()
         raise _bind_error(address, kind, error) from error

@@ -8,6 +8,7 @@ import curl_cffi
 import pytest
 from aioquic.quic.packet import QuicErrorCode
 
+from tercel.certs.selfsigned import DevelopmentCertificates
 from tests.support.asynchronous import asynctest
 from tests.support.h3_client import H3Client
 from tests.support.process import ServerProcess
@@ -54,6 +55,48 @@ def test_an_idle_connection_does_not_hold_up_the_end(
         assert session.get(f"{server.url}/bytes/100000").status_code == 200
         server.terminate()
         assert server.wait(SOON) == 0
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "0.0.0.0"])
+@asynctest
+async def test_a_successor_serves_the_port_while_running_requests_are_finished(
+    data_directory: Path, address: str
+) -> None:
+    leaf = DevelopmentCertificates(data_directory).ensure().certificate_path
+    assert leaf is not None
+    certificate = ("--cert", str(leaf))
+    with ServerProcess(
+        *GRACE, *certificate, "--bind", f"{address}:0", data_directory=data_directory
+    ) as server:
+        async with H3Client(server.port) as running, H3Client(server.port) as other:
+            streams = [
+                client.begin("GET", f"/events?count={EVENTS}&interval_ms=250")
+                for client in (running, other)
+            ]
+            for client, stream in zip((running, other), streams, strict=True):
+                await client.until(lambda stream=stream: b"\n\n" in stream.content)
+            server.terminate()
+            await running.until(lambda: running.goaway is not None)
+            successor = await asyncio.to_thread(
+                ServerProcess(
+                    *certificate,
+                    "--bind",
+                    f"{address}:{server.port}",
+                    data_directory=data_directory,
+                ).__enter__
+            )
+            try:
+                assert not any(stream.done for stream in streams)
+                async with H3Client(server.port) as late:
+                    assert (await late.request("GET", "/health")).status == 200
+                for client, stream in zip((running, other), streams, strict=True):
+                    await client.until(lambda stream=stream: stream.done)
+                    assert stream.content.count(b"\n\n") == EVENTS
+                assert await asyncio.to_thread(server.wait, SOON) == 0
+                async with H3Client(server.port) as later:
+                    assert (await later.request("GET", "/health")).status == 200
+            finally:
+                await asyncio.to_thread(successor.__exit__, None, None, None)
 
 
 @asynctest

@@ -11,6 +11,7 @@ import pytest
 
 from tercel.quic import udp
 from tercel.quic.udp import Path, UdpSocket
+from tercel.shared.succession import bind_as_successor
 from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, on_both_loops
 
 KIB = 1024
@@ -428,6 +429,37 @@ async def test_what_has_to_wait_keeps_its_mark():
         sender._wait(DATAGRAMS[:2], path, 2)
         taken = await received(receiver, 2)
         assert {mark for _, _, mark in taken} == {2}
+
+
+# -- a successor --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wildcard", [False, True])
+@asynctest
+async def test_the_paths_that_were_kept_stay_what_they_were_with_a_successor(wildcard):
+    with (
+        udp_socket("0.0.0.0" if wildcard else "127.0.0.1") as receiver,
+        udp_socket() as peer,
+        plain_socket() as stranger,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as successor,
+    ):
+        address = ("127.0.0.1", receiver.sock.getsockname()[1])
+        way = Path(address, None, peer)
+        peer.send([b"before"], way)
+        ((_, path, _),) = await received(receiver, 1)
+        receiver.hand_over([path])
+        bind_as_successor(successor, receiver.sock.getsockname())
+        stranger.sendto(b"not ours", address)
+        taken = received(receiver, 20)
+        peer.send([b"%02d" % number for number in range(20)], way, 2)
+        datagrams = await taken
+        assert [data for data, _, _ in datagrams] == [b"%02d" % number for number in range(20)]
+        assert {its_path for _, its_path, _ in datagrams} == {path}
+        assert {mark for _, _, mark in datagrams} == {2}
+        receiver.send([b"answer"], path)
+        assert (await received(peer, 1))[0][:2] == (b"answer", way)
+        successor.settimeout(PATIENCE_SECONDS)
+        assert successor.recv(100) == b"not ours"
 
 
 # -- the socket ---------------------------------------------------------------------------------

@@ -193,13 +193,13 @@ def test_another_free_port_is_tried_when_the_first_is_free_on_one_side_only(
     real = sockets._bind
     taken: list[int] = []
 
-    def tcp_taken_at_first(place, address, kind, reuse_port):  # type: ignore[no-untyped-def]
-        if kind is socket.SOCK_STREAM and not taken:
+    def udp_taken_at_first(place, address, kind, *rest, **more):  # type: ignore[no-untyped-def]
+        if kind is socket.SOCK_DGRAM and not taken:
             taken.append(place[1][1])
             raise AddressInUse("taken")
-        return real(place, address, kind, reuse_port)
+        return real(place, address, kind, *rest, **more)
 
-    monkeypatch.setattr(sockets, "_bind", tcp_taken_at_first)
+    monkeypatch.setattr(sockets, "_bind", udp_taken_at_first)
     bound = bind_everywhere(LOOPBACK, tcp=True, udp=True)
     try:
         assert taken
