@@ -14,11 +14,17 @@ from tercel.serve import Composition
 from tercel.shared.sockets import HostPort
 from tercel.version import __version__
 
+# By default true: Firefox does without HTTP/3 when it finds an authority that was imported.
+_FIREFOX_PREFERENCE = "network.http.http3.disable_when_third_party_roots_found"
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  told apart here, not bound
 
 
-def banner(composition: Composition, application: str) -> str:
-    """The lines for `composition`, which serves what is called `application`."""
+def banner(composition: Composition, application: str, *, introduce: bool = True) -> str:
+    """The lines for `composition`, which serves what is called `application`.
+
+    With `introduce` they say how clients come to trust a development certificate, else where that
+    is said.
+    """
     lines = [f"tercel {__version__} serves {application}"]
     identity = composition.identity
     rows = [
@@ -33,24 +39,34 @@ def banner(composition: Composition, application: str) -> str:
         secure = next((url for url, _ in rows if url.startswith("https:")), None)
         if identity.development is not None and secure is not None:
             first = next(binding for binding in composition.bindings if binding.secure)
-            lines += trust(identity.development, secure, http3=bool(first.sockets.udp))
+            if introduce:
+                lines += trust(identity.development, secure, http3=bool(first.sockets.udp))
+            else:
+                lines.append("how clients trust it: tercel certs")
     return "\n".join(lines)
 
 
-def trust(development: DevelopmentCertificates, url: str, *, http3: bool) -> Iterator[str]:
-    """How clients come to trust the development certificate, shown for the server at `url`."""
+def trust(development: DevelopmentCertificates, url: str, *, http3: bool = True) -> Iterator[str]:
+    """How clients come to trust the development certificate of the server at `url`.
+
+    With `http3` also what browsers need to use HTTP/3 with it: an authority that was imported is
+    not enough for any of them.
+    """
     authority = development.ca_path
-    pinned = spki_hash(development.ca_certificate)
-    yield "to trust it:"
-    yield f"  curl       curl --cacert {authority} {url}/"
+    flags = f"--ignore-certificate-errors-spki-list={spki_hash(development.ca_certificate)}"
+    yield "how clients trust it:"
+    yield f"  curl      curl --cacert {authority} {url}/"
     if http3:
-        yield f"             curl --http3-only --cacert {authority} {url}/   (a curl with HTTP/3)"
-    flags = f"--ignore-certificate-errors-spki-list={pinned}"
-    if http3:
+        yield f"            curl --http3-only --cacert {authority} {url}/   (a curl with HTTP/3)"
         # Chromium takes QUIC from certificates of its own root store only, unless it is forced.
         flags += f" --origin-to-force-quic-on={url.removeprefix('https://')}"
-    yield f"  Chromium   chromium --user-data-dir=/tmp/tercel-chromium {flags} {url}/"
-    yield f"  a browser  import {authority} as an authority that identifies websites"
+    yield f"  Chromium  chromium --user-data-dir=/tmp/tercel-chromium {flags} {url}/"
+    yield f"  Firefox   Settings, Certificates, Authorities: import {authority}"
+    if http3:
+        yield f"            about:config, for HTTP/3: set {_FIREFOX_PREFERENCE} to false"
+    yield f"  Safari    Keychain Access: import {authority}, Always Trust"
+    if http3:
+        yield "Without the flag, or the preference, Chromium and Firefox stay on HTTP/1.1."
 
 
 def _url(binding: Binding, identity: Identity | None) -> str:

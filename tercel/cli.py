@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from tercel.banner import trust
 from tercel.certs.selfsigned import (
     DEFAULT_NAMES,
     DevelopmentCertificates,
@@ -30,6 +31,8 @@ from tercel.other_servers import with_foreign
 from tercel.shared.errors import ApplicationFailed, ConfigurationError, ServerError
 from tercel.shared.logs import logger
 from tercel.shared.process import prepare_process, write_out
+from tercel.shared.settings import Settings
+from tercel.shared.sockets import HostPort, parse_host_port
 from tercel.version import __version__
 
 log = logger("tercel.server")
@@ -45,7 +48,8 @@ MODULE:ATTRIBUTE names the application; without it, a demo application is served
 certs --help`.
 """
 
-_CERTS_HELP = """Show the development certificates, and make what is missing or old.
+_CERTS_HELP = """Show the development certificates and how clients trust them, and make what is
+missing or old.
 
 Without --name it is the one that `tercel` serves with on loopback addresses. To serve with
 another, give its file as --cert.
@@ -135,9 +139,11 @@ def _serve(application: str | None, **values: Any) -> None:
 
 def _certs(names: tuple[str, ...]) -> None:
     development = DevelopmentCertificates(default_directory())
-    credential = development.ensure(names or DEFAULT_NAMES)
+    names = names or DEFAULT_NAMES
+    credential = development.ensure(names)
+    url = f"https://{HostPort(names[0], parse_host_port(Settings().bind[0]).port)}"
     try:
-        write_out("\n".join(describe(development, credential)))
+        write_out("\n".join((*describe(development, credential), *trust(development, url))))
     except OSError as error:
         raise ConfigurationError(
             f"cannot write to standard output ({error.strerror}): send it elsewhere"

@@ -133,7 +133,10 @@ def serve_in_foreground(app: Any, settings: Settings, *, name: str | None = None
     name = name or (app if isinstance(app, str) else described(application))
 
     def serving(composition: Composition) -> None:
-        announce(banner(composition, name))
+        identity = composition.identity
+        development = None if identity is None else identity.development
+        introduce = development is not None and development.introduce()
+        announce(banner(composition, name, introduce=introduce))
         settle_collector()
 
     run_loop(serve_composed(application, settings, announce=serving), settings.loop)

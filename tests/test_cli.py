@@ -186,14 +186,17 @@ class Running:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.banner += line
-            if "a browser" in line or "cleartext" in line or "from /" in line:
+            if any(end in line for end in ("Always Trust", "tercel certs", "cleartext", "from /")):
                 return
         pytest.fail(self.process.communicate()[1])
 
-    def connect(self, scheme: str = "http") -> HTTPConnection:
+    def port(self, scheme: str = "http") -> int:
         match = re.search(rf"{scheme}://[^\s/]+:(\d+)", self.banner)
         assert match, self.banner
-        port = int(match[1])
+        return int(match[1])
+
+    def connect(self, scheme: str = "http") -> HTTPConnection:
+        port = self.port(scheme)
         if scheme == "http":
             return HTTPConnection("127.0.0.1", port, timeout=60)
         trusting = ssl.create_default_context(cafile=f"{self._data_directory}/ca.pem")
@@ -274,14 +277,32 @@ def test_without_an_application_the_demo_is_served_on_both_versions(tercel: Comm
         assert answer.headers["alt-svc"].startswith(f'h3=":{port[1]}"')
 
 
-def test_the_banner_says_how_to_be_trusted(tercel: CommandLine, data_directory: Path) -> None:
+def test_the_banner_says_once_how_clients_trust_it_and_certs_says_it_always(
+    tercel: CommandLine, tmp_path: Path
+) -> None:
+    tercel.environment["TERCEL_DATA_DIR"] = str(tmp_path / "fresh")
     with tercel.serving("--bind", "127.0.0.1:0") as running:
-        assert f"curl --cacert {data_directory}/ca.pem https://localhost:" in running.banner
-        assert "--http3-only" in running.banner
-        assert "development, for localhost, 127.0.0.1, ::1, valid until 2" in running.banner
-        pinned = re.search(r"--ignore-certificate-errors-spki-list=(\S+)", running.banner)
-        assert pinned
-        assert f"CA SPKI hash    {pinned[1]}" in tercel.run("certs").stdout
+        first = running.banner
+        port = running.port("https")
+    assert f"curl --cacert {tmp_path}/fresh/ca.pem https://localhost:{port}/" in first
+    assert "--http3-only" in first
+    assert "network.http.http3.disable_when_third_party_roots_found" in first
+    assert f"--origin-to-force-quic-on=localhost:{port}" in first
+    assert "development, for localhost, 127.0.0.1, ::1, valid until 2" in first
+    with tercel.serving("--bind", "127.0.0.1:0", "main:app") as running:
+        assert "how clients trust it: tercel certs\n" in running.banner
+        assert "curl" not in running.banner
+    certs = tercel.run("certs").stdout
+    pinned = re.search(r"--ignore-certificate-errors-spki-list=(\S+)", certs)
+    assert pinned
+    assert pinned[0] in first
+    assert f"CA SPKI hash    {pinned[1]}" in certs
+    assert "curl --http3-only" in certs
+    # Another authority is to be trusted anew.
+    for name in ("ca.pem", "ca-key.pem"):
+        (tmp_path / "fresh" / name).unlink()
+    with tercel.serving("--bind", "127.0.0.1:0") as running:
+        assert "curl --http3-only" in running.banner
 
 
 def test_a_certificate_from_files_is_told_with_its_expiry(
@@ -291,7 +312,7 @@ def test_a_certificate_from_files_is_told_with_its_expiry(
     leaf = data_directory / "leaves" / "localhost" / "leaf.pem"
     with tercel.serving("--bind", "127.0.0.1:0", "--cert", str(leaf)) as running:
         assert f"certificate: from {leaf}, for localhost" in running.banner
-        assert "to trust it" not in running.banner
+        assert "trust" not in running.banner
         assert running.get("/health", "https").status == 200
 
 
@@ -755,7 +776,8 @@ def test_certs_shows_where_they_are_and_how_to_pin_them(
     done = tercel.run("certs")
     assert done.returncode == 0
     assert done.stderr == ""
-    facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in done.stdout.splitlines())
+    lines = done.stdout.partition("how clients trust it:")[0].splitlines()
+    facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in lines)
     assert facts["CA"] == str(data_directory / "ca.pem")
     assert facts["names"] == "localhost, 127.0.0.1, ::1"
     assert facts["fingerprint"].startswith("SHA-256 ")

@@ -104,6 +104,20 @@ class DevelopmentCertificates:
                 "make it writable, or set TERCEL_DATA_DIR to a directory that is"
             ) from error
 
+    def introduce(self) -> bool:
+        """Whether the CA, which `ensure` has made, is new to its user: True the first time.
+
+        True also where that cannot be remembered. Raises ConfigurationError without a CA.
+        """
+        known, shown = self._directory / "introduced", spki_hash(self.ca_certificate)
+        try:
+            if known.exists() and known.read_text() == shown:
+                return False
+            known.write_text(shown)
+        except OSError:
+            pass
+        return True
+
     def _leaf_path(self, name: str) -> Path:
         # ":" and "*" are not for file names everywhere.
         folder = name.replace(":", "-").replace("*", "_")

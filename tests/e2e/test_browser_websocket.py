@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.chromium import chromium
+from tests.support.chromium import chromium, quiet_pages, trusting
 from tests.support.process import ServerProcess
 
 ECHO = """async (url) => {
@@ -39,23 +38,21 @@ ECHO = """async (url) => {
 
 
 @pytest.fixture
-def new_page(demo: ServerProcess, data_directory: Path, tmp_path: Path) -> Iterator[Any]:
-    """Makes pages of one browser, which fail for what their consoles show."""
-    complaints: list[str] = []
-    with chromium(tmp_path, data_directory) as context:
+def new_page(
+    demo: ServerProcess, data_directory: Path, tmp_path: Path
+) -> Iterator[Callable[[], Page]]:
+    """Makes pages of one browser, each at the chat."""
+    with (
+        chromium(tmp_path, [trusting(data_directory)]) as context,
+        quiet_pages(context) as empty_page,
+    ):
 
         def make() -> Page:
-            page = context.new_page()
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on(
-                "console",
-                lambda line: complaints.append(line.text) if line.type == "error" else None,
-            )
-            page.goto(f"{demo.url}/")
+            page = empty_page()
+            page.goto(f"{demo.url}/chat")
             return page
 
         yield make
-    assert complaints == []
 
 
 def test_chromium_echoes_messages_of_every_kind_with_compression(
@@ -87,8 +84,10 @@ def test_two_windows_chat(new_page: Callable[[], Page]) -> None:
     bob.press("#chat-line", "Enter")
     for page in (ann, bob):
         last = page.locator("#chat-log li").last
-        expect(last).to_have_text("Bob <b> hello <i>Ann</i>")
+        expect(last).to_contain_text("Bob <b> hello <i>Ann</i>")
         assert "HTTP/1.1" in (last.get_attribute("title") or "")
+    expect(bob.locator("#chat-log .own")).to_have_count(1)
+    expect(ann.locator("#chat-log .own")).to_have_count(0)
     bob.click("#chat-leave")
     expect(bob.locator("#chat-status")).to_have_text("Not in the room.")
     expect(ann.locator("#chat-status")).to_have_text("In the room: 1.")
@@ -100,8 +99,12 @@ def test_two_windows_chat(new_page: Callable[[], Page]) -> None:
 def test_the_chat_fits_a_narrow_screen(new_page: Callable[[], Page]) -> None:
     page = new_page()
     page.set_viewport_size({"width": 320, "height": 640})
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
     join(page, "Ann")
     page.fill("#chat-line", "x" * 300)
     page.click("#chat-send")
     expect(page.locator("#chat-log li").last).to_contain_text("xxx")
     assert page.evaluate("document.documentElement.scrollWidth") == 320
+    # The room scrolls, and the line to write stays in view.
+    assert page.evaluate("document.documentElement.scrollHeight") == 640
+    expect(page.locator("#chat-line")).to_be_in_viewport()

@@ -1,13 +1,17 @@
 """Debian's Chromium: served over HTTP/1.1 first, over HTTP/3 from then on, by Alt-Svc alone."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.chromium import chromium
+from tests.support.chromium import chromium, quiet_pages, trusting
 from tests.support.process import ServerProcess
+from tests.support.programs import program
 
 # Chromium tries QUIC beside TCP and takes what is faster, so it may need a few.
 MOST_RELOADS = 50
@@ -25,19 +29,15 @@ READ_EVENTS = """url => new Promise((resolve, reject) => {
 
 @pytest.fixture
 def page(data_directory: Path, tmp_path: Path) -> Iterator[Page]:
-    """A page of a browser that has never been anywhere; it fails for what the console shows."""
-    # QUIC takes an authority that is not Chromium's own only for hosts that are named here. Nothing
-    # is served, so nothing is forced, on port 1; to the other port Alt-Svc leads.
-    with chromium(tmp_path, data_directory, "--origin-to-force-quic-on=localhost:1") as context:
-        page = context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda message: complaints.append(message.text) if message.type == "error" else None,
-        )
-        yield page
-    assert complaints == []
+    """A page of a browser that has never been anywhere."""
+    arguments = [
+        trusting(data_directory),
+        # QUIC takes an authority that is not Chromium's own only for hosts that are named here.
+        # Nothing is served, so nothing is forced, on port 1; to the other port Alt-Svc leads.
+        "--origin-to-force-quic-on=localhost:1",
+    ]
+    with chromium(tmp_path, arguments) as context, quiet_pages(context) as new_page:
+        yield new_page()
 
 
 def load_until_http_3(page: Page, demo: ServerProcess) -> list[str]:
@@ -106,6 +106,51 @@ def test_the_page_reloads_itself_once_http_3_is_there(page: Page, demo: ServerPr
     assert page.evaluate(NEXT_HOP) == "http/1.1"
     page.click("#recheck")
     expect(page.locator("#version")).to_have_text("HTTP/3")
+
+
+def test_the_command_that_is_printed_brings_http_3_at_once(
+    data_directory: Path, demo: ServerProcess, tmp_path: Path
+) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "tercel", "certs"],
+        env=os.environ | {"TERCEL_DATA_DIR": str(data_directory)},
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    (command,) = (line.split()[2:] for line in printed.splitlines() if "  Chromium  " in line)
+    _, *flags, url = (word.replace(":4433", f":{demo.port}") for word in command)
+    assert url == f"{demo.url}/"
+    with chromium(tmp_path, flags) as context, quiet_pages(context) as new_page:
+        page = new_page()
+        page.goto(url)
+        assert page.evaluate(NEXT_HOP) == "h3"
+        expect(page.locator("#advice")).to_be_hidden()
+
+
+def test_an_authority_that_was_imported_is_not_enough_and_the_page_says_what_is(
+    demo: ServerProcess, tmp_path: Path
+) -> None:
+    database = tmp_path / "home" / ".pki" / "nssdb"
+    database.mkdir(parents=True)
+    for arguments in (
+        ["-N", "--empty-password"],
+        ["-A", "-n", "tercel", "-t", "C,,", "-i", str(demo.ca_path)],
+    ):
+        subprocess.run([program("certutil"), *arguments, "-d", f"sql:{database}"], check=True)
+    home = os.environ | {"HOME": str(tmp_path / "home")}
+    with (
+        chromium(tmp_path / "profile", env=home) as context,
+        quiet_pages(context) as new_page,
+    ):
+        page = new_page()
+        for _ in range(4):
+            page.goto(demo.url)
+            expect(page.locator("#check-says")).to_contain_text("HTTP/1.1")
+        assert page.evaluate(NEXT_HOP) == "http/1.1"
+        flag = f"--origin-to-force-quic-on=localhost:{demo.port}"
+        expect(page.locator("#advice")).to_contain_text(flag)
+        expect(page.locator("#advice")).to_contain_text("tercel certs")
 
 
 def test_the_page_fits_a_narrow_screen(page: Page, demo: ServerProcess) -> None:

@@ -27,13 +27,21 @@ READ_EVENTS = """new Promise((resolve, reject) => {
 })"""
 
 
+# True, as it is by default, an authority of the user's own turns HTTP/3 off.
+PREFERENCE = "network.http.http3.disable_when_third_party_roots_found"
+ADVICE = "document.getElementById('advice').textContent"
+
+
+WHEN_ADVISED = """new Promise(resolve => {
+    const look = () => document.getElementById("advice").hidden
+        ? requestAnimationFrame(look) : resolve(true);
+    look();
+})"""
+
+
 @pytest.fixture
 def firefox(demo: ServerProcess, tmp_path: Path) -> Iterator[Firefox]:
-    preferences = {
-        # Else an authority of the user's own turns HTTP/3 off.
-        "network.http.http3.disable_when_third_party_roots_found": False,
-    }
-    with Firefox(tmp_path, demo.ca_path, preferences) as browser:
+    with Firefox(tmp_path, demo.ca_path, {PREFERENCE: False}) as browser:
         yield browser
 
 
@@ -49,3 +57,15 @@ def test_firefox_comes_over_http_1_and_goes_on_over_http_3(
     expected = {"size": SIZE, "sha256": pattern_sha256(SIZE), "http_version": "3"}
     assert firefox.evaluate(DOWN_AND_UP) == expected
     assert firefox.evaluate(READ_EVENTS) == ["3"] * 5
+
+
+def test_firefox_stays_on_http_1_by_default_and_the_page_says_why(
+    demo: ServerProcess, tmp_path: Path
+) -> None:
+    with Firefox(tmp_path, demo.ca_path, {}) as firefox:
+        for _ in range(4):
+            firefox.navigate(demo.url)
+            # The page has asked once more by then, and tells what it found.
+            assert firefox.evaluate(WHEN_ADVISED)
+        assert firefox.evaluate(NEXT_HOP) == "http/1.1"
+        assert PREFERENCE in firefox.evaluate(ADVICE)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.support.budgets import logged_peaks
-from tests.support.chromium import chromium
+from tests.support.chromium import chromium, trusting
 from tests.support.firefox import Firefox
 from tests.support.process import ServerProcess
 
@@ -67,7 +67,7 @@ def server(data_directory: Path) -> Iterator[ServerProcess]:
 def in_chromium(server: ServerProcess, data_directory: Path, profile: Path) -> Iterator[Browser]:
     """Chromium, on the first page."""
     forced = f"--origin-to-force-quic-on=localhost:{server.port}"
-    with chromium(profile, data_directory, forced) as context:
+    with chromium(profile, [trusting(data_directory), forced]) as context:
         yield ChromiumPage(context)
 
 

@@ -1,16 +1,13 @@
-"""The demo application: a page that shows the protocol at work, and plain endpoints.
+"""The demo application: pages that show the protocol at work, and plain endpoints.
 
 Pure ASGI 3. The endpoints are what tests and benchmarks call; README.md lists them.
 """
 
 import asyncio
-import base64
 import hashlib
 import json
-import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from importlib.resources import files
 
 from tercel.shared.apps.asgi_types import Receive, Scope, Send
 from tercel.shared.apps.demo import chat
@@ -24,38 +21,17 @@ from tercel.shared.apps.demo.http import (
     respond_status,
     start,
 )
+from tercel.shared.apps.demo.pages import Page
 from tercel.shared.apps.demo.pattern import pattern
 from tercel.shared.apps.scope import REQUEST_TRAILERS
 from tercel.shared.messages import field_value
 
-_PAGE = files(__package__).joinpath("page.html").read_text("utf-8")
+_DEMO, _CHAT = Page("page.html"), Page("chat.html")
 _MAX_BYTES = 10 * 1024**3
 _MAX_EVENTS = 1_000_000
 _MAX_PAUSE_MS = 60_000
 
 _Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-def _policy() -> bytes:
-    """A Content-Security-Policy that lets exactly the page's own script and style run."""
-    sources = {}
-    for tag in ("script", "style"):
-        inline = re.findall(rf"<{tag}>(.*?)</{tag}>", _PAGE, re.DOTALL)
-        hashes = (base64.b64encode(hashlib.sha256(part.encode()).digest()) for part in inline)
-        sources[tag] = " ".join(f"'sha256-{digest.decode()}'" for digest in hashes)
-    return (
-        f"default-src 'none'; script-src {sources['script']}; style-src {sources['style']}; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ).encode()
-
-
-_PAGE_FIELDS = [
-    (b"cache-control", b"no-store"),
-    (b"content-security-policy", _policy()),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-]
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,9 +58,12 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _page(scope: Scope, receive: Receive, send: Send) -> None:
-    page = _PAGE.replace("{{http_version}}", scope["http_version"])
+    page = _CHAT if scope["path"] == "/chat" else _DEMO
     await respond(
-        send, page.encode(), content_type=b"text/html; charset=utf-8", fields=_PAGE_FIELDS
+        send,
+        page.over(scope["http_version"]),
+        content_type=b"text/html; charset=utf-8",
+        fields=page.fields,
     )
 
 
@@ -215,6 +194,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 _GET = ("GET", "HEAD")
 _ROUTES: dict[str, tuple[tuple[str, ...], _Endpoint]] = {
     "/": (_GET, _page),
+    "/chat": (_GET, _page),
     "/health": (_GET, _health),
     "/plaintext": (_GET, _plaintext),
     "/json": (_GET, _json),

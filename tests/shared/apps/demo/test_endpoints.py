@@ -44,6 +44,18 @@ def header(stream: MemoryStream, name: bytes) -> bytes | None:
 # -- the page --------------------------------------------------------------------------------------
 
 
+PAGES = pytest.mark.parametrize("path", ["/", "/chat"])
+
+
+@asynctest
+async def test_the_chat_is_a_page_with_a_way_back() -> None:
+    stream = await request("/chat")
+    assert stream.status == 200
+    assert header(stream, b"content-type") == b"text/html; charset=utf-8"
+    assert 'href="/"' in stream.body.decode()
+    assert 'href="/chat"' in (await request("/")).body.decode()
+
+
 @pytest.mark.parametrize("version", ["3", "1.1"])
 @asynctest
 async def test_page_names_the_version_of_its_own_request(version: str) -> None:
@@ -57,9 +69,10 @@ async def test_page_names_the_version_of_its_own_request(version: str) -> None:
     assert "nextHopProtocol" in page
 
 
+@PAGES
 @asynctest
-async def test_page_loads_nothing_from_elsewhere() -> None:
-    page = (await request("/")).body.decode()
+async def test_page_loads_nothing_from_elsewhere(path: str) -> None:
+    page = (await request(path)).body.decode()
     sources = re.findall(r"""(?:src|href)=["']([^"']*)""", page)
     assert sources
     for source in sources:
@@ -68,22 +81,24 @@ async def test_page_loads_nothing_from_elsewhere() -> None:
     assert "@import" not in page
 
 
+@PAGES
 @asynctest
-async def test_policy_allows_exactly_the_pages_own_script_and_style() -> None:
-    stream = await request("/")
+async def test_policy_allows_exactly_the_pages_own_script_and_style(path: str) -> None:
+    stream = await request(path)
     policy = (header(stream, b"content-security-policy") or b"").decode()
     for tag in ("script", "style"):
         inline = re.findall(rf"<{tag}>(.*?)</{tag}>", stream.body.decode(), re.DOTALL)
-        assert len(inline) == 1
-        digest = base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()
-        assert f"{tag}-src 'sha256-{digest}'" in policy
+        digests = [base64.b64encode(hashlib.sha256(part.encode()).digest()) for part in inline]
+        allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
+        assert f"{tag}-src {allowed};" in policy
     assert " style=" not in stream.body.decode()
     assert " onclick=" not in stream.body.decode()
 
 
+@PAGES
 @asynctest
-async def test_every_control_of_the_page_has_a_label() -> None:
-    page = (await request("/")).body.decode()
+async def test_every_control_of_the_page_has_a_label(path: str) -> None:
+    page = (await request(path)).body.decode()
     for control in re.findall(r"<(?:input|select|progress)[^>]*>", page):
         name = re.search(r'id="([^"]*)"', control)
         assert name
@@ -91,9 +106,10 @@ async def test_every_control_of_the_page_has_a_label() -> None:
         assert "aria-label" in control or f'for="{name[1]}"' in page or in_label, control
 
 
+@PAGES
 @asynctest
-async def test_ids_of_the_page_are_unique_and_those_its_script_asks_for_exist() -> None:
-    page = (await request("/")).body.decode()
+async def test_ids_of_the_page_are_unique_and_those_its_script_asks_for_exist(path: str) -> None:
+    page = (await request(path)).body.decode()
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'byId\("([^"]*)"\)', page)) <= set(ids)
@@ -121,7 +137,8 @@ async def test_endpoint_answers(target: str, content_type: bytes, body: bytes) -
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "/health", "/json", "/plaintext", "/bytes/100000", "/events", "/protocol"]
+    "target",
+    ["/", "/chat", "/health", "/json", "/plaintext", "/bytes/100000", "/events", "/protocol"],
 )
 @asynctest
 async def test_head_has_no_content(target: str) -> None:
