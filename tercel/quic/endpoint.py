@@ -128,7 +128,7 @@ class QuicEndpoint(Listener):
         return self._accepting
 
     def stop_accepting(self) -> None:
-        self._accepting = False
+        was_accepting, self._accepting = self._accepting, False
         for _, admission, (data, path, _) in self._newcomers:
             if admission is not None:
                 self._entrance.places.leave(admission.validated_host)
@@ -137,7 +137,8 @@ class QuicEndpoint(Listener):
         self._expected.clear()
         for connection in list(self._connections):
             connection.stop_accepting()
-        self._hand_over()
+        if was_accepting:
+            self._hand_over()
 
     async def drain(self, timeout: float) -> bool:
         try:
@@ -179,7 +180,7 @@ class QuicEndpoint(Listener):
         """Let a successor have the ports, and keep the connections."""
         kept = [item for item in self._connections if item not in self._half_open]
         kept = sorted(kept, key=lambda connection: connection.idle)[:MAX_HANDED_OVER]
-        paths = [connection.quic.network_path for connection in kept]
+        paths: list[Any] = [connection.quic.get_peer_address() for connection in kept]
         for sock in self._sockets:
             sock.hand_over(path for path in paths if path.socket is sock)
 

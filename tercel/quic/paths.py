@@ -50,11 +50,6 @@ class RoamingConnection(LeanConnection):
         self._estimated_host: Any = None
         """The peer's host that round-trip time and congestion window are those of."""
 
-    @property
-    def network_path(self) -> Any:
-        """The path that is sent on; None before the first datagram."""
-        return self._network_paths[0].addr if self._network_paths else None
-
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """Take one datagram from `addr`."""
         before = self._network_paths[0].addr if self._network_paths else None
