@@ -62,6 +62,10 @@ _SERVICE = "that is for a service manager: systemd's User=, Group=, UMask=, PIDF
 _DIRECTORY = "use --app-dir, which names the directory to import the application from"
 _THREADS = "requests run on one event loop; leave it out"
 _STATIC = "files are the application's to serve; leave it out"
+_PREFIX = (
+    "use --root-path where a proxy strips it from requests; with --root-path-in-target where the "
+    "proxy leaves it in them"
+)
 _ENVIRONMENT = (
     "set the variables before tercel starts, or give tercel's own settings in a file by --config"
 )
@@ -83,7 +87,6 @@ FOREIGN: tuple[Foreign, ...] = (
     _same("graceful_timeout", "--timeout-graceful-shutdown", servers="Uvicorn"),
     _same("ws_max_message_bytes", "--ws-max-size", servers="Uvicorn"),
     _same("ws_ping_interval", "--websocket-ping-interval", servers="Hypercorn"),
-    _same("root_path", "--url-path-prefix", servers="Granian"),
     _same("access_log", "--access-logs", "--no-access-logs", servers="Sanic"),
     Foreign(options=("--no-server-header",), servers="Uvicorn", setting="server_name", value=""),
     _none("--server-header", servers="Uvicorn", accepted=("",), advice="leave it out"),
@@ -103,6 +106,7 @@ FOREIGN: tuple[Foreign, ...] = (
         accepted=("auto", "websockets"),
         advice="WebSockets are served by websockets, and always; leave it out",
     ),
+    _none("--url-path-prefix", servers="Granian", advice=_PREFIX),
     _none("--no-ws", servers="Granian", advice="WebSockets are always served; leave it out"),
     _none(
         "--ws-per-message-deflate",

@@ -55,7 +55,6 @@ def changed(*arguments: str) -> dict[str, Any]:
         ("--timeout-graceful-shutdown 7", {"graceful_timeout": 7.0}),
         ("--ws-max-size 7 --ws-max-queue 8", {"ws_max_message_bytes": 7, "ws_max_queue": 8}),
         ("--websocket-ping-interval 7", {"ws_ping_interval": 7.0}),
-        ("--url-path-prefix /api", {"root_path": "/api"}),
         ("--no-access-logs", {"access_log": False}),
         ("--no-access-log", {"access_log": False}),
         ("--no-server-header", {"server_name": ""}),

@@ -113,8 +113,11 @@ class Settings:
     app_dir: str = option(
         ".", APPLICATION, "Directory to import MODULE from.", metavar="DIRECTORY")
     root_path: str = option(
-        "", APPLICATION, "Path that the application is mounted under (ASGI root_path).",
-        metavar="PATH")
+        "", APPLICATION, "Path that the application is mounted under (ASGI root_path), where a "
+        "proxy strips it from requests: it is put before each path.", metavar="PATH")
+    root_path_in_target: bool = option(
+        False, APPLICATION, "The proxy leaves --root-path in requests: nothing is put before their "
+        "paths, and those that are not below it get 404.")
     pathsend: bool = option(
         False, APPLICATION, "Offer http.response.pathsend to the application. Frameworks then send "
         "files by their path, past middleware that reads or changes response bodies.")
@@ -296,6 +299,8 @@ class Settings:
                 f"--max-buffered-bytes is 0 or {_LEAST_BUFFERED_BYTES} or more, "
                 f"not {self.max_buffered_bytes}"
             )
+        if self.root_path_in_target and not self.root_path:
+            raise ConfigurationError("--root-path-in-target needs --root-path")
         if self.connection_window_bytes < self.stream_window_bytes:
             raise ConfigurationError(
                 "--connection-window-bytes must not be less than --stream-window-bytes"

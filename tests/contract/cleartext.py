@@ -31,12 +31,14 @@ class Cleartext:
 
 
 @asynccontextmanager
-async def cleartext(app: Any, place: str, directory: Path) -> AsyncIterator[Cleartext]:
+async def cleartext(
+    app: Any, place: str, directory: Path, **settings: Any
+) -> AsyncIterator[Cleartext]:
     """Serve `app` at `place`, one of PLACES; a unix socket lies in `directory`."""
     path = str(directory / "socket")
     where = {"unix": path} if place == "unix" else {}
-    settings = Settings(access_log=False)
-    server = tercel.serve("127.0.0.1", 0, app, run_async=True, settings=settings, **where)
+    chosen = Settings(access_log=False, **settings)
+    server = tercel.serve("127.0.0.1", 0, app, run_async=True, settings=chosen, **where)
     assert server is not None
     await server
 

@@ -85,6 +85,8 @@ def test_root_path_starts_with_a_slash() -> None:
     with pytest.raises(ConfigurationError, match=r"^--root-path starts with a slash: /api$"):
         Settings(root_path="api")
     assert Settings(root_path="/api").root_path == "/api"
+    with pytest.raises(ConfigurationError, match="root-path-in-target needs --root-path"):
+        Settings(root_path_in_target=True)
 
 
 @pytest.mark.parametrize("size", [1, 1_048_575])

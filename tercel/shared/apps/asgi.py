@@ -11,7 +11,7 @@ from tercel.shared.apps.asgi_types import AsgiCallable, Message, Receive, Scope,
 from tercel.shared.apps.endings import APPLICATION_ERRORS, answer_status, log_failure
 from tercel.shared.apps.lifespan import Lifespan
 from tercel.shared.apps.response import NOTHING, AsgiResponse
-from tercel.shared.apps.scope import http_scope, offered_extensions
+from tercel.shared.apps.scope import MountPoint, http_scope, offered_extensions
 from tercel.shared.apps.websocket import AsgiWebSocketHandler
 from tercel.shared.errors import LocalProtocolError, ResetReason, ServerError
 from tercel.shared.flow import Wakeup
@@ -35,7 +35,7 @@ class AsgiApplication(Application):
         self._app = app
         self._settings = settings
         self._tasks = tasks
-        self._root_path = settings.root_path.rstrip("/")
+        self._mount = MountPoint(settings.root_path.rstrip("/"), settings.root_path_in_target)
         self._offered = offered_extensions(pathsend=settings.pathsend)
         self._lifespan = Lifespan(app, settings=settings)
 
@@ -44,16 +44,19 @@ class AsgiApplication(Application):
         trailers: Fields = []
         scope = http_scope(
             stream,
-            root_path=self._root_path,
+            mount=self._mount,
             state=self._lifespan.state,
             trailers=trailers,
             offered=self._offered,
         )
-        if stream.head.protocol == b"websocket":
+        app = self._app
+        if self._mount.in_target and not self._mount.includes(scope["path"]):
+            app = _answering(HTTPStatus.NOT_FOUND, [])
+        elif stream.head.protocol == b"websocket":
             websocket = self._open_websocket(stream, scope, trailers)
             self._tasks.spawn(websocket.run(), name="asgi websocket")
             return websocket
-        handler = AsgiHandler(self._app, stream, scope, trailers)
+        handler = AsgiHandler(app, stream, scope, trailers)
         self._tasks.start(handler.run(), name="asgi http")
         if handler.expected is not NOTHING:
             handler.suspended()

@@ -5,6 +5,7 @@ a list that is empty until the `http.request` message with `more_body` False has
 from then on holds the request's trailer fields as (name, value) pairs of bytes.
 """
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -33,6 +34,29 @@ _TEXTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """Where the application is mounted. An ASGI path includes the root_path, whoever put it there.
+
+    Whether a request's path has it already is the operator's to say. To look would let
+    `/api/api/admin` past a proxy that strips `/api` and guards `/api/admin`.
+    """
+
+    root_path: str = ""
+    """Without a slash at its end."""
+    in_target: bool = False
+    """A proxy leaves the root_path in requests; else it strips it, and it is put back."""
+
+    @property
+    def stripped(self) -> str:
+        """What was taken off the path of a request on its way."""
+        return "" if self.in_target else self.root_path
+
+    def includes(self, path: str) -> bool:
+        """Whether `path` is at the mount point or below it, or `*` (RFC 9112 3.2.4)."""
+        return path in (self.root_path, "*") or path.startswith(self.root_path + "/")
+
+
 def offered_extensions(*, pathsend: bool) -> dict[str, Any]:
     """The extensions that every request is offered.
 
@@ -46,22 +70,21 @@ def offered_extensions(*, pathsend: bool) -> dict[str, Any]:
 def http_scope(
     stream: RequestStream,
     *,
-    root_path: str,
+    mount: MountPoint,
     state: dict[str, Any] | None,
     trailers: Fields,
     offered: dict[str, Any] = _EXTENSIONS,
 ) -> Scope:
     """The scope that an application is called with.
 
-    `root_path` has no slash at its end and is put before the path, as a proxy that strips it
-    expects. `state` is what the lifespan set, None without one; the request gets a copy.
-    `trailers` is the list that will be filled, `offered` is `offered_extensions(...)`.
+    `state` is what the lifespan set, None without one; the request gets a copy. `trailers` is the
+    list that will be filled, `offered` is `offered_extensions(...)`.
     """
     head = stream.head
     template = head.adapted
     if template is None:
         # Kept with the head: the same request comes again with the same, for 1.3 us less.
-        template = head.adapted = _template(head, stream.connection, root_path, offered)
+        template = head.adapted = _template(head, stream.connection, mount, offered)
     scope: Scope = template.copy()
     scope["headers"] = template["headers"].copy()
     scope["extensions"] = extensions = template["extensions"].copy()
@@ -74,15 +97,15 @@ def http_scope(
 
 
 def _template(
-    head: RequestHead, connection: ConnectionInfo, root_path: str, offered: dict[str, Any]
+    head: RequestHead, connection: ConnectionInfo, mount: MountPoint, offered: dict[str, Any]
 ) -> Scope:
     """What of the scope is the same for every request with `head`, none of it to be given out."""
     target, _, query = head.target.partition(b"?")
     path = decoded_path(target) if b"%" in target or not target.isascii() else target.decode()
     # RFC 9112 3.2.4: `*` asks about the server as a whole, so it is below no mount point.
-    if root_path and target != b"*":
-        path = root_path + path
-        target = root_path.encode() + target
+    if mount.root_path and target != b"*":
+        path = mount.stripped + path
+        target = mount.stripped.encode() + target
     extensions = offered.copy()
     if connection.tls is not None:
         extensions["tls"] = connection.tls
@@ -95,7 +118,7 @@ def _template(
         "path": path,
         "raw_path": target,
         "query_string": query,
-        "root_path": root_path,
+        "root_path": mount.root_path,
         # Over HTTP/1.1 Host is among the fields, and is what the target says.
         "headers": head.fields if head.http_version != "3" else header_fields(head),
         "client": None,

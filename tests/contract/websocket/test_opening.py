@@ -291,6 +291,22 @@ async def test_a_client_that_goes_before_the_answer_is_a_disconnect(served: Serv
 
 
 @asynctest
+async def test_a_root_path_in_the_target_is_left_there_and_all_else_is_404(served: Served) -> None:
+    paths: list[str] = []
+
+    @websockets_only
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        paths.append(scope["path"])
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    async with served(app, root_path="/api", root_path_in_target=True) as client:
+        await client.connect("/api/ws")
+        assert (await client.refusal("/ws")).status == 404
+    assert paths == ["/api/ws"]
+
+
+@asynctest
 async def test_the_opening_response_has_the_fields_that_the_server_adds(served: Served) -> None:
     async with served(accepted(nothing), header=("x-added: 1",)) as client:
         conversation = await client.connect("/")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tercel.shared.apps.scope import REQUEST_TRAILERS, header_fields, http_scope
+from tercel.shared.apps.scope import REQUEST_TRAILERS, MountPoint, header_fields, http_scope
 from tercel.shared.connection import ConnectionInfo
 from tests.support.memory_stream import MemoryStream, request_head
 
@@ -17,7 +17,7 @@ def scope_of(
     **head: Any,
 ) -> dict[str, Any]:
     stream = MemoryStream(request_head(**head), connection=connection)
-    return http_scope(stream, root_path=root_path, state=state, trailers=[])
+    return http_scope(stream, mount=MountPoint(root_path), state=state, trailers=[])
 
 
 def test_scope_tells_version_method_scheme_and_addresses() -> None:
@@ -125,7 +125,7 @@ def test_a_scope_of_a_head_that_comes_again_is_fresh() -> None:
     scopes = []
     for connection in (ConnectionInfo(client=("192.0.2.1", 1)), moved):
         stream = MemoryStream(head, connection=connection)
-        scope = http_scope(stream, root_path="", state={"n": []}, trailers=[(b"t", b"")])
+        scope = http_scope(stream, mount=MountPoint(), state={"n": []}, trailers=[(b"t", b"")])
         assert scope["client"] == connection.client
         assert scope["headers"] == [(b"a", b"b")]
         assert scope["extensions"][REQUEST_TRAILERS] == [(b"t", b"")]
