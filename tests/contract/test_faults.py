@@ -225,7 +225,7 @@ async def test_a_fault_after_the_head_never_looks_like_a_whole_response(
     pair: Pair, fault: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with pair(faulty(fault)) as client:
-        exchange = await (await client.open("GET", "/fault")).over()
+        exchange = await (await client.open("GET", "/fault", [(b"te", b"trailers")])).over()
         assert exchange.broken
         assert not exchange.ended
         assert bytes((await client.get("/")).content) == b"works"

@@ -15,6 +15,7 @@ from starlette.responses import FileResponse
 from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route
 
+from tests.contract.apps import App, Receive, Scope, Send, body, start
 from tests.contract.conftest import Pair
 from tests.support.asynchronous import asynctest
 
@@ -81,3 +82,31 @@ async def test_middleware_may_read_the_body_of_a_file_response(pair: Pair, file:
 
     async with pair(app) as client:
         assert bytes((await client.get()).content) == _CONTENT[::-1]
+
+
+def without_unknown_messages(app: App) -> App:
+    """Passes on what it knows of a response, as brotli-asgi and asgi-gzip do."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        async def known(message: dict[str, object]) -> None:
+            if message["type"] in ("http.response.start", "http.response.body"):
+                await send(message)
+
+        await app(scope, receive, known)
+
+    return call
+
+
+@asynctest
+async def test_middleware_may_drop_trailers_that_the_client_does_not_take(pair: Pair) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError
+        await start(send, trailers=True)
+        await body(send, _CONTENT)
+        await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+
+    async with pair(without_unknown_messages(app)) as client:
+        assert bytes((await client.get()).content) == _CONTENT
+        exchange = await (await client.open("GET", "/", [(b"te", b"trailers")])).over()
+        assert exchange.broken

@@ -182,7 +182,7 @@ class AsgiHandler(AsgiResponse, RequestHandler):
     def _returned_early(self) -> None:
         log.error("%s returned where %s was expected", self._name(), self.expected.value)
         with suppress(LocalProtocolError):
-            if self.end_without_content():
+            if self.end_if_whole():
                 return
         self._give_up()
 

@@ -144,13 +144,15 @@ class AsgiResponse:
             if self._wakeup is not None:
                 self._wakeup.set()
 
-    def end_without_content(self) -> bool:
-        """End a response that was started and can have no content (RFC 9110 6.4.1).
+    def end_if_whole(self) -> bool:
+        """End a response of which nothing is missing that its client would get; whether it is one.
 
-        Its head is all that a client waits for. Returns whether it is such a response. Raises
-        LocalProtocolError for a head that cannot be sent.
+        It can have no content (RFC 9110 6.4.1), or lacks only trailers that its client does not
+        take: middleware that does not know http.response.trailers drops them (brotli-asgi,
+        asgi-gzip). No other may look whole. Raises LocalProtocolError for a head that cannot be
+        sent.
         """
-        if self.expected in (_START, NOTHING) or not self._is_bodiless():
+        if self.expected in (_START, NOTHING) or not (self._is_bodiless() or self._lacks_no_more()):
             return False
         if self._head is not None:
             self._stream.send_head(self._head, end_stream=True)
@@ -271,6 +273,10 @@ class AsgiResponse:
         return self._stream.head.method == b"HEAD" or (
             head is not None and head.status in BODILESS_STATUS
         )
+
+    def _lacks_no_more(self) -> bool:
+        """Whether only trailers are missing, and are not what the client takes."""
+        return self.expected is Expected.TRAILERS and not takes_trailers(self._stream.head.fields)
 
     def _promised_length(self) -> int | None:
         value = None if self._head is None else field_value(self._head.fields, b"content-length")

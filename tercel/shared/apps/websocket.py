@@ -220,7 +220,7 @@ class AsgiWebSocketHandler(RequestHandler):
         if self._denial is None or self._stream.aborted is not None:
             return False
         with suppress(LocalProtocolError):
-            return self._denial.end_without_content()
+            return self._denial.end_if_whole()
         return False
 
     async def _end(self, code: int) -> None:

@@ -147,7 +147,8 @@ async def test_return_without_promised_trailers_resets(caplog: pytest.LogCapture
         await send({**START, "trailers": True})
         await send(END)
 
-    assert (await answer(app)).resets == [ResetReason.INTERNAL_ERROR]
+    head = request_head(fields=[(b"te", b"trailers")])
+    assert (await answer(app, head)).resets == [ResetReason.INTERNAL_ERROR]
     assert caplog.messages == ["GET '/' returned where http.response.trailers was expected"]
 
 
