@@ -15,11 +15,13 @@ SANIC := .venv-sanic
 SANIC_TESTS := beautifulsoup4 chardet docutils pygments pytest pytest-asyncio pytest-timeout \
 	sanic-testing uvicorn 'websockets<15'
 
+FRAMEWORKS := .venv-frameworks
+
 # A Python 2.7 with pip, the only one that Autobahn's test suite runs on: `make autobahn PYTHON2=...`;
 # without it one is looked for.
 PYTHON2 ?=
 
-.PHONY: serve test test-full fuzz soak sanic-tests autobahn lint types bench bench-quick bench-check bench-flow interop interop-quick interop-publish clean
+.PHONY: serve test test-full fuzz soak sanic-tests frameworks autobahn lint types bench bench-quick bench-check bench-flow interop interop-quick interop-publish clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
@@ -34,6 +36,11 @@ sanic-tests: $(SANIC)/.made
 		-m pytest -p sanic_plugin -p no:cacheprovider -q --timeout 60 \
 		--ignore tests/benchmark --ignore tests/performance --ignore tests/typing \
 		$(or $(ARGS),tests)
+
+# Frameworks and middleware in common use, from PyPI, on a tercel process; writes docs/frameworks.md.
+# Takes five minutes, and 0.8 GB of disk for their packages.
+frameworks: $(FRAMEWORKS)/.made
+	$(FRAMEWORKS)/bin/python -m tools.frameworks $(ARGS)
 
 # The largest bodies at their full size: a gigabyte each way on each version. Takes minutes.
 test-full: $(VENV)/.test
@@ -86,7 +93,7 @@ interop-publish: $(VENV)/.interop
 	$(BIN)/python -m interop.report interop/results
 
 clean:
-	rm -rf $(VENV) benchmarks/.venvs $(SANIC)
+	rm -rf $(VENV) benchmarks/.venvs $(SANIC) $(FRAMEWORKS)
 
 # A stamp for each set of dependencies; a changed pyproject.toml installs them again.
 $(VENV)/.serve: $(VENV)/.made pyproject.toml
@@ -104,6 +111,15 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 $(SANIC)/.made: pyproject.toml
 	$(PYTHON) -m venv $(SANIC)
 	$(SANIC)/bin/python -m pip install --quiet --editable '.[sanic]' $(SANIC_TESTS)
+	touch $@
+
+# One that cannot be installed is a row of the page that says so; the rest goes on.
+$(FRAMEWORKS)/.made: pyproject.toml tools/frameworks/requirements.txt
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --editable .
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --requirement tools/frameworks/requirements.txt \
+		|| grep -v '^#' tools/frameworks/requirements.txt \
+		| xargs -I {} $(FRAMEWORKS)/bin/python -m pip install --quiet {} || true
 	touch $@
 
 # Debian splits the part of venv that brings pip off python3. Without it pip comes from where its

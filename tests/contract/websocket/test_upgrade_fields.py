@@ -1,0 +1,43 @@
+"""Applications that know a WebSocket by the Upgrade field of HTTP/1.1, as python-socketio does."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.contract.apps import Receive, Scope, Send
+from tests.contract.websocket.apps import echo
+from tests.contract.websocket.conftest import Served
+from tests.support.asynchronous import asynctest
+
+DOCS = (Path(__file__).parents[3] / "docs" / "frameworks.md").read_text("utf-8")
+
+
+def documented() -> Any:
+    """The class UpgradeFields as docs/frameworks.md has it."""
+    (code,) = re.findall(r"```python\n(class UpgradeFields:.*?)\n\n\napp = ", DOCS, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return names["UpgradeFields"]
+
+
+async def picky(scope: Scope, receive: Receive, send: Send) -> None:
+    """Echo where there is one Upgrade and one Connection; refuse all else."""
+    if scope["type"] != "websocket":
+        raise NotImplementedError
+    names = [name for name, _ in scope["headers"] if name in (b"upgrade", b"connection")]
+    if sorted(names) == [b"connection", b"upgrade"]:
+        await echo(scope, receive, send)
+    else:
+        await send({"type": "websocket.close"})
+
+
+@asynctest
+async def test_no_upgrade_field_is_made_up_over_http3(served_h3: Served) -> None:
+    async with served_h3(picky) as client:
+        assert (await client.refusal("/")).status == 403
+
+
+@asynctest
+async def test_the_documented_wrapper_adds_the_fields(served: Served) -> None:
+    async with served(documented()(picky)) as client:
+        assert await (await client.connect("/")).echo("hello") == "hello"
