@@ -9,13 +9,12 @@ from importlib.metadata import version
 from urllib.parse import quote
 
 from tools.frameworks import servers
-from tools.frameworks.apps.contract import TEXT
+from tools.frameworks.apps.contract import CONTENT, TEXT
 from tools.frameworks.clients import Client
 from tools.frameworks.features import UPLOAD
 from tools.frameworks.results import COLUMNS, REFERENCE, TERCEL, Row, failure_of
 
 APP = "middleware_app:app"
-CONTENT = b"The same line again and again.\n" * 2000
 # Those of packages that are named otherwise.
 STARLETTE = (
     *("ServerErrorMiddleware", "ExceptionMiddleware", "CORSMiddleware", "SessionMiddleware"),

@@ -9,15 +9,14 @@ from tests.contract.websocket.apps import echo
 from tests.contract.websocket.conftest import Served
 from tests.support.asynchronous import asynctest
 
-DOCS = (Path(__file__).parents[3] / "docs" / "frameworks.md").read_text("utf-8")
+ROOT = Path(__file__).parents[3]
 
 
-def documented() -> Any:
+def documented() -> str:
     """The class UpgradeFields as docs/frameworks.md has it."""
-    (code,) = re.findall(r"```python\n(class UpgradeFields:.*?)\n\n\napp = ", DOCS, re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(code, names)
-    return names["UpgradeFields"]
+    page = (ROOT / "docs" / "frameworks.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(class UpgradeFields:.*?\n)\n\napp = ", page, re.DOTALL)
+    return str(code)
 
 
 async def picky(scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,5 +38,12 @@ async def test_no_upgrade_field_is_made_up_over_http3(served_h3: Served) -> None
 
 @asynctest
 async def test_the_documented_wrapper_adds_the_fields(served: Served) -> None:
-    async with served(documented()(picky)) as client:
+    names: dict[str, Any] = {}
+    exec(documented(), names)
+    async with served(names["UpgradeFields"](picky)) as client:
         assert await (await client.connect("/")).echo("hello") == "hello"
+
+
+def test_the_documented_wrapper_is_the_one_that_is_tried_with_python_socketio() -> None:
+    tried = ROOT / "tools" / "frameworks" / "apps" / "upgrade_fields.py"
+    assert documented() in tried.read_text("utf-8")

@@ -18,7 +18,9 @@ from typing import Any
 
 HOME = Path(__file__).parents[3] / "build" / "frameworks"
 FILE = HOME / "files" / "data.bin"
+# A file with CONTENT, which compresses well.
 TEXT = HOME / "files" / "text.txt"
+CONTENT = b"The same line again and again.\n" * 2000
 LINES = [f"line {index}\n" for index in range(1000)]
 STOPPED = "the application has stopped"
 

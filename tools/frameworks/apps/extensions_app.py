@@ -6,10 +6,10 @@ Each path answers with CONTENT, or with the size of what it was sent.
 from typing import Any
 
 import contract
+from contract import CONTENT
 from starlette.responses import FileResponse
 
-CONTENT = b"The same line again and again.\n" * 2000
-HINT = (b"link", b"</style.css>; rel=preload; as=style")
+HINT = b"</style.css>; rel=preload; as=style"
 TRAILER = (b"x-trailer", b"1")
 
 
@@ -45,7 +45,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "http.response.body", "body": CONTENT})
             await send({"type": "http.response.trailers", "headers": [TRAILER]})
         case "early_hint" if "http.response.early_hint" in offered:
-            await send({"type": "http.response.early_hint", "links": [HINT[1]]})
+            await send({"type": "http.response.early_hint", "links": [HINT]})
             await start(send, len(CONTENT))
             await send({"type": "http.response.body", "body": CONTENT})
         case _:
