@@ -122,7 +122,7 @@ class Budgets:
     What is spent comes back with time, and with the work that `work` tells of.
     """
 
-    __slots__ = ("_budgets", "_now", "_work", "filled", "fragments")
+    __slots__ = ("_budgets", "_now", "_pending", "_unsettled", "_work", "filled", "fragments")
 
     def __init__(self, work: Callable[[], Work] = Work) -> None:
         """`work` is called for what the client has done so far."""
@@ -132,7 +132,11 @@ class Budgets:
         """A number that grows whenever stream data was kept to wait, or filled a gap."""
         self._work = work
         self._now = 0.0
-        # Most connections meet three of them.
+        self._pending = [0] * len(LIMITS)
+        """What was spent and is not settled yet."""
+        self._unsettled = [_most_unsettled(burst) for burst, _ in LIMITS.values()]
+        """How much may be pending. Never more than is left."""
+        # Few connections ever spend so much that one has to be settled.
         self._budgets: list[_Budget | None] = [None] * len(LIMITS)
 
     def passes(self, now: float) -> None:
@@ -141,54 +145,61 @@ class Budgets:
 
     def spend(self, flood: Flood, amount: int = 1) -> None:
         """Count one more of `flood`. Raises H3ConnectionError once it is too many."""
-        budget = self._budgets[flood]
-        if budget is None:
-            budget = self._budgets[flood] = _Budget(flood, self._work())
-        budget.pending += amount
-        if budget.pending > budget.unsettled and not budget.settle(self._now, self._work()):
-            raise TooMuch(flood)
+        pending = self._pending
+        pending[flood] += amount
+        if pending[flood] > self._unsettled[flood]:
+            self._settle(flood)
 
     def peaks(self) -> dict[Flood, float]:
-        """How much of each burst was used up at the worst moment, to a hundredth: 1.0 is all."""
-        return {
-            flood: 0.0 if budget is None else 1 - budget.lowest / LIMITS[flood][0]
-            for flood, budget in zip(LIMITS, self._budgets, strict=True)
-        }
+        """How much of each burst was used up at the worst moment: 1.0 is all."""
+        peaks = {}
+        for flood, (burst, _) in LIMITS.items():
+            budget = self._budgets[flood]
+            left, lowest = (burst, burst) if budget is None else (budget.left, budget.lowest)
+            peaks[flood] = 1 - min(lowest, left - self._pending[flood]) / burst
+        return peaks
+
+    def _settle(self, flood: Flood) -> None:
+        budget = self._budgets[flood]
+        if budget is None:
+            budget = self._budgets[flood] = _Budget(flood)
+        if not budget.settle(self._pending[flood], self._now, self._work()):
+            raise TooMuch(flood)
+        self._pending[flood] = 0
+        self._unsettled[flood] = min(_most_unsettled(LIMITS[flood][0]), int(budget.left))
+
+
+def _most_unsettled(burst: int) -> int:
+    """How much is spent before time and work are looked at: until then it is one addition."""
+    return min(max(burst // 100, 8), burst)
 
 
 class _Budget:
-    """What is left of one budget.
+    """What is left of one budget."""
 
-    Time and work are looked at only after each hundredth of the burst, which takes 2 us: until then
-    to spend is one addition.
-    """
+    __slots__ = ("_bucket", "_earned", "_rates", "lowest")
 
-    __slots__ = ("_bucket", "_earned", "_flood", "lowest", "pending", "unsettled")
-
-    def __init__(self, flood: Flood, work: Work) -> None:
+    def __init__(self, flood: Flood) -> None:
         burst, rate = LIMITS[flood]
-        self._flood = flood
         self._bucket = TokenBucket(rate, burst=burst)
-        self._earned = EARNED[flood].credit_for(work)
+        self._rates = EARNED[flood]
+        self._earned = 0.0
         self.lowest = float(burst)
         """The least that was left."""
-        self.pending = 0
-        """What was spent and not taken from the bucket yet."""
-        self.unsettled = 0
-        """How much may be pending. Never more than is left."""
 
-    def settle(self, now: float, work: Work) -> bool:
-        """Take what is pending from the bucket; False where there is not as much left."""
-        bucket, earned = self._bucket, EARNED[self._flood].credit_for(work)
+    @property
+    def left(self) -> float:
+        """What was left when it was settled last."""
+        return self._bucket.left
+
+    def settle(self, spent: int, now: float, work: Work) -> bool:
+        """Take what was spent, after what was earned; False where there is not as much left."""
+        bucket, earned = self._bucket, self._rates.credit_for(work)
         bucket.give(earned - self._earned)
         self._earned = earned
-        if not bucket.admit(now, self.pending):
-            self.lowest = 0.0
-            return False
-        self.pending = 0
-        self.lowest = min(self.lowest, bucket.left)
-        self.unsettled = min(LIMITS[self._flood][0] // 100, int(bucket.left))
-        return True
+        admitted = bucket.admit(now, spent)
+        self.lowest = min(self.lowest, bucket.left) if admitted else 0.0
+        return admitted
 
 
 class TooMuch(H3ConnectionError):
