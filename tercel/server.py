@@ -278,6 +278,9 @@ class AsyncioServer:
         if not drained:
             log.warning("exchanges were still running after %g s; they are ended", grace)
         calls = self._lifecycle.calls
+        if drained and calls:
+            # Clients have all that they asked for; what the application still does is not theirs.
+            self._tell(lambda listener: listener.close(), name="close")
         if calls is not None and not await calls.wait(max(0.0, deadline - self.loop.time())):
             log.warning(
                 "%d calls of the application were still running after %g s; they are cancelled",

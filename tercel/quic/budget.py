@@ -156,7 +156,7 @@ class Budgets:
         for flood, (burst, _) in LIMITS.items():
             budget = self._budgets[flood]
             left, lowest = (burst, burst) if budget is None else (budget.left, budget.lowest)
-            peaks[flood] = 1 - min(lowest, left - self._pending[flood]) / burst
+            peaks[flood] = 1 - max(0.0, min(lowest, left - self._pending[flood])) / burst
         return peaks
 
     def _settle(self, flood: Flood) -> None:
