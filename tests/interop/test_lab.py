@@ -57,15 +57,40 @@ def test_two_hosts_reach_each_other_with_the_delay_of_the_link(tmp_path):
         assert not (tmp_path / side / "root").exists()
 
 
+def machine_s_own():
+    """What the machine itself has at the paths of two mounts: nothing, as a rule."""
+    paths = [Path("/www"), Path("/downloads")]
+    return {path: sorted(path.iterdir()) for path in paths if path.exists()}
+
+
 def test_programs_see_the_mounts_of_a_container(tmp_path):
+    before = machine_s_own()
     with Lab(tmp_path, Scenario()) as lab:
         (lab.client.directory / "certs" / "ca.pem").write_text("authority")
         command = ("sh", "-c", "cat /certs/ca.pem; echo saved > /downloads/file; /setup.sh")
         assert lab.start(lab.client, command, {}, "output.txt").wait(_PATIENCE_SECONDS) == 0
     assert (tmp_path / "client" / "logs" / "output.txt").read_text() == "authority"
     assert (tmp_path / "client" / "downloads" / "file").read_text() == "saved\n"
-    for name in ("www", "downloads"):
-        assert not (Path("/") / name).exists()
+    assert machine_s_own() == before
+
+
+def test_the_machine_may_have_directories_where_the_mounts_are(tmp_path):
+    files = tmp_path / "files"
+    for name in ("www", "downloads", "certs", "logs"):
+        (files / name).mkdir(parents=True)
+    (files / "www" / "page").write_text("of the mount")
+    # In a host there are such directories, so a host in a host is on a machine that has them.
+    command = (
+        *("unshare", "--mount", "--propagation", "private", "sh", "interop/enclosure.sh"),
+        *(str(files), "/etc/hosts", "sh", "-c", "cat /www/page; echo saved > /www/file"),
+    )
+    with Lab(tmp_path / "lab", Scenario()) as lab:
+        machine = lab.client.directory / "www"
+        (machine / "page").write_text("of the machine")
+        assert lab.start(lab.client, command, {}, "output.txt").wait(_PATIENCE_SECONDS) == 0
+        assert [path.name for path in machine.iterdir()] == ["page"]
+    assert (tmp_path / "lab" / "client" / "logs" / "output.txt").read_text() == "of the mount"
+    assert (files / "www" / "file").read_text() == "saved\n"
 
 
 def chosen(case, client="tercel"):
