@@ -1,9 +1,12 @@
 # Two commands for a machine that has only python3 and make: `make serve` and `make test`.
-# Everything is installed into .venv; nothing needs root.
+# Everything is installed into .venv; nothing needs root. `make test PYTHON=python3.13
+# VENV=.venv-3.13` does the same with another Python, beside it.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --editable
+INSTALLING = @echo "installing into $(VENV): a minute or two, once"
 
 # What follows `make serve`: ARGS="--bind [::1]:4433 main:app", for example.
 ARGS ?=
@@ -21,13 +24,24 @@ FRAMEWORKS := .venv-frameworks
 # without it one is looked for.
 PYTHON2 ?=
 
-.PHONY: serve test test-full fuzz soak sanic-tests frameworks autobahn lint types bench bench-quick bench-check bench-flow interop interop-quick interop-publish clean
+.PHONY: serve test test-all test-lowest test-full fuzz soak sanic-tests frameworks autobahn lint types bench bench-quick bench-check bench-flow interop interop-quick interop-publish clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
 
+# What is quick: under three minutes on two cores. tests/conftest.py has the list of what is not.
 test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+# Everything: about twelve minutes.
+test-all: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+
+# What is quick, with the lowest versions of the dependencies that pyproject.toml allows.
+test-lowest:
+	mkdir -p build
+	$(PYTHON) tools/lowest_versions.py >build/lowest_versions.txt
+	$(MAKE) test VENV=.venv-lowest PIP_OPTIONS="--constraint build/lowest_versions.txt"
 
 # Sanic's own tests on tercel's server; what passed and failed in each file comes last.
 sanic-tests: $(SANIC)/.made
@@ -93,19 +107,22 @@ interop-publish: $(VENV)/.interop
 	$(BIN)/python -m interop.report interop/results
 
 clean:
-	rm -rf $(VENV) benchmarks/.venvs $(SANIC) $(FRAMEWORKS)
+	rm -rf $(VENV) .venv-* benchmarks/.venvs
 
 # A stamp for each set of dependencies; a changed pyproject.toml installs them again.
 $(VENV)/.serve: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALLING)
+	$(PIP_INSTALL) .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(INSTALLING)
+	$(PIP_INSTALL) '.[test]'
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(INSTALLING)
+	$(PIP_INSTALL) '.[dev]'
 	touch $@ $(VENV)/.test $(VENV)/.serve
 
 $(SANIC)/.made: pyproject.toml
@@ -131,11 +148,13 @@ endef
 export FETCH_PIP
 
 $(VENV)/.interop: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[interop]'
+	$(INSTALLING)
+	$(PIP_INSTALL) '.[interop]'
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(INSTALLING)
+	$(PIP_INSTALL) '.[bench]'
 	touch $@ $(VENV)/.serve
 
 $(VENV)/.made:

@@ -12,9 +12,11 @@ from tercel.shared.collector import settle_collector
 @pytest.fixture(autouse=True)
 def collector() -> Iterator[None]:
     """What a test does to the process's collector is undone."""
-    thresholds, enabled = gc.get_threshold(), gc.isenabled()
+    thresholds, enabled, frozen = gc.get_threshold(), gc.isenabled(), gc.get_freeze_count()
     yield
     gc.unfreeze()
+    if frozen:
+        gc.freeze()
     gc.set_threshold(*thresholds)
     if enabled:
         gc.enable()

@@ -1,0 +1,105 @@
+"""Which tests the quick run leaves out, and what a run says of itself."""
+
+import gc
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis  # noqa: F401  # see below
+import pytest
+
+# The pytest plugin of hypothesis imports it at the end of a run at the latest, and it is compiled
+# for its assertions, at which Python 3.11.7 may then fail with a SystemError (recursion depth).
+
+SLOW = (
+    "tests/certs/test_selfsigned.py::test_processes_that_start_at_once_agree_on_one_leaf",
+    "tests/contract/test_connections.py::"
+    "test_a_stop_waits_for_work_that_an_application_does_after_its_response",
+    "tests/contract/websocket/test_flow.py::test_an_idle_websocket_is_no_slow_request",
+    "tests/contract/websocket/test_messages.py::test_many_messages_in_flight_come_back_in_order",
+    "tests/e2e/test_browser_websocket.py",
+    "tests/e2e/test_chromium.py",
+    "tests/e2e/test_firefox.py",
+    "tests/e2e/test_large_bodies.py",
+    "tests/faults/test_deaths.py::test_nothing_is_left_of_a_client_that_is_killed",
+    "tests/faults/test_network.py::test_forty_transfers_at_a_time_arrive_unchanged",
+    "tests/h1/test_protocol.py::test_reading_pauses_above_the_bound_for_pipelined_requests",
+    "tests/hostile/test_memory.py::"
+    "test_a_server_whose_application_has_taken_all_memory_goes_on_serving",
+    "tests/interop/test_endpoint.py::test_files_come_identical",
+    "tests/interop/test_lab.py",
+    "tests/quic/test_arriving.py::test_connection_ids_are_kept_as_by_aioquic",
+    "tests/quic/test_arriving.py::test_whatever_a_network_does",
+    "tests/quic/test_arriving.py::test_whatever_byte_of_a_first_datagram_is_wrong",
+    "tests/quic/test_arriving.py::test_whatever_follows_the_end_of_the_handshake",
+    "tests/quic/test_arriving.py::test_whatever_is_in_a_packet_after_it",
+    "tests/quic/test_arriving.py::test_whatever_is_in_a_packet_of_the_handshake",
+    "tests/quic/test_arriving.py::test_whatever_is_in_early_data",
+    "tests/quic/test_arriving.py::test_whatever_is_wrong_with_a_header",
+    "tests/quic/test_brief.py::test_a_handshake_and_requests",
+    "tests/quic/test_paths.py::test_a_download_survives_other_addresses_and_losses",
+    "tests/quic/test_protocol.py::"
+    "test_a_client_that_vanishes_is_given_up_when_it_has_been_idle_for_too_long",
+    "tests/quic/test_warm.py::test_any_traffic_has_the_same_effects",
+    "tests/quic/test_warm.py::test_every_frame_has_the_same_effect_alone_and_among_others",
+    "tests/quic/test_warm.py::test_frames_in_any_order_have_the_same_effect",
+    "tests/sanic/test_lifecycle.py::test_worker_processes_of_sanic_serve_with_tercel",
+    "tests/sanic/test_shop.py::test_handler_that_takes_longer_than_response_timeout_is_503",
+    "tests/shared/apps/test_loader.py::test_real_frameworks_are_recognised",
+    "tests/shared/websocket/test_conversation.py",
+    "tests/soak",
+)
+"""Directories, files and tests that are no part of the quick run (`-m "not slow"`, `make test`).
+
+Each of them took seconds: for the number of cases that it looks at, or for a browser, a network or
+a time that passes. What is left looks at every layer.
+"""
+
+_SLOW_PATHS = tuple(f"{entry}/" for entry in SLOW if "." not in entry)
+
+_seconds: dict[str, float] = defaultdict(float)
+_tests: dict[str, int] = defaultdict(int)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        file, test = item.nodeid.split("::", 1)
+        names = (file, f"{file}::{test.partition('[')[0]}")
+        if not set(SLOW).isdisjoint(names) or file.startswith(_SLOW_PATHS):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of every later garbage collection."""
+    # Tests and servers collect often; over ten thousand tests that took most of a second each time.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """How long a run of everything takes, or of all that is quick."""
+    if config.args != config.getini("testpaths"):
+        return None
+    if config.option.markexpr == "not slow":
+        return "the quick tests: under three minutes on two cores; `make test-all` runs all of them"
+    return "all tests: about twelve minutes on two cores; `make test` runs the quick ones"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count a test and its time for its part of the suite."""
+    part = "/".join(Path(report.location[0]).parts[:2])
+    _seconds[part] += report.duration
+    _tests[part] += report.when == "call"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A line for each part of the suite."""
+    terminalreporter.section("time")
+    for line in _times():
+        terminalreporter.write_line(line)
+
+
+def _times() -> Iterator[str]:
+    for part in sorted(_seconds, key=lambda part: -_seconds[part]):
+        yield f"{_seconds[part]:6.1f} s {_tests[part]:6} tests {part}"
