@@ -55,6 +55,7 @@ Each of them took seconds: for the number of cases that it looks at, or for a br
 a time that passes. What is left looks at every layer.
 """
 
+_SLOW_NAMES = frozenset(SLOW)
 _SLOW_PATHS = tuple(f"{entry}/" for entry in SLOW if "." not in entry)
 
 _seconds: dict[str, float] = defaultdict(float)
@@ -66,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         file, test = item.nodeid.split("::", 1)
         names = (file, f"{file}::{test.partition('[')[0]}")
-        if not set(SLOW).isdisjoint(names) or file.startswith(_SLOW_PATHS):
+        if not _SLOW_NAMES.isdisjoint(names) or file.startswith(_SLOW_PATHS):
             item.add_marker(pytest.mark.slow)
 
 
@@ -95,7 +96,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A line for each part of the suite."""
-    terminalreporter.section("time")
+    if _seconds:
+        terminalreporter.section("time")
     for line in _times():
         terminalreporter.write_line(line)
 
