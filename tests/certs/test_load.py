@@ -197,7 +197,9 @@ def test_a_key_of_an_unknown_algorithm_is_refused(leaf):
     known = KEY_MAKERS["ed25519"]().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     unknown = base64.encodebytes(known.replace(b"\x2b\x65\x70", b"\x2b\x65\x7f", 1))
     pem = b"-----BEGIN PRIVATE KEY-----\n%s-----END PRIVATE KEY-----\n" % unknown
-    assert "of a type that is not supported" in refused(leaf.pem, pem)
+    # Older versions of cryptography do not tell a key that they do not know from a damaged one.
+    told = refused(leaf.pem, pem)
+    assert "of a type that is not supported" in told or "holds a key that is damaged" in told
 
 
 def test_a_chain_certificate_with_an_unknown_key_is_no_obstacle(leaf, intermediate):

@@ -14,6 +14,7 @@ from websockets.server import ServerProtocol
 import tercel
 from tercel import SanicProtocol, ServerError, WebsocketImplProtocol, WebSocketProtocol
 from tests.h1.conftest import Tls
+from tests.support.direct import DIRECT
 
 
 class Stream:
@@ -99,7 +100,7 @@ async def test_a_sanic_application_gets_the_websocket_from_its_connection() -> N
     server = await serving
     port = server.addresses[0].rpartition(":")[2]
     url = f"ws://127.0.0.1:{port}/ws"
-    async with connect(url, subprotocols=["chat"], proxy=None) as client:  # type: ignore[list-item]
+    async with connect(url, subprotocols=["chat"], **DIRECT) as client:  # type: ignore[list-item]
         await client.send("x" * 1000)
         assert await client.recv() == "x" * 1000
         await client.send("x" * 1001)
@@ -167,7 +168,7 @@ async def test_a_websocket_runs_on_a_protocol_of_ones_own(secure: bool, tls: Tls
     scheme = "wss" if secure else "ws"
     async with (
         server,
-        connect(f"{scheme}://localhost:{port}/", proxy=None, max_size=None, **options) as client,
+        connect(f"{scheme}://localhost:{port}/", max_size=None, **DIRECT, **options) as client,
     ):
         for message in ("hello", b"x" * 3_000_000, "bye"):
             await client.send(message)

@@ -13,6 +13,7 @@ from websockets.protocol import Event
 
 from tests.contract.client import Exchange, Fields
 from tests.contract.websocket.client import Conversation, Data, End, Offer, Refused, WebSocketClient
+from tests.support.direct import DIRECT
 
 
 class _Connection(ClientConnection):
@@ -135,7 +136,7 @@ class H1WebSocketClient(WebSocketClient):
                 ping_interval=None,
                 max_size=None,
                 max_queue=None,
-                proxy=None,
+                **DIRECT,
                 create_connection=_Connection,
                 **tls,
             )
