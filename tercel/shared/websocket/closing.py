@@ -170,15 +170,17 @@ class Closing:
     def _let_go(self) -> None:
         """Take the library's rings apart, once it gets no further bytes.
 
-        Its parser is a generator that knows it, and so does the traceback of what the parser met.
+        Its parser is a generator that knows it, and so do the tracebacks of what the parser met.
         In them it would stay, and the buffers of its compression with it, until the garbage
         collector comes.
         """
         protocol = self._protocol
         if self.lost and protocol.state is State.CLOSED:
             protocol.parser.close()
-            if protocol.parser_exc is not None:
-                protocol.parser_exc.__traceback__ = None
+            error: BaseException | None = protocol.parser_exc
+            while error is not None:
+                error.__traceback__ = None
+                error = error.__context__
 
 
 def _error_of(protocol: ServerProtocol) -> ConnectionClosed:
