@@ -13,13 +13,12 @@ import pytest
 
 SLOW = (
     "tests/certs/test_selfsigned.py::test_processes_that_start_at_once_agree_on_one_leaf",
-    "tests/contract/test_connections.py::"
-    "test_a_stop_waits_for_work_that_an_application_does_after_its_response",
     "tests/contract/websocket/test_flow.py::test_an_idle_websocket_is_no_slow_request",
     "tests/contract/websocket/test_messages.py::test_many_messages_in_flight_come_back_in_order",
     "tests/e2e/test_browser_websocket.py",
     "tests/e2e/test_chromium.py",
     "tests/e2e/test_firefox.py",
+    "tests/e2e/test_heavy_pages.py",
     "tests/e2e/test_large_bodies.py",
     "tests/faults/test_deaths.py::test_nothing_is_left_of_a_client_that_is_killed",
     "tests/faults/test_network.py::test_forty_transfers_at_a_time_arrive_unchanged",
