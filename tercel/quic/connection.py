@@ -351,6 +351,10 @@ class QuicServerConnection(ProbingConnection):
         """
         return bool(self._loss._pto_count >= _UNANSWERED_PROBES)
 
+    def awaits_acknowledgement(self) -> bool:
+        """Whether something was sent that the peer has to acknowledge, and has not."""
+        return any(space.ack_eliciting_in_flight for space in self._loss.spaces)
+
     def hasten_acknowledgement(self, now: float) -> None:
         """Send the acknowledgement that is due soon with the next packet, not in one of its own.
 
@@ -394,6 +398,17 @@ class QuicServerConnection(ProbingConnection):
     def drains_until(self) -> float | None:
         """When the draining period ends (RFC 9000 10.2.2); None unless the peer has closed."""
         return self._close_at if self._state is QuicConnectionState.DRAINING else None
+
+    @property
+    def idle_timeout(self) -> float:
+        """The shorter one of both sides' time-outs, three probe time-outs at the least (10.1)."""
+        return self._idle_timeout()
+
+    @property
+    def idle_ends_at(self) -> float:
+        """When the connection times out as idle if nothing comes and nothing is sent."""
+        assert self._close_at is not None  # noqa: S101  # set with the first datagram
+        return self._close_at
 
     @property
     def version(self) -> int | None:

@@ -111,6 +111,11 @@ class ConnectionProtocol:
         self.quic.close(error_code=code, reason_phrase=reason)
         self.endpoint.flush_soon(self)
 
+    def send_ping(self) -> None:
+        """Send a PING, so that neither side times out as idle (RFC 9000 10.1.2)."""
+        self.quic.send_ping(0)
+        self.endpoint.flush_soon(self)
+
     def refuse(self, reason: str) -> None:
         """Turn away a client whose handshake has completed, and forget it (RFC 9000 20.1)."""
         while self.quic.next_event() is not None:

@@ -1,7 +1,8 @@
-"""How long a client may keep a connection on which it asks for nothing.
+"""How long a connection is kept: with a request under way as long as the client is there, without
+one no longer than `unused_timeout`.
 
-A connection without traffic ends by `idle_timeout`, in silence. A client that sends PINGs now and
-then (RFC 9000 10.1.2) puts that off for as long as it likes. Knows no frames.
+A connection without traffic ends by the idle time-out of either side, in silence (RFC 9000 10.1).
+PINGs of either side put that off (10.1.2). Knows no frames.
 """
 
 import weakref
@@ -18,6 +19,12 @@ _LOOKS = 4
 # From GOAWAY to CONNECTION_CLOSE, so that the client knows that what it sends meanwhile is rejected
 # and may be sent again (RFC 9114 5.2).
 _GOAWAY_SECONDS = 1.0
+
+# The part of the idle time-out after which a PING is sent. What is left is enough for it to get
+# lost and be sent again: a time-out is three probe time-outs at least (RFC 9000 10.1).
+_PING_AFTER = 0.5
+# A client that names an idle time-out of no time at all gets no stream of PINGs.
+LEAST_PING_SECONDS = 0.5
 
 
 class KeepAliveLimit:
@@ -63,3 +70,56 @@ class KeepAliveLimit:
 
     def _set_timer(self, seconds: float, action: Any) -> None:
         self._timer = self._protocol.context.loop.call_later(seconds, action)
+
+
+class KeepAlivePings:
+    """Sends a PING where a connection with an open exchange is about to time out as idle.
+
+    A client whose own time-out is short, and which sends no PINGs, would not live to see the answer
+    that its application takes long for. A client that has gone is still noticed: PINGs are not
+    repeated before one is acknowledged, and only the first of what is sent restarts the time-out
+    (RFC 9000 10.1).
+    """
+
+    __slots__ = ("_protocol", "_timer")
+
+    def __init__(self, protocol: "Http3Protocol") -> None:
+        # Weakly: it has this, and in a ring the two would wait for the garbage collector.
+        self._protocol: Http3Protocol = weakref.proxy(protocol)
+        self._timer: Any = None
+
+    def watch(self) -> None:
+        """Begin to look, unless that is done already: an exchange is open."""
+        if self._timer is None:
+            self._set_timer()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        protocol = self._protocol
+        if not protocol.streams:
+            return
+        # What waits for its acknowledgement is sent again until it comes: that keeps a connection.
+        if self._seconds_left() <= 0 and not protocol.quic.awaits_acknowledgement():
+            protocol.send_ping()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        left = self._seconds_left()
+        seconds = left if left > 0 else self._quiet_seconds()
+        self._timer = self._protocol.context.loop.call_later(seconds, self._look)
+
+    def _seconds_left(self) -> float:
+        """The time until a PING is due."""
+        quic = self._protocol.quic
+        quiet_since = quic.idle_ends_at - quic.idle_timeout
+        return quiet_since + self._quiet_seconds() - self._protocol.context.clock()
+
+    def _quiet_seconds(self) -> float:
+        """How long nothing is sent or received before a PING."""
+        return max(self._protocol.quic.idle_timeout * _PING_AFTER, LEAST_PING_SECONDS)

@@ -124,6 +124,9 @@ class ParameterConnection(PreparedConnection):
         else:
             super()._parse_transport_parameters(data, from_session_ticket)
             most = max_udp_payload_size(data)
+        if self._remote_max_idle_timeout == 0:
+            # RFC 9000 18.2: 0 is no time-out of the peer's. aioquic takes it for the shortest.
+            self._remote_max_idle_timeout = None
         if most is not None:
             self._limit_datagrams(most)
 

@@ -14,7 +14,7 @@ from tercel.quic.connection import QuicServerConnection
 from tercel.quic.driver import ConnectionProtocol
 from tercel.quic.errors import ErrorCode, H3ConnectionError, code_name, stream_error_code
 from tercel.quic.h3 import H3Connection
-from tercel.quic.keep_alive import KeepAliveLimit
+from tercel.quic.keep_alive import KeepAliveLimit, KeepAlivePings
 from tercel.quic.patience import Patience
 from tercel.quic.requests import (
     ContentReceived,
@@ -65,6 +65,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._failed = False
         self._patience = Patience(self, self.context.settings)
         self._keep_alive = KeepAliveLimit(self, self.context.settings.unused_timeout)
+        self._pings = KeepAlivePings(self) if self.context.settings.quic_keep_alive_pings else None
         self._connected = False
         self._account = self.info.account = self.context.limits.buffers.open(self)
 
@@ -220,6 +221,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._begin(stream.stream_id, stream)
         if stream.stream_id in self.streams:
             self.answering = True
+            if self._pings is not None:
+                self._pings.watch()
         if stream.handler is not None and stream.content.ended and not stream.aborted:
             stream.handler.message_complete()
             self._finish_if_ended(stream)
@@ -269,6 +272,8 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self._held.clear()
         self._patience.stop()
         self._keep_alive.stop()
+        if self._pings is not None:
+            self._pings.stop()
         self._account.close()
         if self._connected:
             self._connected = False

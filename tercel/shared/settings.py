@@ -236,6 +236,9 @@ class Settings:
     unused_timeout: float = option(
         3600.0, QUIC, "How long a client may keep a QUIC connection by traffic without a request; "
         "0 is no limit.", metavar="SECONDS", minimum=0)
+    quic_keep_alive_pings: bool = option(
+        True, QUIC, "Send a PING where a QUIC connection is about to time out as idle while a "
+        "request on it is not answered yet (RFC 9000 10.1.2).")
     max_concurrent_streams: int = option(
         128, QUIC, "Requests in flight on one QUIC connection.", minimum=1)
     stream_window_bytes: int = option(

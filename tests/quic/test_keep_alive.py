@@ -1,10 +1,11 @@
-"""A connection that its client keeps by PINGs: for long while it is of use, else not for ever."""
+"""A connection is kept while it is of use, by PINGs of either side, and else not for ever."""
 
 import asyncio
 
 import pytest
+from aioquic.quic.logger import QuicLogger
 
-from tests.quic.served import echo, serving
+from tests.quic.served import echo, hello, serving
 from tests.support.fake_clock import clocktest
 from tests.support.h3_client import H3Client, frame
 
@@ -101,3 +102,124 @@ async def test_a_client_that_sends_nothing_is_forgotten_in_silence():
         begin = asyncio.get_running_loop().time()
         await server.until(lambda: server.connections == [], timeout=HOUR)
         assert asyncio.get_running_loop().time() - begin <= 61
+
+
+# -- PINGs of the server's ------------------------------------------------------------------------
+
+
+async def late(exchange):
+    """Answers after 40 seconds; at /now at once."""
+    if exchange.path != b"/now":
+        await asyncio.sleep(40)
+    exchange.respond(200, b"late")
+
+
+def pings(client):
+    """How many PINGs have come to a client with a `quic_logger`."""
+    return sum(
+        frame["frame_type"] == "ping"
+        for trace in client.quic.configuration.quic_logger.to_dict()["traces"]
+        for event in trace["events"]
+        if event["name"] == "transport:packet_received"
+        for frame in event["data"]["frames"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("server_seconds", "client_seconds"), [(60, 1), (60, 2), (1, 60), (20, 20)]
+)
+@clocktest
+async def test_an_answer_that_takes_long_outlives_the_idle_time_outs(
+    server_seconds, client_seconds
+):
+    async with (
+        running(late, idle_timeout=server_seconds) as server,
+        H3Client(server.port, idle_timeout=client_seconds) as client,
+    ):
+        for _ in range(2):
+            stream = client.begin()
+            await client.until(lambda stream=stream: stream.done or client.close_code is not None)
+            assert bytes(stream.content) == b"late"
+
+
+@clocktest
+async def test_no_more_pings_are_sent_than_a_connection_needs():
+    async with (
+        running(late) as server,
+        H3Client(server.port, idle_timeout=2, quic_logger=QuicLogger()) as client,
+    ):
+        assert (await client.request()).status == 200
+        assert 20 < pings(client) <= 40
+    async with (
+        running(late) as server,
+        H3Client(server.port, quic_logger=QuicLogger()) as client,
+    ):
+        assert (await client.request()).status == 200
+        assert pings(client) <= 2
+
+
+@clocktest
+async def test_a_ping_may_get_lost():
+    async with running(late) as server, H3Client(server.port, idle_timeout=2) as client:
+        stream = client.begin()
+        await server.until(lambda: len(server.exchanges) == 1)
+        receive = client.quic.receive_datagram
+        arrived = []
+
+        def lossy(data, address, now):
+            arrived.append(data)
+            if len(arrived) % 2 == 0:
+                receive(data, address, now)
+
+        client.quic.receive_datagram = lossy
+        await client.until(lambda: stream.done or client.close_code is not None)
+        assert stream.status == 200
+        assert len(arrived) > 40
+
+
+@pytest.mark.parametrize(("script", "path"), [(hello, "/"), (late, "/now")])
+@clocktest
+async def test_a_connection_without_a_request_gets_none(script, path):
+    async with (
+        running(script) as server,
+        H3Client(server.port, idle_timeout=2, quic_logger=QuicLogger()) as client,
+    ):
+        await client.request("GET", path)
+        begin = asyncio.get_running_loop().time()
+        await server.until(lambda: server.connections == [])
+        assert asyncio.get_running_loop().time() - begin < 3
+        assert pings(client) == 0
+
+
+@clocktest
+async def test_none_are_sent_where_the_option_says_so():
+    async with (
+        running(late, quic_keep_alive_pings=False) as server,
+        H3Client(server.port, idle_timeout=2) as client,
+    ):
+        stream = client.begin()
+        await client.until(lambda: stream.done or client.close_code is not None)
+        assert not stream.done
+        await server.until(lambda: server.exchanges[0].calls == ["complete", "response aborted"])
+
+
+@clocktest
+async def test_a_client_that_is_gone_is_noticed_for_all_the_pings():
+    async with running(late, idle_timeout=20) as server:
+        client = await H3Client(server.port).__aenter__()
+        client.begin()
+        await server.until(lambda: len(server.exchanges) == 1)
+        client.vanish()
+        begin = asyncio.get_running_loop().time()
+        await server.until(lambda: server.connections == [])
+        assert asyncio.get_running_loop().time() - begin <= 1.5 * 20 + 1
+        assert server.exchanges[0].calls == ["complete", "response aborted"]
+
+
+@clocktest
+async def test_an_idle_time_out_of_zero_is_none():
+    async with running(idle_timeout=60) as server, H3Client(server.port, idle_timeout=0) as client:
+        client.quic.configuration.idle_timeout = 60  # aioquic's own side takes 0 for the shortest
+        assert (await client.request()).status == 200
+        await asyncio.sleep(50)
+        assert (await client.request()).status == 200
