@@ -25,13 +25,15 @@ class TaskSet:
     task that asked for it, which is that of an earlier request on the connection.
     """
 
-    __slots__ = ("_context", "_loop", "_starter", "_tasks")
+    __slots__ = ("_context", "_loop", "_starter", "_tasks", "cancelled")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context = copy_context()
         self._starter = _Starter(loop)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.cancelled = False
+        """Whether `cancel_all` was called, which is what a CancelledError may come from."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -76,6 +78,7 @@ class TaskSet:
 
     async def cancel_all(self) -> None:
         """Cancel every task and wait until each has ended."""
+        self.cancelled = True
         cancelled: set[asyncio.Task[Any]] = set()
         while self._tasks:
             # Each once: those, too, that were started while others ended.

@@ -137,7 +137,7 @@ async def cancels_itself(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.mark.parametrize(
     ("app", "status"),
-    [(ends_at_once, 200), (fails_at_once, 500), (fails_later, 500), (cancels_itself, None)],
+    [(ends_at_once, 200), (fails_at_once, 500), (fails_later, 500), (cancels_itself, 500)],
 )
 @asynctest
 async def test_a_call_frees_its_place_however_it_ends(pair: Pair, app: Any, status: Any) -> None:

@@ -1,9 +1,7 @@
-"""Applications that fail or break the rules: what the client sees, and what is logged."""
+"""Applications that fail or break the rules, beside the tables in test_mistakes.py."""
 
 import asyncio
 import logging
-import sys
-from typing import Any
 
 import pytest
 
@@ -31,100 +29,6 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 async def raises_at_once(scope: Scope, receive: Receive, send: Send) -> None:
     raise ZeroDivisionError
-
-
-async def exits_at_once(scope: Scope, receive: Receive, send: Send) -> None:
-    sys.exit("no more")
-
-
-async def exits_after_a_wait(scope: Scope, receive: Receive, send: Send) -> None:
-    await turns()
-    sys.exit("no more")
-
-
-async def raises_after_the_start_message(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send)
-    raise ZeroDivisionError
-
-
-async def sends_nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    await receive()
-
-
-async def sends_content_first(scope: Scope, receive: Receive, send: Send) -> None:
-    await body(send, b"content")
-
-
-async def starts_twice(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send)
-    await start(send)
-
-
-async def sends_an_unknown_message(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.unheard"})
-
-
-async def sends_text(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send)
-    await send({"type": "http.response.body", "body": "text"})
-
-
-async def sends_trailers_unannounced(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send)
-    await send({"type": "http.response.trailers", "headers": []})
-
-
-async def promises_more_than_it_sends(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond(send, b"short", [(b"content-length", b"6")])
-
-
-async def sends_more_than_it_promises(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond(send, b"too long", [(b"content-length", b"6")])
-
-
-async def promises_two_lengths(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond(send, b"six by", [(b"content-length", b"6"), (b"content-length", b"7")])
-
-
-async def sends_an_impossible_status(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond(send, status=99)
-
-
-async def starts_with_an_interim_status(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send, status=103)
-
-
-FAULTS_BEFORE_THE_HEAD = [
-    exits_at_once,
-    exits_after_a_wait,
-    raises_at_once,
-    raises_after_the_start_message,
-    sends_nothing,
-    sends_content_first,
-    starts_twice,
-    sends_an_unknown_message,
-    sends_text,
-    sends_trailers_unannounced,
-    promises_more_than_it_sends,
-    sends_more_than_it_promises,
-    promises_two_lengths,
-    sends_an_impossible_status,
-    starts_with_an_interim_status,
-]
-
-
-@pytest.mark.parametrize("fault", FAULTS_BEFORE_THE_HEAD)
-@asynctest
-async def test_a_fault_before_the_head_is_sent_becomes_a_500(
-    pair: Pair, fault: App, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with pair(faulty(fault)) as client:
-        response = await client.get("/fault")
-        assert (response.status, bytes(response.content)) == (500, b"Internal Server Error")
-        assert bytes((await client.get("/")).content) == b"works"
-        # Keep-alive survives: the 500 is a whole response.
-        assert client.connections == 1
-    assert len(errors(caplog)) == 1
 
 
 LARGE_FIELD = [(b"x-large", b"a" * 70_000)]
@@ -173,63 +77,6 @@ async def test_a_field_that_a_version_cannot_carry_is_an_error_at_once(
             assert bytes((await client.get("/")).content) == b"works"
         assert client.connections == 1
     assert all("cannot carry" in str(record.exc_info) for record in errors(caplog))
-
-
-async def raises_within_content(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send)
-    await body(send, b"some", more=True)
-    raise ZeroDivisionError
-
-
-async def returns_within_content(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send)
-    await body(send, b"some", more=True)
-
-
-async def sends_too_little_in_parts(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send, [(b"content-length", b"5")])
-    await body(send, b"some", more=True)
-    await body(send)
-
-
-async def sends_too_much_in_parts(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send, [(b"content-length", b"5")])
-    await body(send, b"some", more=True)
-    await body(send, b"more")
-
-
-async def starts_again_within_content(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send)
-    await body(send, b"some", more=True)
-    await start(send)
-
-
-async def cuts_its_trailers(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send, trailers=True)
-    await body(send, b"some")
-
-
-FAULTS_AFTER_THE_HEAD = [
-    raises_within_content,
-    returns_within_content,
-    sends_too_little_in_parts,
-    sends_too_much_in_parts,
-    starts_again_within_content,
-    cuts_its_trailers,
-]
-
-
-@pytest.mark.parametrize("fault", FAULTS_AFTER_THE_HEAD)
-@asynctest
-async def test_a_fault_after_the_head_never_looks_like_a_whole_response(
-    pair: Pair, fault: App, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with pair(faulty(fault)) as client:
-        exchange = await (await client.open("GET", "/fault", [(b"te", b"trailers")])).over()
-        assert exchange.broken
-        assert not exchange.ended
-        assert bytes((await client.get("/")).content) == b"works"
-    assert len(errors(caplog)) == 1
 
 
 async def starts_only(scope: Scope, receive: Receive, send: Send) -> None:
@@ -285,21 +132,6 @@ async def test_the_traceback_of_an_application_is_logged_once(
     (record,) = errors(caplog)
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
-
-
-@asynctest
-async def test_a_message_after_the_response_is_an_error_of_the_application_alone(
-    pair: Pair, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def fault(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, b"whole")
-        await body(send, b"more")
-
-    async with pair(faulty(fault)) as client:
-        response = await client.get("/fault")
-        assert (response.status, bytes(response.content)) == (200, b"whole")
-        assert bytes((await client.get("/")).content) == b"works"
-    assert len(errors(caplog)) == 1
 
 
 INJECTIONS = [
@@ -380,19 +212,3 @@ async def test_a_fault_does_not_touch_the_exchanges_beside_it(pair: Pair) -> Non
         release.set()
         await beside.whole()
         assert bytes(beside.content) == b"some and the rest"
-
-
-@asynctest
-async def test_a_background_task_that_fails_leaves_the_response_whole(
-    pair: Pair, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def fault(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, b"whole")
-        raise ZeroDivisionError
-
-    async with pair(faulty(fault)) as client:
-        response = await client.get("/fault")
-        assert (response.status, bytes(response.content)) == (200, b"whole")
-        assert bytes((await client.get("/")).content) == b"works"
-    failures: list[Any] = errors(caplog)
-    assert len(failures) == 1

@@ -1,11 +1,13 @@
 """How an exchange ends when the application does not end it: errors logged once, a status sent."""
 
+import asyncio
 from http import HTTPStatus
 
 from tercel.shared.errors import StreamAborted
 from tercel.shared.logs import logger
 from tercel.shared.messages import Fields, ResponseHead
 from tercel.shared.stream import RequestStream
+from tercel.shared.tasks import TaskSet
 
 log = logger("tercel.asgi")
 
@@ -18,6 +20,17 @@ _DISCONNECT_ERRORS = frozenset(
 # One request does not decide about the process: a sys.exit() in its handler, or in a library that
 # the handler calls, is an error like any other. A KeyboardInterrupt comes from outside.
 APPLICATION_ERRORS = (Exception, SystemExit)
+
+
+def is_from_outside(error: BaseException, tasks: TaskSet) -> bool:
+    """Whether `error`, which left a call that runs in `tasks`, ends it from outside.
+
+    A CancelledError does when the server stops and its grace period is over. Else the application
+    has cancelled what it waits for, or itself, and that is an error of its own.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return tasks.cancelled
+    return isinstance(error, (KeyboardInterrupt, GeneratorExit))
 
 
 def is_disconnect(error: BaseException) -> bool:
@@ -35,9 +48,12 @@ def is_disconnect(error: BaseException) -> bool:
     return False
 
 
-def log_failure(name: str, error: BaseException) -> None:
-    """Log what left the application that served `name`, with its traceback if it is a fault."""
-    if is_disconnect(error):
+def log_failure(name: str, error: BaseException, *, gone: bool) -> None:
+    """Log what left the application that served `name`, with its traceback if it is a fault.
+
+    `gone` is whether the application was told that its client has gone.
+    """
+    if gone and is_disconnect(error):
         log.debug("%s ended when its client had gone: %r", name, error)
     else:
         log.error("%s failed", name, exc_info=error)

@@ -203,7 +203,7 @@ class AsgiResponse:
     def _send_trailers(self, message: Message) -> None:
         if self.expected is not Expected.TRAILERS:
             raise self._unexpected("http.response.trailers")
-        fields = _fields(message.get("headers", ()))
+        fields = message_fields(message.get("headers", ()))
         self._trailers = fields if self._trailers is None else self._trailers + fields
         if message.get("more_trailers", False):
             return
@@ -218,7 +218,7 @@ class AsgiResponse:
         if self.expected is NOTHING:
             raise LocalProtocolError("http.response.early_hint after the response")
         links = message.get("links", ())
-        fields = _fields((b"link", _octets(link)) for link in links)
+        fields = message_fields((b"link", _octets(link)) for link in links)
         # ASGI allows hints until the last content, but once the head is out none can be sent.
         if fields and self._stream.send_state is SendState.HEAD:
             self._stream.send_informational(int(HTTPStatus.EARLY_HINTS), fields)
@@ -311,6 +311,14 @@ class AsgiResponse:
             await asyncio.sleep(0)
 
 
+def message_fields(headers: Iterable[Field]) -> Fields:
+    """The fields of a message, as they may be sent. Raises LocalProtocolError for what is none."""
+    try:
+        return checked_fields(headers)
+    except (TypeError, ValueError):
+        raise _not_headers() from None
+
+
 def _octets(value: Any) -> bytes:
     if type(value) is bytes:
         return value
@@ -324,13 +332,6 @@ def _size(value: Any, name: str) -> int | None:
     if value is None or (isinstance(value, int) and value >= 0):
         return value
     raise LocalProtocolError(f"{name} {value!r} is not a number of bytes")
-
-
-def _fields(headers: Iterable[Field]) -> Fields:
-    try:
-        return checked_fields(headers)
-    except (TypeError, ValueError):
-        raise _not_headers() from None
 
 
 def _not_headers() -> LocalProtocolError:

@@ -9,18 +9,22 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from tercel.shared.apps.asgi_types import AsgiCallable, Message, Scope
-from tercel.shared.apps.endings import APPLICATION_ERRORS, answer_status, log_failure
-from tercel.shared.apps.response import AsgiResponse, Expected
+from tercel.shared.apps.endings import answer_status, is_from_outside, log_failure
+from tercel.shared.apps.response import AsgiResponse, Expected, message_fields
 from tercel.shared.errors import LocalProtocolError, ResetReason, ServerError, StreamAborted
 from tercel.shared.flow import Wakeup
-from tercel.shared.messages import checked_fields
+from tercel.shared.logs import logger
 from tercel.shared.settings import Settings
 from tercel.shared.stream import RequestHandler, RequestStream, SendState
+from tercel.shared.tasks import TaskSet
 from tercel.shared.upgrade import upgrade
 from tercel.shared.websocket import ConnectionClosed as WebSocketClosed
+from tercel.shared.websocket import ProtocolError
 from tercel.shared.websocket.impl import WebsocketImplProtocol
 from tercel.shared.websocket.negotiation import Handshake
 from tercel.shared.websocket.unfinished import MessageLimits
+
+log = logger("tercel.asgi")
 
 _NORMAL = 1000
 _ABNORMAL = 1006
@@ -46,6 +50,7 @@ class AsgiWebSocketHandler(RequestHandler):
 
     __slots__ = (
         "_app",
+        "_client_left",
         "_connect_received",
         "_denial",
         "_handshake",
@@ -53,6 +58,7 @@ class AsgiWebSocketHandler(RequestHandler):
         "_settings",
         "_step",
         "_stream",
+        "_tasks",
         "_wakeup",
         "_websocket",
     )
@@ -65,30 +71,36 @@ class AsgiWebSocketHandler(RequestHandler):
         scope: Scope,
         handshake: Handshake,
         settings: Settings,
+        tasks: TaskSet,
     ) -> None:
         self._app = app
         self._stream = stream
         self._scope = websocket_scope(scope, handshake.subprotocols)
         self._handshake = handshake
         self._settings = settings
+        self._tasks = tasks
         self._step = _Step.OPENING
         self._connect_received = False
         self._wakeup = Wakeup()
         self._websocket: WebsocketImplProtocol | None = None
         self._denial: AsgiResponse | None = None
+        self._client_left = False
+        """Whether the application was told that the client, or the server, has closed."""
 
     async def run(self) -> None:
         """Call the application, and end the WebSocket whatever it does."""
         try:
             await self._app(self._scope, self._receive, self._send)
-        except APPLICATION_ERRORS as error:
-            log_failure(f"websocket {self._scope['path']!r}", error)
+        except BaseException as error:
+            if is_from_outside(error, self._tasks):
+                self._abort()
+                raise
+            never_open = self._websocket is None and self._stream.aborted is not None
+            log_failure(self._name(), error, gone=self._client_left or never_open)
             await self._end(_INTERNAL_ERROR)
-        except BaseException:
-            # Cancelled: the server stops and its grace period is over.
-            self._abort()
-            raise
         else:
+            if self._step in (_Step.OPENING, _Step.DENYING) and self._stream.aborted is None:
+                log.error("%s returned where %s was expected", self._name(), self._expected())
             if not self._denied_without_content():
                 await self._end(_NORMAL)
 
@@ -115,12 +127,16 @@ class AsgiWebSocketHandler(RequestHandler):
         if websocket is None or not self._connect_received:
             early = await self._receive_early()
             websocket = self._websocket
-            if early is not None or websocket is None:
-                return early or _disconnect(_ABNORMAL)
+            if early is not None:
+                return early
+            if websocket is None:
+                self._client_left = True
+                return _disconnect(_ABNORMAL)
         try:
             data = await websocket.assembler.get()
         except WebSocketClosed:
             self._step = _Step.CLOSED
+            self._client_left = True
             return _disconnect(websocket.close_code or _ABNORMAL, websocket.close_reason)
         if isinstance(data, str):
             return {"type": "websocket.receive", "text": data}
@@ -146,8 +162,9 @@ class AsgiWebSocketHandler(RequestHandler):
                 if not websocket.send_now(content):
                     await websocket.send(content)
             except WebSocketClosed as error:
+                self._client_left = True
                 raise StreamAborted("the WebSocket is closed") from error
-            except TypeError as error:
+            except (TypeError, UnicodeEncodeError) as error:
                 raise LocalProtocolError(str(error)) from error
         elif kind == "websocket.accept":
             self._accept(message)
@@ -162,7 +179,7 @@ class AsgiWebSocketHandler(RequestHandler):
         if self._step is not _Step.OPENING:
             raise LocalProtocolError("websocket.accept after the WebSocket was answered")
         negotiated = self._handshake.accept(
-            message.get("subprotocol"), checked_fields(message.get("headers", ()))
+            message.get("subprotocol"), message_fields(message.get("headers", ()))
         )
         settings = self._settings
         websocket = WebsocketImplProtocol(
@@ -198,8 +215,13 @@ class AsgiWebSocketHandler(RequestHandler):
             answer_status(self._stream, HTTPStatus.FORBIDDEN)
             self._wakeup.set()
         elif self._step is _Step.OPEN and self._websocket is not None:
+            code, reason = _close_parts(message)
+            try:
+                self._websocket.end_connection(code, reason)
+            except (ProtocolError, UnicodeEncodeError) as error:
+                raise _not_of_a_close(code, reason) from error
             self._step = _Step.CLOSED
-            await self._websocket.close(message.get("code", _NORMAL), message.get("reason") or "")
+            await self._websocket.wait_for_connection_lost()
         elif self._step is _Step.DENYING:
             raise LocalProtocolError("websocket.close after websocket.http.response.start")
 
@@ -234,6 +256,15 @@ class AsgiWebSocketHandler(RequestHandler):
             self._stream.reset(ResetReason.INTERNAL_ERROR)
         self._stream.content.discard()
 
+    def _expected(self) -> str:
+        """The message that had to come next."""
+        if self._denial is None:
+            return "websocket.accept or websocket.close"
+        return f"websocket.{self._denial.expected.value}"
+
+    def _name(self) -> str:
+        return f"websocket {self._scope['path']!r}"
+
     def _abort(self) -> None:
         if self._websocket is not None:
             self._websocket.fail_connection(_INTERNAL_ERROR)
@@ -253,6 +284,21 @@ def websocket_scope(scope: Scope, subprotocols: list[str]) -> Scope:
         },
     }
     return {name: value for name, value in {**scope, **changed}.items() if name != "method"}
+
+
+def _close_parts(message: Message) -> tuple[int, str]:
+    """Code and reason of a close frame; whether a frame may have them is up to the protocol."""
+    code, reason = message.get("code"), message.get("reason")
+    code = _NORMAL if code is None else code
+    reason = "" if reason is None else reason
+    # RFC 6455 7.4.1: 1006 is never sent. The protocol would take it for an end without a word.
+    if not isinstance(code, int) or code == _ABNORMAL or not isinstance(reason, str):
+        raise _not_of_a_close(code, reason)
+    return code, reason
+
+
+def _not_of_a_close(code: object, reason: object) -> LocalProtocolError:
+    return LocalProtocolError(f"no close frame has the code {code!r} and the reason {reason!r}")
 
 
 def _disconnect(code: int, reason: str = "") -> Message:

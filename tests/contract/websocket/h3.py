@@ -202,6 +202,8 @@ class H3WebSocketClient(WebSocketClient):
         await connection.until(lambda: stream.status is not None or stream.done)
         if stream.status != 200:
             await connection.until(lambda: stream.done)
+            if not stream.ended:
+                raise ConnectionResetError(f"reset with {stream.reset_code}")
             names = {n.decode(): v.decode() for n, v in stream.fields.items()}
             raise Refused(stream.status or 0, names, bytes(stream.content))
         protocol = ClientProtocol(

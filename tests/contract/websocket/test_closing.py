@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from typing import Any
 
 import pytest
@@ -82,57 +81,6 @@ async def test_an_application_that_returns_closes_with_1000(served: Served) -> N
         assert await conversation.recv() == "last words"
         assert await conversation.end() == End(1000)
         assert conversation.ended_in_peace
-
-
-async def raises(receive: Receive, send: Send) -> None:
-    raise ZeroDivisionError
-
-
-async def accepts_again(receive: Receive, send: Send) -> None:
-    await send({"type": "websocket.accept"})
-
-
-async def sends_nothing(receive: Receive, send: Send) -> None:
-    await send({"type": "websocket.send"})
-
-
-async def sends_a_number(receive: Receive, send: Send) -> None:
-    await send({"type": "websocket.send", "text": 1})
-
-
-async def sends_an_http_response(receive: Receive, send: Send) -> None:
-    await send({"type": "websocket.http.response.start", "status": 200, "headers": []})
-
-
-async def exits(receive: Receive, send: Send) -> None:
-    sys.exit("no more")
-
-
-async def closes_with_a_code_that_must_not_be_sent(receive: Receive, send: Send) -> None:
-    await bye(send, 1005)
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        raises,
-        exits,
-        accepts_again,
-        sends_nothing,
-        sends_a_number,
-        sends_an_http_response,
-        closes_with_a_code_that_must_not_be_sent,
-    ],
-)
-@asynctest
-async def test_an_application_that_fails_closes_with_1011(
-    served: Served, fault: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with served(accepted(fault)) as client:
-        conversation = await client.connect()
-        assert (await conversation.end()).code == 1011
-        assert conversation.ended_in_peace
-    assert len(errors(caplog)) == 1
 
 
 @asynctest

@@ -8,7 +8,6 @@ import pytest
 
 from tests.contract.apps import Message, Receive, Scope, Send
 from tests.contract.websocket.apps import accepted, bye, echo, hear, say, websockets_only
-from tests.contract.websocket.client import Refused
 from tests.contract.websocket.conftest import Served
 from tests.support.asynchronous import asynctest
 
@@ -138,64 +137,6 @@ async def test_a_denial_that_can_have_no_content_is_whole_with_its_start_message
     async with served(app) as client:
         refused = await client.refusal()
         assert (refused.status, refused.content) == (304, b"")
-
-
-@asynctest
-async def test_accepting_after_a_denial_began_breaks_the_response_off(
-    served: Served, caplog: pytest.LogCaptureFixture
-) -> None:
-    @websockets_only
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
-        await send({"type": "websocket.accept"})
-
-    async with served(app) as client:
-        # What the client makes of the half response is its own affair.
-        with pytest.raises((Refused, OSError, EOFError, Exception)):
-            await client.connect()
-    assert len(errors(caplog)) == 1
-
-
-async def raises(receive: Receive, send: Send) -> None:
-    raise ZeroDivisionError
-
-
-async def sends(receive: Receive, send: Send) -> None:
-    await say(send, "too early")
-
-
-async def sends_what_it_may_not(receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200})
-
-
-async def returns(receive: Receive, send: Send) -> None:
-    await receive()
-
-
-@pytest.mark.parametrize("fault", [raises, sends, sends_what_it_may_not])
-@asynctest
-async def test_an_application_that_fails_before_it_accepts_is_answered_with_500(
-    served: Served, fault: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    @websockets_only
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await fault(receive, send)
-
-    async with served(app) as client:
-        assert (await client.refusal()).status == 500
-    assert len(errors(caplog)) == 1
-
-
-@asynctest
-async def test_an_application_that_returns_before_it_accepts_is_answered_with_500(
-    served: Served,
-) -> None:
-    @websockets_only
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-
-    async with served(app) as client:
-        assert (await client.refusal()).status == 500
 
 
 @asynctest
