@@ -96,10 +96,11 @@ class SanicHandler(RequestHandler):
             await self._connection.beginning
         exchange, signals = self._exchange, self._service.signals
         head = self._stream.head
-        raw_head = _raw_head(head)
+        fields = header_fields(head)
+        raw_head = _raw_head(head, fields)
         if signals.read_head:
             await signals.dispatch("read_head", head=raw_head)
-        request = self._request(head, raw_head)
+        request = self._request(head, fields, raw_head)
         exchange.request, request.stream = request, exchange
         if signals.request:
             await signals.dispatch("request", request=request)
@@ -109,13 +110,13 @@ class SanicHandler(RequestHandler):
         if exchange.stage is Stage.RESPONSE and exchange.response is not None:
             await exchange.response.send(end_stream=True)
 
-    def _request(self, head: RequestHead, raw_head: bytes) -> SanicRequest:
+    def _request(self, head: RequestHead, fields: Fields, raw_head: bytes) -> SanicRequest:
         request_class = self._service.request_class
-        method, fields = head.method, header_fields(head)
+        method = head.method
         if method == b"CONNECT" and head.protocol is not None:
             # RFC 9220 3 is what an Upgrade is elsewhere: the application routes it as such.
             method = b"GET"
-            fields += [(b"connection", b"upgrade"), (b"upgrade", head.protocol)]
+            fields = [*fields, (b"connection", b"upgrade"), (b"upgrade", head.protocol)]
         request = request_class(
             url_bytes=head.target,
             headers=_header(fields),
@@ -204,8 +205,8 @@ def _header(fields: Fields) -> Header:
     )
 
 
-def _raw_head(head: RequestHead) -> bytes:
+def _raw_head(head: RequestHead, fields: Fields) -> bytes:
     """The head as HTTP/1.1 would have sent it, whatever version it came by."""
     lines = [b"%b %b HTTP/%b" % (head.method, head.target, head.http_version.encode())]
-    lines += [b"%b: %b" % field for field in head.fields]
+    lines += [b"%b: %b" % field for field in fields]
     return b"\r\n".join(lines)
