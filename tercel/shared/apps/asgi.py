@@ -97,12 +97,11 @@ class AsgiHandler(AsgiResponse, RequestHandler):
 
     __slots__ = (
         "_app",
-        "_client_ended",
+        "_disconnected",
         "_request_read",
         "_request_trailers",
         "_scope",
         "_tasks",
-        "_told_of_disconnect",
     )
 
     def __init__(
@@ -119,8 +118,8 @@ class AsgiHandler(AsgiResponse, RequestHandler):
         self._request_trailers = trailers
         self._tasks = tasks
         self._request_read = False
-        self._client_ended = False
-        self._told_of_disconnect = False
+        self._disconnected = False
+        """Whether `receive` tells, or has told, that nothing comes any more."""
         # Until it first waits, what follows the head may come at once: most responses do.
         self._head_due = False
 
@@ -133,7 +132,7 @@ class AsgiHandler(AsgiResponse, RequestHandler):
                 if self._stream.send_state is not SendState.ENDED:
                     self._stream.reset(ResetReason.REQUEST_CANCELLED)
                 raise
-            gone = self._told_of_disconnect or self._stream.aborted is not None
+            gone = self._disconnected or self._stream.aborted is not None
             log_failure(self._name(), error, gone=gone)
             self._give_up()
         else:
@@ -168,7 +167,7 @@ class AsgiHandler(AsgiResponse, RequestHandler):
 
     def client_ended(self) -> None:
         """Let `receive` return http.disconnect; what the application sends is still sent."""
-        self._client_ended = True
+        self._disconnected = True
         self._wake()
 
     # -- the application's side -------------------------------------------------------------
@@ -186,12 +185,12 @@ class AsgiHandler(AsgiResponse, RequestHandler):
                         self._request_trailers.extend(content.trailers)
                     return {"type": "http.request", "body": body, "more_body": more}
                 stream.want_content()
-            elif self._client_ended:
+            elif self._disconnected:
                 break
             if self._wakeup is None:
                 self._wakeup = Wakeup()
             await self._wakeup.wait()
-        self._told_of_disconnect = True
+        self._disconnected = True
         return {"type": "http.disconnect"}
 
     def _wake(self) -> None:
