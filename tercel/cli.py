@@ -19,7 +19,7 @@ from tercel.certs.selfsigned import (
     default_directory,
     describe,
 )
-from tercel.entry import configure_logging, serve_in_foreground
+from tercel.entry import serve_in_foreground
 from tercel.options import (
     Command,
     GroupedCommand,
@@ -29,7 +29,7 @@ from tercel.options import (
 )
 from tercel.other_servers import with_foreign
 from tercel.shared.errors import ApplicationFailed, ConfigurationError, ServerError
-from tercel.shared.logs import logger
+from tercel.shared.logs import log_to, logger
 from tercel.shared.process import prepare_process, write_out
 from tercel.shared.settings import Settings
 from tercel.shared.sockets import HostPort, parse_host_port
@@ -123,7 +123,7 @@ def _serve(application: str | None, **values: Any) -> None:
     ctx = click.get_current_context()
     warnings = check_environment(os.environ)
     settings = settings_from(with_foreign(ctx, values))
-    configure_logging(settings)
+    log_to(sys.stderr, settings.log_level)
     for warning in warnings:
         log.warning("%s", warning)
     if application is not None:

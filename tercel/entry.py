@@ -6,6 +6,7 @@ Settings by keyword go in, a running server comes out. What a server is made of 
 import asyncio
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -18,10 +19,11 @@ from tercel.serve import Composition, compose, serve_composed
 from tercel.shared.apps.loader import described, resolve_application
 from tercel.shared.collector import settle_collector
 from tercel.shared.errors import ConfigurationError, ServerError
-from tercel.shared.logs import LineFormatter, LogQueue
+from tercel.shared.goodbye import get_goodbye
+from tercel.shared.logs import flush_log, log_to
 from tercel.shared.loop import loop_factory
 from tercel.shared.loop import run as run_loop
-from tercel.shared.process import announce, prepare_process
+from tercel.shared.process import announce, prepare_process, tell_terminal
 from tercel.shared.settings import Settings
 from tercel.shared.signals import in_main_thread
 
@@ -46,7 +48,7 @@ def run(app: Any, *, settings: Settings | None = None, **options: Any) -> None:
         prepare_process()
         chosen = _settings(settings, options)
         if not logging.getLogger("tercel").hasHandlers():
-            configure_logging(chosen)
+            log_to(sys.stderr, chosen.log_level)
         serve_in_foreground(app, chosen)
 
 
@@ -140,24 +142,9 @@ def serve_in_foreground(app: Any, settings: Settings, *, name: str | None = None
         settle_collector()
 
     run_loop(serve_composed(application, settings, announce=serving), settings.loop)
-
-
-def configure_logging(settings: Settings) -> None:
-    """tercel's own loggers write to standard error; an application's are its own business.
-
-    The last lines are written when the process ends.
-    """
-    logger = logging.getLogger("tercel")
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
-    )
-    if logging.lastResort is not None:
-        # What asyncio and libraries log where the application has set up nothing.
-        logging.lastResort.setFormatter(LineFormatter())
-    logger.handlers[:] = [LogQueue(handler)]
-    logger.setLevel(settings.log_level.upper())
-    logger.propagate = False
+    # After the last line of the log, and no part of it.
+    flush_log()
+    tell_terminal(get_goodbye())
 
 
 def _require_own_thread() -> None:

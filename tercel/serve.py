@@ -22,7 +22,6 @@ from tercel.shared.apps.loader import wrap
 from tercel.shared.connection import ServerContext
 from tercel.shared.errors import ConfigurationError, ServerError
 from tercel.shared.events import Event
-from tercel.shared.goodbye import get_goodbye
 from tercel.shared.limits import Limits
 from tercel.shared.listener import Listener
 from tercel.shared.logs import logger
@@ -201,7 +200,7 @@ async def serve_composed(
     await composition.server.run(
         register_sys_signals=register_sys_signals, run_multiple=run_multiple
     )
-    log.info("stopped. %s", get_goodbye())
+    log.info("stopped")
 
 
 def compose(

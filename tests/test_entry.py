@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -171,11 +172,31 @@ def test_run_prints_and_logs_what_the_command_line_does(home: Path) -> None:
         process.terminate()
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0
-        # What differs: the port, the time, and the goodbye.
-        told = re.sub(r"127\.0\.0\.1:\d+|\d\d:\d\d:\d\d|stopped\..*|\d+\.\d+ms", "", errors)
+        assert errors.splitlines()[-1].endswith(" INFO    tercel.server: stopped")
+        # What differs: the port and the time.
+        told = re.sub(r"127\.0\.0\.1:\d+|\d\d:\d\d:\d\d|\d+\.\d+ms", "", errors)
         outputs.append((re.sub(r":\d+", ":", running.printed), told))
     assert outputs[0] == outputs[1]
     assert '"GET / HTTP/1.1" 200' in outputs[0][1]
+
+
+def test_a_terminal_gets_a_farewell_after_the_last_line_of_the_log(home: Path) -> None:
+    (home / "program.py").write_text(APPLICATION + RUN)
+    terminal, errors = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "program.py"], cwd=home, stdout=subprocess.PIPE, stderr=errors, text=True
+    )
+    os.close(errors)
+    Program(process)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    lines = os.read(terminal, 4096).decode().splitlines()[-2:]
+    os.close(terminal)
+    assert lines[0].endswith(" INFO    tercel.server: stopped")
+    # In a language of its own, but a sentence and nothing else.
+    assert len(lines[1].split()) <= 2
+    assert lines[1][-1] in ".。"
 
 
 @pytest.mark.parametrize(

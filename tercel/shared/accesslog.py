@@ -3,12 +3,10 @@
 Knows messages, not connections.
 """
 
-import logging
-
+from tercel.shared.logs import logger
 from tercel.shared.messages import RequestHead
 
-# Not by `tercel.shared.logs.logger`: what is logged here is escaped already.
-log = logging.getLogger("tercel.access")
+log = logger("tercel.access", escaped=True)
 
 # What a terminal would act on must not reach it: everything but printable ASCII is escaped, and so
 # are the two characters that quoting needs.

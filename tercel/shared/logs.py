@@ -1,31 +1,60 @@
-"""Log lines that nobody can forge, and that never make the server wait.
+"""Log lines that nobody can forge, that never make the server wait, and that nothing silences.
 
 What a client has sent may be in a message: nothing of it may end the line, or be an order to a
-terminal. And a terminal that somebody has stopped, a pipe that nobody reads and a slow disk block
+terminal. A terminal that somebody has stopped, a pipe that nobody reads and a slow disk block
 whoever writes to them: that must not be the event loop, so a thread does it, and the oldest lines
-are dropped when it lags.
+are dropped when it lags. An application may configure logging as it likes, at any time: by default
+`logging.config` closes all handlers and disables all loggers that it finds, and errors would leave
+no trace.
 """
 
+import atexit
 import logging
 import threading
 from collections import deque
+from datetime import datetime
+from typing import TextIO
 
 # At some 200 bytes each, 2 MB; a busy server writes as many in a second or two.
 CAPACITY = 10_000
 # How long lines wait for others to be written along with them.
 _COLLECT_SECONDS = 0.05
-# How long the end of the process waits for the last lines.
-_CLOSE_SECONDS = 1.0
+# The longest wait for lines to be written: when the process ends, and when handlers are flushed.
+_FLUSH_SECONDS = 1.0
 
+# Of lines that `log_to` writes.
+FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 # Goes before all lines of a record but the first.
 _INDENT = "    "
 
 
-def logger(name: str) -> logging.Logger:
-    """The logger called `name`, whose messages are one printable line each, whoever writes them."""
+class _AlwaysEnabled:
+    """What of a logger cannot be changed: to have less of it, set its level."""
+
+    @property
+    def disabled(self) -> bool:
+        """False."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+
+def logger(name: str, *, escaped: bool = False) -> logging.Logger:
+    """The logger called `name`, whose messages are one printable line each, whoever writes them.
+
+    With `escaped` its messages are printable already. It cannot be disabled: `logging.config` does
+    that to all loggers that it is not told of. Configuration that names it holds.
+    """
     found = logging.getLogger(name)
-    found.addFilter(_make_printable)
+    if not isinstance(found, _AlwaysEnabled):
+        kind = type(found)
+        # Its class, not another logger: the program may have configured this one before.
+        found.__class__ = type(kind.__name__, (_AlwaysEnabled, kind), {})
+    if not escaped:
+        found.addFilter(_make_printable)
     return found
 
 
@@ -57,14 +86,20 @@ def _make_printable(record: logging.LogRecord) -> bool:
 class LineFormatter(logging.Formatter):
     """Formats a record as one line; those of a traceback follow indented.
 
-    So no text in a record can pass for another record.
+    So no text in a record can pass for another record. Times are as in ISO 8601 and RFC 3339, with
+    the offset of the time zone.
     """
+
+    def __init__(self, format: str | None = None) -> None:
+        super().__init__(format)
+        self._second = -1
+        self._time = ""
 
     def format(self, record: logging.LogRecord) -> str:
         """The text of `record`. Unlike the base class this keeps nothing on the record."""
         record.message = record.getMessage()
         if self.usesTime():
-            record.asctime = self.formatTime(record, self.datefmt)
+            record.asctime = self.formatTime(record)
         lines = [self.formatMessage(record)]
         if record.exc_info:
             lines += self.formatException(record.exc_info).split("\n")
@@ -72,24 +107,41 @@ class LineFormatter(logging.Formatter):
             lines += record.stack_info.split("\n")
         return f"\n{_INDENT}".join(map(printable, lines))
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """When `record` was made, to the second: `2026-01-31T23:59:59+01:00`."""
+        second = int(record.created)
+        if second != self._second:
+            self._second = second
+            self._time = datetime.fromtimestamp(second).astimezone().isoformat()
+        return self._time
+
 
 class LogQueue(logging.Handler):
-    """Passes records to `target` in a thread of its own; what it emits never waits.
+    """Writes records to `stream` in a thread of its own; what it emits never waits.
 
     `capacity` records may wait; beyond it the oldest are dropped, which is logged with their number
-    when there is room again.
+    when there is room again. It ends by `end`, which the end of the process calls, and not by
+    `close`: whoever configures logging closes all handlers that there are.
     """
 
-    def __init__(self, target: logging.Handler, *, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, stream: TextIO, *, formatter: logging.Formatter, capacity: int = CAPACITY
+    ) -> None:
+        # No handler writes to the stream: logging waits for the lock of each when the process ends,
+        # and a stream that blocks would hold it for ever.
         super().__init__()
-        self._target = target
+        self.setFormatter(formatter)
+        self._stream = stream
         self._records: deque[logging.LogRecord] = deque(maxlen=capacity)
         self._dropped = 0
         self._reported = 0
         self._wakeup = threading.Event()
-        self._closing = threading.Event()
+        self._hurry = threading.Event()
+        self._written = threading.Event()
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tercel log", daemon=True)
         self._thread.start()
+        atexit.register(self.end)
 
     @property
     def dropped(self) -> int:
@@ -104,25 +156,46 @@ class LogQueue(logging.Handler):
         if not self._wakeup.is_set():
             self._wakeup.set()
 
-    def close(self) -> None:
-        """Write what waits, as long as that takes little time, and write no more."""
-        self._closing.set()
+    def flush(self) -> None:
+        """Wait until all that was emitted is written, as long as that takes little time."""
+        if self._ending.is_set():
+            return
+        self._written.clear()
+        self._hurry.set()
         self._wakeup.set()
-        self._thread.join(_CLOSE_SECONDS)
-        super().close()
+        self._written.wait(_FLUSH_SECONDS)
+
+    def end(self) -> None:
+        """Write what waits, as long as that takes little time, and write no more."""
+        atexit.unregister(self.end)
+        self._ending.set()
+        self._hurry.set()
+        self._wakeup.set()
+        self._thread.join(_FLUSH_SECONDS)
 
     def _run(self) -> None:
         while True:
             self._wakeup.wait()
-            closing = self._closing.wait(_COLLECT_SECONDS)
             self._wakeup.clear()
+            hurried = self._hurry.wait(_COLLECT_SECONDS)
+            if hurried:
+                self._hurry.clear()
+            ending = self._ending.is_set()
             while self._records:
-                self._target.handle(self._records.popleft())
+                self._write(self._records.popleft())
             if self._dropped != self._reported:
                 self._report()
-            if closing:
-                self._target.flush()
+            if hurried:
+                self._written.set()
+            if ending:
                 return
+
+    def _write(self, record: logging.LogRecord) -> None:
+        try:
+            self._stream.write(self.format(record) + "\n")
+            self._stream.flush()
+        except Exception:
+            self.handleError(record)
 
     def _report(self) -> None:
         dropped = self._dropped
@@ -136,4 +209,27 @@ class LogQueue(logging.Handler):
             None,
         )
         self._reported = dropped
-        self._target.handle(record)
+        self._write(record)
+
+
+def log_to(stream: TextIO, level: str) -> None:
+    """Have the server's own loggers write to `stream`, from `level` on.
+
+    What an application logs is its own business. The last lines are written when the process ends.
+    """
+    server = logging.getLogger("tercel")
+    for handler in server.handlers:
+        if isinstance(handler, LogQueue):
+            handler.end()
+    server.handlers[:] = [LogQueue(stream, formatter=LineFormatter(FORMAT))]
+    server.setLevel(level.upper())
+    server.propagate = False
+    if logging.lastResort is not None:
+        # What asyncio and libraries log where the application has set up nothing.
+        logging.lastResort.setFormatter(LineFormatter())
+
+
+def flush_log() -> None:
+    """Wait until the server's own loggers have written all, as long as that takes little time."""
+    for handler in logging.getLogger("tercel").handlers:
+        handler.flush()

@@ -5,6 +5,7 @@ Nothing that is printed is worth a server: one whose output nobody takes goes on
 
 import os
 import sys
+from contextlib import suppress
 
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.logs import logger
@@ -62,6 +63,13 @@ def announce(text: str) -> None:
             "standard output cannot be written (%s): what is printed is dropped from now on",
             error.strerror,
         )
+
+
+def tell_terminal(text: str) -> None:
+    """Print `text` to standard error where that is a terminal: for whoever sits before it."""
+    with suppress(OSError, ValueError):  # the application may have closed it
+        if sys.stderr.isatty():
+            print(text, file=sys.stderr)
 
 
 def _open_standard_streams() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercel.shared.apps.asgi import AsgiApplication
-from tercel.shared.logs import LineFormatter
+from tercel.shared.logs import FORMAT, LineFormatter
 from tercel.shared.settings import Settings
 from tercel.shared.tasks import TaskSet
 from tests.contract.apps import Receive, Scope, Send
@@ -22,8 +22,11 @@ from tests.quic.served import serving as serving_h3
 from tests.support.asynchronous import asynctest
 from tests.support.h3_client import HEADERS, H3Client, frame, headers, section
 
-FORGED = "12:00:00 INFO    tercel.access: forged"
-HEADING = re.compile(r"\d\d:\d\d:\d\d (DEBUG|INFO|WARNING|ERROR) +tercel\.[a-z0-9.]+: ")
+FORGED = "2026-01-31T12:00:00+01:00 INFO    tercel.access: forged"
+HEADING = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d (DEBUG|INFO|WARNING|ERROR) +"
+    r"(?P<logger>tercel\.[a-z0-9.]+): "
+)
 
 # What forges lines, orders terminals about or turns text round, among bytes of any kind.
 HOSTILE = st.sampled_from(
@@ -67,9 +70,7 @@ def everything_logged() -> Iterator[io.StringIO]:
     """What the command line would write at the level debug; checked at the end."""
     output = io.StringIO()
     handler = logging.StreamHandler(output)
-    handler.setFormatter(
-        LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
-    )
+    handler.setFormatter(LineFormatter(FORMAT))
     plain = Messages()
     root = logging.getLogger("tercel")
     before, root.propagate = root.level, False
@@ -95,7 +96,8 @@ def check(text: str) -> None:
 
 
 def access_lines(output: io.StringIO) -> list[str]:
-    return [line for line in output.getvalue().split("\n") if line[17:].startswith("tercel.access")]
+    headings = ((line, HEADING.match(line)) for line in output.getvalue().split("\n"))
+    return [line for line, found in headings if found and found["logger"] == "tercel.access"]
 
 
 async def fails(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,8 +1,13 @@
-"""Log lines that never make anybody wait."""
+"""Log lines that never make anybody wait, and that nothing silences."""
 
+import io
 import logging
 import os
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +17,28 @@ from tercel.shared.logs import LineFormatter, LogQueue, printable
 from tests.support.asynchronous import PATIENCE_SECONDS
 
 
-class Gate(logging.Handler):
-    """Writes nothing until it is opened."""
+class Gate(io.StringIO):
+    """A stream that takes nothing until it is opened."""
 
     def __init__(self):
         super().__init__()
         self.open = threading.Event()
-        self.lines = []
         self.entered = threading.Event()
 
-    def emit(self, record):
+    def write(self, text):
         self.entered.set()
         self.open.wait(PATIENCE_SECONDS)
-        self.lines.append(record.getMessage())
+        return super().write(text)
+
+    @property
+    def lines(self):
+        return self.getvalue().splitlines()
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """On a loaded machine it may take more than a second to write what is left."""
-    monkeypatch.setattr(logs, "_CLOSE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(logs, "_FLUSH_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -42,24 +50,36 @@ def gate():
 
 @pytest.fixture
 def logger():
-    logger = logging.Logger("test")
-    yield logger
-    for handler in logger.handlers:
-        handler.close()
+    return logging.Logger("test")
 
 
-def test_lines_are_written_in_order_until_the_end(gate, logger):
+@pytest.fixture
+def queue_to():
+    queues = []
+
+    def make(stream, **options):
+        queues.append(LogQueue(stream, formatter=LineFormatter(), **options))
+        return queues[-1]
+
+    yield make
+    for queue in queues:
+        queue.end()
+
+
+def test_lines_are_written_in_order_until_the_end(gate, logger, queue_to):
     gate.open.set()
-    queue = LogQueue(gate)
+    queue = queue_to(gate)
     logger.addHandler(queue)
     for number in range(1000):
         logger.info("line %d", number)
-    queue.close()
+    queue.end()
     assert gate.lines == [f"line {number}" for number in range(1000)]
 
 
-def test_a_stream_that_blocks_does_not_block_who_logs_and_costs_the_oldest_lines(gate, logger):
-    queue = LogQueue(gate, capacity=100)
+def test_a_stream_that_blocks_does_not_block_who_logs_and_costs_the_oldest_lines(
+    gate, logger, queue_to
+):
+    queue = queue_to(gate, capacity=100)
     logger.addHandler(queue)
     logger.info("first")
     assert gate.entered.wait(PATIENCE_SECONDS)
@@ -67,7 +87,7 @@ def test_a_stream_that_blocks_does_not_block_who_logs_and_costs_the_oldest_lines
         logger.info("line %d", number)  # would never return
     assert queue.dropped == 900
     gate.open.set()
-    queue.close()
+    queue.end()
     assert gate.lines[:2] == ["first", "line 900"]
     assert gate.lines[-2:] == [
         "line 999",
@@ -75,27 +95,57 @@ def test_a_stream_that_blocks_does_not_block_who_logs_and_costs_the_oldest_lines
     ]
 
 
-def test_a_stream_that_blocks_for_ever_does_not_keep_the_process(gate, logger, monkeypatch):
-    monkeypatch.setattr(logs, "_CLOSE_SECONDS", 0.05)
-    queue = LogQueue(gate)
+def test_flushing_waits_for_what_was_emitted_and_closing_ends_nothing(gate, logger, queue_to):
+    gate.open.set()
+    queue = queue_to(gate)
     logger.addHandler(queue)
-    logger.info("never written")
-    assert gate.entered.wait(PATIENCE_SECONDS)
-    queue.close()
-    assert gate.lines == []
+    for number in range(3):
+        logger.info("before %d", number)
+        queue.flush()
+        queue.close()
+        assert gate.lines[-1] == f"before {number}"
 
 
-def test_a_pipe_that_nobody_reads_does_not_block(logger):
+def test_a_pipe_that_nobody_ever_reads_does_not_keep_the_process():
+    reader, writer = os.pipe()
+    program = """
+import logging, sys
+from tercel.shared.logs import log_to
+log_to(sys.stderr, "info")
+for number in range(2000):
+    logging.getLogger("tercel.server").info("line %d of many that fill a pipe of 64 KiB", number)
+"""
+    try:
+        subprocess.run(
+            [sys.executable, "-c", program], stderr=writer, timeout=PATIENCE_SECONDS, check=True
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_record_that_cannot_be_written_costs_no_other(logger, queue_to, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    stream = io.StringIO()
+    queue = queue_to(stream)
+    logger.addHandler(queue)
+    logger.info("%d", "no number")
+    logger.info("a line")
+    queue.flush()
+    assert stream.getvalue() == "a line\n"
+
+
+def test_a_pipe_that_nobody_reads_does_not_block(logger, queue_to):
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stream:
-        queue = LogQueue(logging.StreamHandler(stream), capacity=1000)
+        queue = queue_to(stream, capacity=1000)
         logger.addHandler(queue)
         for number in range(20_000):
             logger.info("line %d of many that fill a pipe of 64 KiB soon", number)
         assert queue.dropped > 10_000
         drained = threading.Thread(target=_read_all, args=(reader,))
         drained.start()
-        queue.close()
+        queue.end()
     drained.join(PATIENCE_SECONDS)
 
 
@@ -133,6 +183,23 @@ def test_a_logger_s_messages_are_one_line_for_every_handler(caplog):
     assert (caplog.records[1].msg, caplog.records[1].args) == ("of %d values, %r", (5, "text"))
 
 
+def test_a_logger_cannot_be_disabled_and_keeps_the_class_that_a_program_gave_it():
+    class Own(logging.Logger):
+        pass
+
+    before = logging.getLoggerClass()
+    logging.setLoggerClass(Own)
+    try:
+        logging.getLogger("tercel.test.own")
+    finally:
+        logging.setLoggerClass(before)
+    for _ in range(2):
+        log = logs.logger("tercel.test.own")
+        log.disabled = True
+        assert log.isEnabledFor(logging.ERROR)
+        assert isinstance(log, Own)
+
+
 def test_a_message_that_cannot_be_made_is_the_handler_s_to_tell(caplog, monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", False)
     logs.logger("tercel.test").warning("%d", "no number")
@@ -153,6 +220,37 @@ def test_no_line_of_a_record_but_its_first_begins_where_records_do():
     assert lines[-1] == "      here"
 
 
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        ("UTC", "2026-07-01T12:00:00+00:00"),
+        ("Europe/Vienna", "2026-07-01T14:00:00+02:00"),
+        ("Asia/Kolkata", "2026-07-01T17:30:00+05:30"),
+    ],
+)
+def test_a_line_says_the_date_and_the_offset_of_its_zone(in_zone, zone, shown):
+    in_zone(zone)
+    formatter = LineFormatter("%(asctime)s %(message)s")
+    record = logging.makeLogRecord({"msg": "text", "created": 1_782_907_200.9})
+    later = logging.makeLogRecord({"msg": "text", "created": 1_782_907_201.0})
+    assert formatter.format(record) == f"{shown} text"
+    assert (
+        formatter.format(later)
+        == f"{shown.replace(':00:00', ':00:01').replace(':30:00', ':30:01')} text"
+    )
+
+
+@pytest.fixture
+def in_zone(monkeypatch) -> Iterator:
+    def set_zone(name):
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield set_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
 def test_every_logger_of_the_package_is_made_so_that_its_messages_are_one_line():
     package = Path(logs.__file__).parent.parent
     by_hand = [
@@ -160,5 +258,5 @@ def test_every_logger_of_the_package_is_made_so_that_its_messages_are_one_line()
         for path in sorted(package.rglob("*.py"))
         if 'getLogger("tercel' in path.read_text("utf-8")
     ]
-    # The first gives the handler to all; the second escapes what it logs.
-    assert by_hand == ["entry.py", "shared/accesslog.py"]
+    # Both are about the handlers of all of them.
+    assert by_hand == ["entry.py", "shared/logs.py"]
