@@ -140,7 +140,8 @@ class HttpProtocol(ConnectionLifetime):
             not stream.content.ended or stream.head.protocol == b"websocket"
         ):
             # A WebSocket that the client takes no part in is none either.
-            self._abandon(ConnectionClosed("the client closed in the middle of its request"))
+            what = "in the middle of its request" if stream.upgraded is None else "the connection"
+            self._abandon(ConnectionClosed(f"the client closed {what}"))
             waits = False
         # asyncio cannot keep the sending half of a TLS connection.
         if waits and not self.info.secure:

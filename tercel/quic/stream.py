@@ -198,6 +198,7 @@ class H3RequestStream(RequestStream):
         self._protocol.write(self, held + frame, True)
 
     def _write_upgrade(self, fields: Fields) -> None:
+        self.response = ResponseHead(200, fields)
         section = [(b":status", b"200"), *fields]
         self._protocol.context.response_fields.complete(section)
         self._protocol.write(self, self._section(section), False)

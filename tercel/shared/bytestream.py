@@ -29,6 +29,13 @@ class ByteReceiver(ABC):
     def going_away(self) -> None:
         """The server stops: bring what runs on the stream to its end."""
 
+    def ending(self, error: ServerError | None) -> str:
+        """How it ended, for the access log; empty where all was regular.
+
+        To be called after `connection_lost`, with the same `error`.
+        """
+        return "" if error is None else str(error)
+
 
 class ByteStream(ABC):
     """A bidirectional stream of bytes. Methods other than `drain` never wait."""

@@ -193,10 +193,12 @@ class HttpProtocolMixin:
         # Without it a small request costs the adapter 20 to 45 % less CPU.
         stream.handler = None
         error = stream.aborted
-        if stream.upgraded is not None:
-            if stream.upgraded.closed:
-                error = None  # this side has ended it; that the connection goes then is no news
-            stream.upgraded.lost(error)
+        upgraded = stream.upgraded
+        if upgraded is not None:
+            # Where this side has ended it, it is no news that the connection goes then.
+            note = upgraded.lost(None if upgraded.closed else error)
+        else:
+            note = stream.refused if error is None else str(error)
         if not self.context.settings.access_log:
             return
         accesslog.log_exchange(
@@ -205,7 +207,7 @@ class HttpProtocolMixin:
             status=0 if stream.response is None else stream.response.status,
             size=stream.content_sent,
             seconds=self.context.clock() - stream.opened_at,
-            note=stream.refused if error is None else str(error),
+            note=note,
         )
 
     def _log_refusal(

@@ -123,14 +123,17 @@ class UpgradedStream(ByteStream, RequestHandler):
         if content.ended and not content.size and not self._paused:
             self._pass_on_eof()
 
-    def lost(self, error: ServerError | None) -> None:
-        """The exchange is over; `error` says why if neither side ended it."""
-        if not self._lost:
-            self._lost = True
-            # It knows this stream: a ring, which would stay until the garbage collector comes.
-            receiver, self._receiver = self._receiver, _NOBODY
-            self._stream.upgraded = None
-            receiver.connection_lost(error)
+    def lost(self, error: ServerError | None) -> str:
+        """The exchange is over; `error` says why if neither side ended it. Called once.
+
+        Returns how it ended, for the access log.
+        """
+        self._lost = True
+        # It knows this stream: a ring, which would stay until the garbage collector comes.
+        receiver, self._receiver = self._receiver, _NOBODY
+        self._stream.upgraded = None
+        receiver.connection_lost(error)
+        return receiver.ending(error)
 
     def _deliver_rest(self) -> None:
         # The peer sent it before it went; a receiver that paused gets it all the same, or never.

@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from tercel.shared.errors import ServerError
 from tercel.shared.flow import Wakeup
 from tercel.shared.logs import logger
 from tercel.shared.websocket.frame import WebsocketFrameAssembler
@@ -73,6 +74,22 @@ class Closing:
     def error(self) -> ConnectionClosed:
         """What the application gets for using the connection after its end."""
         return _error_of(self._protocol)
+
+    def ending(self, lost: ServerError | None) -> str:
+        """The code and reason of the end, for the access log; empty for a regular end.
+
+        `lost` is why the byte stream is gone, where neither side has closed it.
+        """
+        error = self.error()
+        if isinstance(error, ConnectionClosedOK):
+            return ""
+        first = error.rcvd if error.rcvd_then_sent or error.sent is None else error.sent
+        if first is None or (error.rcvd is None and first.code in _REGULAR):
+            # RFC 6455 7.1.5: what the connection closed with is the peer's to say.
+            code, reason = ABNORMAL, "no close frame" if lost is None else str(lost)
+        else:
+            code, reason = first.code, first.reason
+        return f"closed with {code}: {reason}" if reason else f"closed with {code}"
 
     def begin(self, output: "FrameOutput") -> None:
         """A close frame was sent: the peer has a limited time for the rest."""

@@ -337,6 +337,10 @@ class WebsocketImplProtocol(MessageSender):
             self.assembler.clear()
         self._closing.connection_lost()
 
+    def ending(self, error: ServerError | None) -> str:
+        """The close code and reason, unless both sides have closed regularly."""
+        return self._closing.ending(error)
+
     def going_away(self) -> None:
         """Close with 1001: the server stops (RFC 6455 7.4.1).
 
