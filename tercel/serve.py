@@ -18,6 +18,7 @@ from tercel.h1.protocol import HttpProtocol
 from tercel.identity import Identity, resolve_identity
 from tercel.quic.tickets import read_key_ring
 from tercel.server import AsyncioServer, Lifecycle
+from tercel.shared.apps.failures import running_place
 from tercel.shared.apps.loader import wrap
 from tercel.shared.connection import ServerContext
 from tercel.shared.errors import ConfigurationError, ServerError
@@ -37,6 +38,7 @@ from tercel.shared.signals import Signal, require_main_thread
 from tercel.shared.sockets import HostPort, parse_host_port
 from tercel.shared.stream import Application
 from tercel.shared.tasks import TaskSet
+from tercel.shared.watchdog import LoopWatchdog
 
 if TYPE_CHECKING:
     from tercel.quic.endpoint import QuicEndpoint
@@ -247,6 +249,7 @@ def compose(
         background=background,
         limits=limits,
         memory=MemoryWatch(loop, limits),
+        watchdog=LoopWatchdog(loop, limit=settings.blocked_loop_timeout, place=running_place),
     )
     server = extras.server_class(
         app, loop, parts.listeners(), extras.connections, lifecycle=parts.lifecycle()
@@ -273,10 +276,12 @@ class _Parts:
     """What the application does beside them."""
     limits: Limits
     memory: MemoryWatch
+    watchdog: LoopWatchdog
 
     async def listeners(self) -> list[Listener]:
         """One for all UDP sockets, and one for the TCP sockets of each binding."""
         self.memory.begin()
+        self.watchdog.begin()
         made: list[Listener] = []
         udp = [sock for item in self.bindings if not item.preferred for sock in item.sockets.udp]
         preferred = [sock for item in self.bindings if item.preferred for sock in item.sockets.udp]
@@ -348,6 +353,7 @@ class _Parts:
 
     def _release(self) -> None:
         self.memory.end()
+        self.watchdog.end()
         for binding in self.bindings:
             binding.release()
 

@@ -139,6 +139,9 @@ class Settings:
     graceful_timeout: float = option(
         15.0, PROCESS, "Time that running requests have to finish when the server stops.",
         metavar="SECONDS", minimum=0)
+    blocked_loop_timeout: float = option(
+        1.0, PROCESS, "Log where the application blocks the event loop for longer than this, which "
+        "holds up all clients; 0 logs nothing.", metavar="SECONDS", minimum=0)
     keylog_file: str | None = option(
         None, PROCESS, "Append TLS secrets to this file, for Wireshark. Never in production.",
         metavar="FILE")

@@ -7,11 +7,14 @@ import importlib
 import os
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import TypeVar
 
 from tercel.shared.errors import ApplicationFailed, ServerError
+
+Frame = TypeVar("Frame")
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 _PATHS = {name: path + os.sep for name, path in sysconfig.get_paths().items()}
@@ -59,6 +62,17 @@ def raised_in_application(error: BaseException) -> bool:
     return any(not _is_machinery(name) for _, name, _ in _frames(error.__traceback__))
 
 
+def running_place(frames: Sequence[FrameType]) -> str:
+    """Module, file, line and function of the innermost of `frames` that is to blame.
+
+    `frames` are of a thread, the innermost last, and at least one.
+    """
+    others = [frame for frame in frames if not _is_machinery(frame.f_code.co_filename)]
+    frame = _to_blame(others or frames, lambda frame: frame.f_code.co_filename, _is_own)
+    module, code = frame.f_globals.get("__name__", "?"), frame.f_code
+    return f"{module} ({code.co_filename}, line {frame.f_lineno}, in {code.co_qualname})"
+
+
 def _own_files(error: BaseException, package: str = "") -> set[str]:
     """The files of the application's own that `error` went through; of `package` all are."""
     return {
@@ -76,15 +90,23 @@ def _place(error: BaseException, own: set[str]) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = [frame for frame in _frames(error.__traceback__) if not _is_machinery(frame[1])]
-    to_blame = (
-        [frame for frame in frames if frame[1] in own]
-        or [frame for frame in frames if not _is_standard(frame[1])]
-        or frames
-    )
-    if not to_blame:
+    if not frames:
         return ""
-    module, filename, line = to_blame[-1]
+    module, filename, line = _to_blame(frames, lambda frame: frame[1], own.__contains__)
     return f"{module} ({filename}, line {line})"
+
+
+def _to_blame(
+    frames: Sequence[Frame],
+    filename: Callable[[Frame], str],
+    is_own: Callable[[str], bool],
+) -> Frame:
+    """The innermost of the application's own `frames`; of a library's or Python's without one."""
+    for blamed in (is_own, lambda name: not _is_standard(name)):
+        for frame in reversed(frames):
+            if blamed(filename(frame)):
+                return frame
+    return frames[-1]
 
 
 def _report(error: BaseException, own: set[str]) -> str:
