@@ -92,6 +92,9 @@ class Program:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # What the run of the tests is told is nothing for a server.
+    for name in [name for name in os.environ if name.startswith("TERCEL_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("TERCEL_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return tmp_path

@@ -112,9 +112,11 @@ class Maker:
     def control_frame(self):
         """A frame of the control stream that is not its first."""
         chance = self._chance
-        number = encode_uint_var(chance.choice((0, 4, 100, 1 << 40)))
         if self.is_rude():
-            return frame(chance.choice((CANCEL_PUSH, SETTINGS, DATA, GOAWAY, MAX_PUSH_ID)), number)
+            number = encode_uint_var(chance.choice((0, 1, 4, 1 << 40)))
+            kinds = (CANCEL_PUSH, SETTINGS, DATA, GOAWAY, MAX_PUSH_ID, PRIORITY_UPDATE)
+            return frame(chance.choice(kinds), number)
+        number = encode_uint_var(chance.choice((0, 4, 100)))
         kind = chance.choice((GOAWAY, PRIORITY_UPDATE, PRIORITY_UPDATE, GREASE))
         return frame(kind, b"\0" if kind == GOAWAY else number + b"u=1")
 
@@ -242,7 +244,9 @@ class Anarchist:
             # Of a request that may be there; what acknowledges nothing ends the connection.
             self._on_critical(DECODER, b"\x80" if self._make.is_rude() else b"\x40")
         else:
-            self._on_critical(ENCODER, self._make.instruction())
+            begins = ENCODER not in self._critical and not self._make.is_rude()
+            # RFC 9204 3.2.2: until it is set the table has no capacity.
+            self._on_critical(ENCODER, (CAPACITY if begins else b"") + self._make.instruction())
 
     def _control(self):
         if CONTROL in self._critical or self._make.is_rude():
