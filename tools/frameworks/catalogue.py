@@ -164,7 +164,7 @@ FRAMEWORKS = (
 )
 
 _NO_UPGRADE = (
-    "Engine.IO refuses a WebSocket without the field Upgrade, which there is none of over HTTP/3; "
+    "Engine.IO refuses a WebSocket without an Upgrade field, and HTTP/3 has no such field; "
     "see below."
 )
 # (framework, feature) -> column -> why it is not green there.

@@ -53,17 +53,16 @@ FEATURES = {
 WITH_PATHSEND = {"`FileResponse` with `--pathsend`": "file", "pathsend": "pathsend"}
 
 _BODY_ALONE = (
-    "The middleware knows no other message with content than http.response.body. No framework here "
-    "uses http.response.zerocopysend by itself; an application that does must leave it be below "
-    "such middleware."
+    "The middleware supports content in http.response.body only. No framework here uses "
+    "http.response.zerocopysend by itself; an application must not use it below such middleware."
 )
 _PATHSEND = (
-    "The middleware knows no http.response.pathsend, which Starlette's FileResponse uses wherever "
-    "it is offered: so it is offered with `--pathsend` only, for applications without such "
-    "middleware."
+    "The middleware does not support http.response.pathsend, which Starlette's FileResponse uses "
+    "wherever the server offers it. tercel therefore offers it with `--pathsend` only, for "
+    "applications without such middleware."
 )
 _UNCOMPRESSED = (
-    "With `--pathsend` files pass by middleware that compresses; they arrive as they are."
+    "With `--pathsend` files bypass middleware that compresses; they arrive uncompressed."
 )
 EXPLAINED = {
     **{
