@@ -1,7 +1,7 @@
 """The command line: `tercel [OPTIONS] [MODULE:ATTRIBUTE]` and `tercel certs`.
 
-Turns words into Settings, and errors into one line and an exit code. What is served, and how, is
-decided elsewhere.
+Turns arguments into Settings, and errors into one line and an exit code. Does not decide what is
+served, or how.
 """
 
 import os
@@ -44,20 +44,21 @@ _SERVE_HELP = """Serve an ASGI application over HTTP/3, with HTTP/1.1 as the fal
 
 MODULE:ATTRIBUTE names the application; without it, a demo application is served.
 
-`tercel certs` shows the development certificates, and makes some for further names; see `tercel
-certs --help`.
+`tercel certs` shows the development certificates and creates certificates for other names; see
+`tercel certs --help`.
 """
 
-_CERTS_HELP = """Show the development certificates and how clients trust them, and make what is
-missing or old.
+_CERTS_HELP = """Show the development certificates and how to make clients trust them.
 
-Without --name it is the one that `tercel` serves with on loopback addresses. To serve with
-another, give its file as --cert.
+Certificates that are missing or old are created.
+
+Without --name, this is the certificate that `tercel` uses on loopback addresses. To serve with
+another one, pass its file as --cert.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; `arguments` are without the program's name. Returns the exit code."""
+    """Run the command line; `arguments` exclude the program's name. Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # An application is MODULE:ATTRIBUTE, with a colon, so one word cannot mean both.
     if given[:1] == ["certs"]:
@@ -97,8 +98,8 @@ def _certs_command() -> click.Command:
         ["--name", "names"],
         multiple=True,
         metavar="NAME",
-        help="A DNS name or IP address to make a certificate for. Repeatable: one certificate "
-        "for all of them, kept under the first.",
+        help="DNS name or IP address to create a certificate for. Repeatable: one certificate "
+        "covers all of them and is stored under the first.",
     )
     return Command("certs", params=[name], callback=_certs, help=_CERTS_HELP)
 
