@@ -1,10 +1,9 @@
-"""How packets come in until the warm path is open: aioquic's steps, without the idle ones.
+"""Receives packets before the warm path is open: aioquic's steps, without the redundant ones.
 
-aioquic reads a header value by value through a buffer, asks a log that is off eleven times for each
+aioquic reads a header value by value through a buffer, checks a disabled log eleven times for each
 packet, and compares members of enumerations by their hashes: 600 of the bytecodes of a packet whose
-frames take 200. Whatever a packet brings about is done by aioquic's handlers of frames, and by what
-stands in front of them. Touches names of aioquic that start with an underscore, with canaries in
-tests/quic/test_arriving.py.
+frames take 200. The effects of a packet are left to aioquic's frame handlers, and to the checks in
+front of them. Uses private names of aioquic, with canaries in tests/quic/test_arriving.py.
 """
 
 from functools import cache
@@ -52,7 +51,7 @@ _CONNECTED = QuicConnectionState.CONNECTED
 
 
 class ArrivingConnection(ParameterConnection):
-    """A server's QUIC connection that takes packets in few steps."""
+    """A server's QUIC connection that receives packets in few steps."""
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """Take one datagram from `addr`."""
@@ -81,7 +80,7 @@ class ArrivingConnection(ParameterConnection):
             position = head.end
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` is to be called; None for never."""
+        """The time to call `handle_timer` at; None for no timer."""
         timer = self._close_at
         if not self._fast_path or timer is None or not self._network_paths or self._is_closed():
             return super().get_timer()
@@ -121,9 +120,9 @@ class ArrivingConnection(ParameterConnection):
         return self._state is not _CONNECTED and self._state is not _FIRST_FLIGHT
 
     def _take_last(self, packet: bytes, addr: Any, now: float) -> bool:
-        """Take what follows the end of the handshake in a datagram; False, and nothing has changed.
+        """Receive the part of a datagram after the end of the handshake.
 
-        For a subclass that has a shorter way for it.
+        Returns False if nothing was changed. A subclass may have a faster way for it.
         """
         return False
 
@@ -132,7 +131,7 @@ class ArrivingConnection(ParameterConnection):
     def _take_packet(
         self, head: Head, data: bytes, start: int, path: QuicNetworkPath, now: float
     ) -> bool:
-        """Take the packet that begins at `start`; False if nothing behind it is to be read."""
+        """Receive the packet that begins at `start`; False if the rest is not to be read."""
         epoch, cid = head.epoch, head.destination
         first_flight = self._state is _FIRST_FLIGHT
         if not self._is_expected(head, len(data)):
@@ -175,7 +174,7 @@ class ArrivingConnection(ParameterConnection):
         return True
 
     def _is_expected(self, head: Head, datagram_bytes: int) -> bool:
-        """Whether such a packet may come now."""
+        """Whether such a packet is allowed at this point."""
         epoch, version, cid, *_ = head
         if epoch is _INITIAL:
             if datagram_bytes < SMALLEST_MAX_DATAGRAM_SIZE:
@@ -193,7 +192,7 @@ class ArrivingConnection(ParameterConnection):
     def _opened(
         self, head: Head, data: bytes, start: int, expected: int
     ) -> tuple[int, int, bytes] | None:
-        """The first byte of a packet, its number and its payload; None if it cannot be opened."""
+        """First byte, number and payload of a packet; None if it cannot be decrypted."""
         epoch, end, number_at = head.epoch, head.end, head.number_at - start
         keys = self._cryptos[epoch]
         if epoch is _INITIAL and head.version != self._version:
@@ -212,7 +211,7 @@ class ArrivingConnection(ParameterConnection):
         return opened
 
     def _take_head(self, head: Head, first: int, number: int) -> None:
-        """Note what a packet that was opened says before its frames do."""
+        """Apply the header of a decrypted packet, before its frames."""
         epoch = head.epoch
         if epoch is _HANDSHAKE:
             self._discard_epoch(_INITIAL)  # RFC 9001 4.9.1
@@ -233,7 +232,7 @@ class ArrivingConnection(ParameterConnection):
     def _follow_client(
         self, head: Head, path: QuicNetworkPath, probing: bool, newest: bool
     ) -> None:
-        """Go where the client is (RFC 9000 9); `newest` is whether no later packet has come."""
+        """Follow a migration (RFC 9000 9); `newest` says whether no later packet has arrived."""
         epoch, cid = head.epoch, head.destination
         if cid != self.host_cid and not probing and epoch is _ONE_RTT:
             self._logger.debug("Peer switching to CID %s", dump_cid(cid))
@@ -269,7 +268,7 @@ class ArrivingConnection(ParameterConnection):
     def _payload_received(
         self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False
     ) -> tuple[bool, bool]:
-        """Apply the frames of a packet: whether it asks for an acknowledgement, and only probes."""
+        """Apply the frames of a packet; returns whether it is ack-eliciting, and only probing."""
         if not self._fast_path or self._quic_logger is not None:
             return super()._payload_received(context, plain, crypto_frame_required)
         if not plain:
@@ -319,7 +318,7 @@ class ArrivingConnection(ParameterConnection):
 
 
 def _record(space: QuicPacketSpace, number: int, now: float) -> None:
-    """Note that packet `number` has come."""
+    """Record that packet `number` was received."""
     if number > space.largest_received_packet:
         space.largest_received_packet = number
         space.largest_received_time = now
@@ -343,7 +342,7 @@ def add_number(received: RangeSet, number: int) -> None:
 
 
 def _long_type(buf: Buffer, position: int) -> int:
-    """A frame's type that is not in one byte."""
+    """A frame type that takes more than one byte."""
     buf.seek(position)
     try:
         kind: int = buf.pull_uint_var()

@@ -1,9 +1,9 @@
-"""The packets of a handshake, and of the time until the warm path is open, without idle steps.
+"""Sends the packets before the warm path is open, without building packets in vain.
 
-aioquic begins a packet to find out that there is nothing for it, in each packet number space and
-each time that something is sent: four times in a handshake, for five packets. What is written here
-is what aioquic writes, frame by frame, by its own methods; whatever is uncommon it writes itself.
-Touches names of aioquic that start with an underscore, with canaries in tests/quic/test_brief.py.
+To find out that there is nothing to send, aioquic starts a packet in each packet number space on
+each transmission: four times in a handshake, for five packets. The code here writes the same bytes,
+frame by frame, by aioquic's own methods; uncommon frames are left to aioquic. Uses private names of
+aioquic, with canaries in tests/quic/test_brief.py.
 """
 
 from contextlib import suppress
@@ -31,14 +31,14 @@ _PACKET_TYPES = {
 
 
 class BriefConnection(ArrivingConnection):
-    """A QUIC connection that begins no packet for nothing."""
+    """A QUIC connection that starts a packet only if there is something to send."""
 
     def _are_limits_due(self) -> bool:
-        """Whether the peer is to be told that it may send more; it may be, where nobody knows."""
+        """Whether flow control limits are to be announced; True here, as it is not known."""
         return True
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """What waits to be sent, and where to."""
+        """The datagrams to send, each with its address."""
         if self._close_pending and not self._is_closed():
             return self._send_close(now)
         if (
@@ -74,10 +74,11 @@ class BriefConnection(ArrivingConnection):
         return self._register_packets(builder, path, now)
 
     def _send_close(self, now: float) -> list[tuple[bytes, Any]]:
-        """CONNECTION_CLOSE, at each level that the peer may be able to read (RFC 9000 10.2.3).
+        """CONNECTION_CLOSE at each level that the peer may be able to decrypt (RFC 9000 10.2.3).
 
-        As aioquic's, but that a path that is not validated gets no more than it may (8.1): where
-        the reason has no room it is left out, and where the frame has none nothing is sent.
+        Unlike aioquic's, it respects the anti-amplification limit of a path that is not validated
+        (8.1): the reason is left out if it does not fit, and nothing is sent if the frame does not
+        fit.
         """
         path, closing = self._network_paths[0], self._close_event
         assert closing is not None  # noqa: S101  # it is pending
@@ -107,7 +108,7 @@ class BriefConnection(ArrivingConnection):
     def _begin_packets(
         self, kind: type[_Builder], path: QuicNetworkPath, **options: Any
     ) -> _Builder:
-        """What builds packets for `path`, no more than an address may get (RFC 9000 8.1)."""
+        """The packet builder for `path`, within its anti-amplification limit (RFC 9000 8.1)."""
         builder = kind(
             host_cid=self.host_cid,
             is_client=self._is_client,
@@ -165,7 +166,7 @@ class BriefConnection(ArrivingConnection):
         )
 
     def _has_news(self) -> bool:
-        """Whether the client is to be told that the handshake is over, or of connection IDs."""
+        """Whether HANDSHAKE_DONE or NEW_CONNECTION_ID frames are to be sent."""
         return self._handshake_done_pending or any(
             not connection_id.was_sent for connection_id in self._host_cids
         )
@@ -216,7 +217,7 @@ class BriefConnection(ArrivingConnection):
                 return
 
     def _is_uncommon(self, network_path: QuicNetworkPath) -> bool:
-        """Whether there is anything to send that `_write_frames` does not know."""
+        """Whether a frame is to be sent that `_write_frames` does not handle."""
         return bool(
             self._probe_pending
             or self._ping_pending
@@ -228,7 +229,7 @@ class BriefConnection(ArrivingConnection):
         ) or any(map(_is_stream_uncommon, self._streams_queue))
 
     def _write_frames(self, builder: Packer, space: QuicPacketSpace) -> bool:
-        """Fill a packet; whether something may be left for another."""
+        """Fill a packet; returns whether there may be more for another."""
         if self._handshake_complete:
             if self._handshake_done_pending:
                 self._write_handshake_done_frame(builder=builder)
@@ -246,9 +247,9 @@ class BriefConnection(ArrivingConnection):
         return self._write_streams(builder) or not crypto_stream.sender.buffer_is_empty
 
     def _write_streams(self, builder: Packer) -> bool:
-        """Send what streams have, and put those that were served behind the others.
+        """Send stream data, and requeue the streams that were served behind the others.
 
-        Whether something may be left.
+        Returns whether there may be more.
         """
         served, left = [], False
         try:

@@ -1,7 +1,8 @@
-"""What one client may do too much of on one connection, and how much that is.
+"""Abuse limits: how much of each costly action one client may perform on one connection.
 
-Each of these is legal once and an attack a hundred thousand times: it costs the client a few bytes
-and the server a task, an answer or an entry in a table. Knows neither frames nor sockets.
+Each action is legal once and an attack when repeated a hundred thousand times: it costs the client
+a few bytes and the server a task, an answer or an entry in a table. Knows neither frames nor
+sockets.
 """
 
 from collections.abc import Callable
@@ -13,13 +14,13 @@ from tercel.shared.token_bucket import TokenBucket
 
 
 class Flood(IntEnum):
-    """What is counted. The comments say who does it in earnest, and how often."""
+    """The actions that are counted, each with how often legitimate clients perform it."""
 
     CANCELLATIONS = 0
     """Requests reset, stopped or malformed (rapid reset, CVE-2023-44487). A browser that leaves a
     page gives up all of its requests at once: some hundred."""
     CONTROL_FRAMES = 1
-    """QUIC frames that bring nothing: PING, *_BLOCKED, a second ACK in a packet, a limit that is
+    """QUIC frames without effect: PING, *_BLOCKED, a second ACK in a packet, a limit that is
     not raised. A client sends a few each second, more after losses."""
     IDLE_PACKETS = 2
     """Packets without content and without a new acknowledgement: padding, keep-alives, probes,
@@ -28,18 +29,18 @@ class Flood(IntEnum):
     """NEW_CONNECTION_ID and RETIRE_CONNECTION_ID (CVE-2024-22189). Eight of them at the start, and
     a few with every change of the network."""
     PATHS = 4
-    """PATH_CHALLENGE, each of which wants an answer (CVE-2023-49295)."""
+    """PATH_CHALLENGE, each of which requires an answer (CVE-2023-49295)."""
     FRAMES = 5
     """HTTP/3 frames that are unknown, empty or without effect, and PRIORITY_UPDATE."""
     STREAMS = 6
-    """Unidirectional streams. Three of them at the start, and now and then one to ignore."""
+    """Unidirectional streams. Three at the start, and an occasional one of an unknown type."""
     DRIBBLE = 7
-    """Content, or stream data, in pieces of next to nothing."""
+    """Content, or stream data, in tiny pieces."""
     TABLE_ENTRIES = 8
     """Instructions of QPACK encoders, which may take one byte and copy 4,096 (RFC 9204 4.3.4)."""
     REPETITIONS = 9
-    """Stream data that is there already. Clients send again what was not lost when
-    acknowledgements come late or not at all."""
+    """Stream data that was received already. Clients retransmit data that was not lost when
+    acknowledgements are late or missing."""
     KEY_UPDATES = 10
     """Key updates (RFC 9001 6), each of which costs as much as five packets. quic-go makes one in
     100,000 packets, most clients none."""
@@ -63,7 +64,7 @@ LIMITS: dict[Flood, tuple[int, float]] = {
 
 
 class Work(NamedTuple):
-    """What clients do in earnest: how much of it one did so far, or what each of it earns."""
+    """Legitimate work of a client: the amount done so far, or the credit that each unit earns."""
 
     requests: float = 0
     """Request streams opened."""
@@ -75,7 +76,7 @@ class Work(NamedTuple):
     """Stream data consumed, in units of 1,024 bytes."""
 
     def credit_for(self, done: "Work") -> float:
-        """What `done` comes to at these rates."""
+        """The credit that `done` earns at these rates."""
         return (
             self.requests * done.requests
             + self.answers * done.answers
@@ -117,15 +118,15 @@ MAX_FRAGMENTS = 8192
 
 
 class Budgets:
-    """The budgets of one connection. Its owner says what time it is by `passes`.
+    """The budgets of one connection. Its owner sets the time by `passes`.
 
-    What is spent comes back with time, and with the work that `work` tells of.
+    A budget refills with time, and with the work that `work` reports.
     """
 
     __slots__ = ("_budgets", "_now", "_pending", "_unsettled", "_work", "filled", "fragments")
 
     def __init__(self, work: Callable[[], Work] = Work) -> None:
-        """`work` is called for what the client has done so far."""
+        """`work` returns what the client has done so far."""
         self.fragments = 0
         """Pieces that wait now; their owners count them up and down."""
         self.filled = 0
@@ -140,18 +141,18 @@ class Budgets:
         self._budgets: list[_Budget | None] = [None] * len(LIMITS)
 
     def passes(self, now: float) -> None:
-        """It is `now`: seconds, by any clock that does not go back."""
+        """Set the time to `now`: seconds, by any monotonic clock."""
         self._now = now
 
     def spend(self, flood: Flood, amount: int = 1) -> None:
-        """Count one more of `flood`. Raises H3ConnectionError once it is too many."""
+        """Count one more of `flood`. Raises H3ConnectionError if the budget is exceeded."""
         pending = self._pending
         pending[flood] += amount
         if pending[flood] > self._unsettled[flood]:
             self._settle(flood)
 
     def peaks(self) -> dict[Flood, float]:
-        """How much of each burst was used up at the worst moment: 1.0 is all."""
+        """The highest used part of each burst: 1.0 is all of it."""
         peaks = {}
         for flood, (burst, _) in LIMITS.items():
             budget = self._budgets[flood]
@@ -170,12 +171,12 @@ class Budgets:
 
 
 def _most_unsettled(burst: int) -> int:
-    """How much is spent before time and work are looked at: until then it is one addition."""
+    """How much is spent before time and work are read; until then, spending is one addition."""
     return min(max(burst // 100, 8), burst)
 
 
 class _Budget:
-    """What is left of one budget."""
+    """The state of one budget."""
 
     __slots__ = ("_bucket", "_earned", "_rates", "lowest")
 
@@ -185,15 +186,15 @@ class _Budget:
         self._rates = EARNED[flood]
         self._earned = 0.0
         self.lowest = float(burst)
-        """The least that was left."""
+        """The lowest rest so far."""
 
     @property
     def left(self) -> float:
-        """What was left when it was settled last."""
+        """The rest at the last `settle`."""
         return self._bucket.left
 
     def settle(self, spent: int, now: float, work: Work) -> bool:
-        """Take what was spent, after what was earned; False where there is not as much left."""
+        """Add what was earned, then take what was spent; False if the rest is not enough."""
         bucket, earned = self._bucket, self._rates.credit_for(work)
         bucket.give(earned - self._earned)
         self._earned = earned
@@ -203,7 +204,7 @@ class _Budget:
 
 
 class TooMuch(H3ConnectionError):
-    """A client did more of something than anyone does in earnest."""
+    """The peer exceeded an abuse limit."""
 
     def __init__(self, flood: Flood) -> None:
         what = flood.name.lower().replace("_", " ")

@@ -1,4 +1,4 @@
-"""Connection IDs of connections that are over, while packets may still come for them."""
+"""Connection IDs of connections in the draining period (RFC 9000 10.2)."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,13 @@ _MOST_IDS = 4096
 
 
 class DepartedIds:
-    """What stands for draining connections (RFC 9000 10.2), which only have to keep silent."""
+    """Connection IDs of draining connections: packets for them get no answer."""
 
     def __init__(self) -> None:
         self._until: dict[bytes, float] = {}
 
     def add(self, cids: Iterable[bytes], until: float, now: float) -> None:
-        """Remember `cids` until then, and no longer those whose time has come."""
+        """Remember `cids` until the time `until`, and forget those that have expired."""
         for cid in cids:
             self._until[cid] = until
         while self._until:

@@ -1,7 +1,7 @@
-"""Who may become a QUIC connection: address validation, and what unknown packets are answered.
+"""Admission of QUIC connections: address validation, and answers to unknown packets.
 
-Nothing is kept for a client whose address was not shown while new connections press. Owns no
-connection and no socket.
+Under load, no state is kept for a client whose address is not validated. Owns no connection and no
+socket.
 """
 
 import os
@@ -53,18 +53,18 @@ _INITIAL_RATE = 10_000
 
 
 class Admission(NamedTuple):
-    """What a new connection is to know of how it came in."""
+    """How a new connection was admitted."""
 
     original_cid: bytes
-    """Where the client's very first Initial went."""
+    """The Destination Connection ID of the client's first Initial."""
     retry_cid: bytes | None
-    """Where the Retry packet sent it from there."""
+    """The Source Connection ID of the Retry packet, None without a Retry."""
     validated_host: str | None
-    """The client's address where it was shown by a token (RFC 9000 8.1), else None."""
+    """The client's address if a token validated it (RFC 9000 8.1), else None."""
 
 
 class Entrance:
-    """Decides over packets that belong to no connection."""
+    """Decides about packets that belong to no connection."""
 
     def __init__(self, context: ServerContext, ring: KeyRing, *, cid_bytes: int) -> None:
         self._context = context
@@ -75,7 +75,7 @@ class Entrance:
         self._used_retry_tokens = UsedTokens(RETRY_LIFETIME_SECONDS)
         self._used_address_tokens = UsedTokens(ADDRESS_LIFETIME_SECONDS)
         self.places = HalfOpenPlaces(context.settings.max_half_open_connections)
-        """For the handshakes of those admitted; to be left when these are over."""
+        """Places for the handshakes of admitted clients; released when a handshake is over."""
         # Half a second's at once: the handshakes and repetitions of more would be felt by others.
         rate = self._settings.retry_initial_rate
         self._without_retry = TokenBucket(rate, burst=max(rate / 2, min(rate, 1)))
@@ -84,10 +84,10 @@ class Entrance:
         self._looked_into = TokenBucket(_INITIAL_RATE)
 
     def admit(self, header: QuicHeader, data: bytes, path: Path) -> Admission | None:
-        """How an Initial may open a connection, for which a place is taken.
+        """Admit an Initial, and take a half-open place for its connection.
 
-        `data` is the datagram that begins with `header`. None if it may not: then it was answered
-        by a Retry or refused, or deserves no answer.
+        `data` is the datagram that begins with `header`. Returns None if it is not admitted: then
+        it was answered with a Retry, refused, or dropped.
         """
         if header.token[:1] == _RETRY_KIND:
             return self._admit_after_retry(header, data, path)
@@ -102,10 +102,10 @@ class Entrance:
         return self._with_place(Admission(header.destination_cid, None, None))
 
     def is_shed(self, data: bytes) -> bool:
-        """Whether a long-header packet of no known connection is to be dropped unseen.
+        """Whether to drop, without further inspection, a long-header packet of no known connection.
 
         `data` is a whole datagram of at least 1,200 bytes. Packets with a token are not shed before
-        that was looked at.
+        the token was checked.
         """
         # RFC 9000 17.2.2: the length of the token follows.
         _, _, token_length_at = connection_ids(data)
@@ -114,11 +114,11 @@ class Entrance:
         return self._exceeds_rate()
 
     def new_token(self, host: str) -> bytes:
-        """What a client at `host` may show the next time it comes."""
+        """An address validation token for the next connection of a client at `host`."""
         return self._tokens.seal_address(host)
 
     def reset(self, data: bytes, path: Path) -> None:
-        """Answer a short-header packet of no known connection by a stateless reset."""
+        """Answer a short-header packet of no known connection with a stateless reset."""
         # RFC 9000 10.3: smaller than its cause, so that two of these never go on for ever.
         size = min(len(data) - 1, _MOST_RESET_BYTES)
         if not data[0] & _FIXED_BIT or size < _LEAST_RESET_BYTES:
@@ -138,7 +138,7 @@ class Entrance:
         reason: str,
         code: QuicErrorCode = QuicErrorCode.CONNECTION_REFUSED,
     ) -> None:
-        """Answer an Initial, in a datagram of at least 1,200 bytes, by CONNECTION_CLOSE."""
+        """Answer an Initial, in a datagram of at least 1,200 bytes, with CONNECTION_CLOSE."""
         if self._refusals.admit(self._context.clock()):
             path.socket.send([refusal(data, code, reason)], path)
         else:
@@ -170,7 +170,7 @@ class Entrance:
         return self._with_place(Admission(original_cid, cid, None))
 
     def _shows_address(self, token: bytes, host: str) -> bool:
-        """Whether `token` is one for `host`, to be used now; it is used then."""
+        """Whether `token` is valid for `host` and unused; marks it as used."""
         if token[:1] != _ADDRESS_KIND:
             return False
         try:

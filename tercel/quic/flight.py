@@ -1,9 +1,9 @@
-"""The server's answer to a ClientHello (RFC 8446 2) as nearly all of them are.
+"""The server's answer to a ClientHello (RFC 8446 2), for the common case.
 
-aioquic writes each message through a buffer, value by value. What is common is done here in one
-pass, to the same bytes: the same steps in the same order. Whatever is not common goes to aioquic
-before anything has changed. Touches names of aioquic that start with an underscore, with canaries
-in tests/quic/test_flight.py.
+aioquic writes each message through a buffer, value by value. The common case is handled here in one
+pass, with the same steps in the same order and the same bytes as a result. Any other case is left
+to aioquic before any state has changed. Uses private names of aioquic, with canaries in
+tests/quic/test_flight.py.
 """
 
 import os
@@ -67,7 +67,7 @@ _T = TypeVar("_T")
 
 
 class _Choice(NamedTuple):
-    """What both sides can do."""
+    """The parameters that both sides support."""
 
     suite: CipherSuite
     alpn: str | None
@@ -77,7 +77,7 @@ class _Choice(NamedTuple):
 
 
 class QuickHandshake(ServerHandshake):
-    """The TLS of one connection, until its handshake is over."""
+    """The TLS state of one connection until its handshake is over."""
 
     def _begin(self, **options: Any) -> None:
         # As aioquic's constructor, which asks OpenSSL anew for what it can do.
@@ -108,7 +108,7 @@ class QuickHandshake(ServerHandshake):
         input_buf.seek(len(message))  # all of it was read
 
     def _choose(self, hello: ClientHello) -> _Choice | None:
-        """What to do the handshake with; None if there is nothing, or if aioquic is to do it."""
+        """Choose the handshake's parameters; None if there are none, or aioquic is to do it."""
         suite = _first(self._cipher_suites, hello.cipher_suites)
         self.show(hello.server_name or None)
         algorithm = _first(_algorithms(self.certificate_private_key), hello.signature_algorithms)
@@ -127,7 +127,7 @@ class QuickHandshake(ServerHandshake):
         return _Choice(suite, alpn, algorithm, group, peer_key)
 
     def _answer(self, message: bytes, hello: ClientHello, choice: _Choice) -> tuple[bytes, bytes]:
-        """The server's messages, those of Initial and of Handshake packets; sets keys up."""
+        """The server's messages for Initial and for Handshake packets; sets up the keys."""
         self.alpn_negotiated = choice.alpn
         self.client_random = hello.random
         self.server_random = os.urandom(32)
@@ -162,7 +162,7 @@ class QuickHandshake(ServerHandshake):
         return server_hello, flight
 
     def _resume(self, message: bytes, hello: ClientHello, suite: CipherSuite) -> bool:
-        """Take up the session that the client would, if that is good (RFC 8446 4.2.11)."""
+        """Resume the session that the client offers, if it is valid (RFC 8446 4.2.11)."""
         session = hello.session
         if session is None or self.get_session_ticket_cb is None:
             return False
@@ -204,7 +204,7 @@ class QuickHandshake(ServerHandshake):
         )
 
     def _flight(self, choice: _Choice, schedule: KeySchedule) -> bytes:
-        """EncryptedExtensions to Finished."""
+        """The messages from EncryptedExtensions to Finished."""
         extensions: list[bytes] = []
         if choice.alpn is not None:
             extensions += _ALPN, _opaque(2, _opaque(2, _opaque(1, choice.alpn.encode("ascii"))))
@@ -236,7 +236,7 @@ class QuickHandshake(ServerHandshake):
 
 @lru_cache
 def _beginning() -> dict[str, Any]:
-    """The state in which a server's TLS begins."""
+    """The initial state of a server's TLS."""
     return vars(Context(is_client=False))
 
 
@@ -249,7 +249,7 @@ def _certificate(*chain: x509.Certificate) -> bytes:
 
 @lru_cache
 def _algorithms(private_key: Any) -> Sequence[SignatureAlgorithm]:
-    """What a key signs with, the best first."""
+    """The signature algorithms of a key, in order of preference."""
     context = Context(is_client=False)
     context.certificate_private_key = private_key
     return tuple(context._signature_algorithms_for_private_key())
@@ -282,12 +282,12 @@ _EXCHANGES: dict[int, Callable[[bytes], tuple[bytes, bytes]]] = {
 
 
 def _first(supported: Iterable[_T], offered: Collection[Any]) -> _T | None:
-    """The first of what is supported here that is offered."""
+    """The first supported value that is offered."""
     return next((item for item in supported if item in offered), None)
 
 
 def _opaque(width: int, content: bytes) -> bytes:
-    """`content` behind its length in `width` bytes (RFC 8446 3.4)."""
+    """`content` after its length in `width` bytes (RFC 8446 3.4)."""
     return len(content).to_bytes(width, "big") + content
 
 

@@ -1,29 +1,29 @@
 """How much stream data a connection keeps until its peer has acknowledged it.
 
-Counted as it is written and acknowledged, so that it costs the same however many streams there are.
+Updated on each write and acknowledgement, so the cost does not depend on the number of streams.
 Knows no streams.
 """
 
 
 class KeptBytes:
-    """A sum over all streams. Who changes one of them without telling has it counted again."""
+    """A sum over all streams; `recount` corrects it after changes that were not reported."""
 
     __slots__ = ("certain", "released", "size")
 
     def __init__(self) -> None:
         self.size = 0
-        """Bytes that were written and not acknowledged, if `certain`."""
+        """Bytes written and not yet acknowledged; valid only if `certain`."""
         self.released = 0
-        """Bytes that were acknowledged, or given up, so far."""
+        """Total of bytes that were acknowledged or discarded."""
         self.certain = True
-        """Whether `size` is true: aioquic's own code tells nobody what it has done."""
+        """Whether `size` is valid: aioquic's own code does not report its changes."""
 
     def release(self, size: int) -> None:
-        """So many bytes are kept no longer."""
+        """Subtract `size` bytes, which are no longer kept."""
         self.size -= size
         self.released += size
 
     def recount(self, size: int) -> None:
-        """It is `size` bytes now."""
+        """Set the sum to `size` bytes."""
         self.release(self.size - size)
         self.certain = True

@@ -1,9 +1,8 @@
-"""What a connection needs for its handshake only: made when it is needed, dropped when it is over.
+"""State that a connection needs for its handshake only: created on demand, dropped afterwards.
 
-An idle connection took 95 KiB of memory, of which 48 were buffers for TLS messages that never come
-again. What is hardly ever needed costs time, too: keys for the other version of QUIC, callbacks for
-a log that is off. Touches names of aioquic that start with an underscore, with canaries in
-tests/quic/test_lean.py.
+An idle connection took 95 KiB of memory, of which 48 were buffers for TLS messages that were no
+longer needed. Rarely needed state costs time, too: keys for the other version of QUIC, callbacks
+for a disabled log. Uses private names of aioquic, with canaries in tests/quic/test_lean.py.
 """
 
 import weakref
@@ -52,14 +51,14 @@ _NO_KEYS = CryptoPair()
 
 
 class LeanConnection(ResumableConnection):
-    """A server's QUIC connection that keeps nothing of its handshake."""
+    """A server's QUIC connection that drops its handshake state."""
 
     __slots__ = ("_fast_path", "_identify", "tls")
 
     def __init__(
         self, *, fast_path: bool = True, identify: Identify | None = None, **options: Any
     ) -> None:
-        """`identify` finds what to show instead of the configuration's identity."""
+        """`identify` finds the identity to present instead of the configuration's."""
         super().__init__(**options)
         self._fast_path = fast_path
         self._identify = identify
@@ -67,7 +66,7 @@ class LeanConnection(ResumableConnection):
         self._bind_methods()
 
     def _bind_methods(self) -> None:
-        """Let what this connection owns call it, without keeping it."""
+        """Let the connection's parts call it without a strong reference to it."""
         setattr(self, _FRAME_HANDLERS, _BoundHandlers(self))
         self._loss._send_probe = weakly(self._send_probe)
 
@@ -111,7 +110,7 @@ class LeanConnection(ResumableConnection):
         self._crypto_streams = {epoch: self._crypto_stream() for epoch in self._spaces}
 
     def _crypto_stream(self) -> QuicStream:
-        """What CRYPTO frames of one level bring and carry."""
+        """The stream of CRYPTO frames of one encryption level."""
         return QuicStream()
 
     def _key_pair(self, epoch: Epoch) -> CryptoPair:
@@ -152,10 +151,10 @@ class LeanConnection(ResumableConnection):
 
 
 class _InitialKeys(dict[int, CryptoPair]):
-    """Keys of Initial packets by version, made when a version is met.
+    """Keys of Initial packets by version, created on first use of a version.
 
-    Any client may begin in any version, and hardly one goes over to another (RFC 9368). Raises
-    KeyError for one that is not supported.
+    A client may begin in any version, and rarely changes to another (RFC 9368). Raises KeyError for
+    a version that is not supported.
     """
 
     def __init__(self, cid: bytes, versions: list[int], space: QuicPacketSpace) -> None:
@@ -174,7 +173,7 @@ class _InitialKeys(dict[int, CryptoPair]):
 
 
 class _EndedHandshake:
-    """What is still asked of TLS after the handshake: aioquic's Context has three times 16 KiB."""
+    """The TLS state needed after the handshake: aioquic's Context has three buffers of 16 KiB."""
 
     __slots__ = (
         "alpn_negotiated",
@@ -197,7 +196,7 @@ class _EndedHandshake:
 
     @property
     def key_schedule(self) -> Self:
-        """Itself, of which only the cipher suite is asked."""
+        """Itself: only the cipher suite is read from it."""
         return self
 
     def handle_message(self, data: bytes, buffers: dict[Epoch, Buffer]) -> Never:
@@ -206,7 +205,7 @@ class _EndedHandshake:
 
 
 class _BoundHandlers:
-    """aioquic's handlers of frames, by type, bound when one is called.
+    """aioquic's frame handlers by type, each bound when it is called.
 
     aioquic binds 33 methods and makes as many tuples and sets for each connection: 12 KiB.
     """
@@ -223,6 +222,6 @@ class _BoundHandlers:
         self._handlers = self._of_class[kind]
 
     def __getitem__(self, frame_type: int) -> tuple[Callable[..., None], frozenset[Epoch]]:
-        """The handler and where the frame may be. Raises KeyError if no frame has that type."""
+        """The handler, and the epochs that allow the frame. Raises KeyError for an unknown type."""
         function, epochs = self._handlers[frame_type]
         return MethodType(function, self._connection()), epochs

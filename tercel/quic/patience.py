@@ -1,8 +1,8 @@
-"""How long a client may do nothing about its requests on a connection that it keeps open.
+"""Request timeouts: exchanges that make no progress on a connection that stays open.
 
-A connection that is idle as a whole ends by `idle_timeout`; here it is about the exchanges on one
-that is not: heads and content that never come, responses that are never taken. Looks at all of them
-now and then, which costs nothing per packet. Knows no frames.
+A connection that is idle as a whole ends by `idle_timeout`. The timeouts here are for exchanges on
+an active connection: heads and content that do not arrive, responses that are not read. All are
+checked periodically, which costs nothing per packet. Knows no frames.
 """
 
 import weakref
@@ -36,13 +36,13 @@ class Patience:
         self._taken: dict[int, tuple[int, float]] = {}
 
     def watch(self) -> None:
-        """Begin to look, unless that is done already."""
+        """Start the periodic check, if it is not running."""
         if self._timer is None:
             loop = self._protocol.context.loop
             self._timer = loop.call_later(self._interval, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the periodic check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -72,7 +72,7 @@ class Patience:
         return (sent, now) if before is None or before[0] != sent else before
 
     def _give_up_untaken(self, now: float) -> None:
-        """Reset what the client has taken nothing of for `send_timeout`."""
+        """Reset responses of which the client has accepted no data for `send_timeout`."""
         for stream_id, (_, since) in list(self._taken.items()):
             stream = self._protocol.streams.get(stream_id)
             if now - since < self._settings.send_timeout or _is_upgraded(stream):
@@ -81,7 +81,7 @@ class Patience:
             self._protocol.give_up(stream_id, error, ErrorCode.REQUEST_CANCELLED)
 
     def _give_up_unsent(self, now: float) -> None:
-        """Answer requests whose head or content does not come by 408."""
+        """Answer 408 to requests whose head or content does not arrive in time."""
         for stream_id, since in list(self._first_seen.items()):
             stream: Any = self._protocol.streams.get(stream_id)
             if stream is None:

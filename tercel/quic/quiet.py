@@ -1,4 +1,4 @@
-"""What aioquic logs of a connection, for whoever wants to know it."""
+"""aioquic's log of a connection, demoted to DEBUG."""
 
 import logging
 from collections.abc import MutableMapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class DebugLog(logging.LoggerAdapter[logging.Logger]):
-    """aioquic's log. Whatever it warns of, a peer brought about: nobody wants a line for each."""
+    """Demotes aioquic's log to DEBUG: a peer can cause any of its warnings at will."""
 
     def isEnabledFor(self, level: int) -> bool:
         return self.logger.isEnabledFor(logging.DEBUG)

@@ -1,9 +1,9 @@
-"""What there is to send: found out once, and known from then on until anything uncommon happens.
+"""The send queue: what there is to send, determined once and kept up to date.
 
-Part of the warm path; touches names of aioquic that start with an underscore, each with a canary in
+Part of the warm path. Uses private names of aioquic, each with a canary in
 tests/quic/test_warm_canaries.py. aioquic walks every open stream for every packet; here a survey
-does so once. Whatever makes it untrue ends it: what a subclass does not expect, aioquic's own code
-does, and the next survey looks again.
+does so once. An event that would make its result stale discards it: aioquic's own code then handles
+what a subclass does not expect, and the next survey starts afresh.
 """
 
 from collections import OrderedDict
@@ -69,7 +69,7 @@ class SurveyedConnection(GuardedConnection):
         raise NotImplementedError
 
     def _is_stream_limit_due(self, stream: QuicStream) -> bool:
-        """Whether the peer is to be told how much it may send on `stream`."""
+        """Whether to announce a new flow control limit of `stream` to the peer."""
         raise NotImplementedError
 
     # -- what makes a survey necessary ----------------------------------------------------------
@@ -104,12 +104,12 @@ class SurveyedConnection(GuardedConnection):
         self._due[stream.stream_id] = stream  # type: ignore[index]  # None only for CRYPTO
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
-        """Give up the sending part of a stream."""
+        """Reset the sending part of a stream."""
         self._surveyed = False
         super().reset_stream(stream_id, error_code)
 
     def stop_stream(self, stream_id: int, error_code: int) -> None:
-        """Ask the peer to give up its part of a stream."""
+        """Ask the peer to stop sending on a stream (STOP_SENDING)."""
         self._surveyed = False
         super().stop_stream(stream_id, error_code)
 
@@ -124,7 +124,7 @@ class SurveyedConnection(GuardedConnection):
         super().request_key_update()
 
     def change_connection_id(self) -> None:
-        """Address the peer by another of its connection IDs."""
+        """Switch to another of the peer's connection IDs."""
         self._surveyed = False
         super().change_connection_id()
 
@@ -139,7 +139,7 @@ class SurveyedConnection(GuardedConnection):
         super().send_datagram_frame(data)
 
     def handle_timer(self, now: float) -> None:
-        """Do what is due by now."""
+        """Handle the timers that have expired."""
         if (
             self._surveyed
             and self._close_at is not None
@@ -157,9 +157,9 @@ class SurveyedConnection(GuardedConnection):
         super()._send_probe()
 
     def has_nothing_to_do(self) -> bool:
-        """Whether nothing is to be sent, and no timer to be set, before something else happens.
+        """Whether there is nothing to send and no timer to set until the next event.
 
-        So it is after the acknowledgement of all that was sent. False if that is not known.
+        This is the case after the acknowledgement of all that was sent. False if it is not known.
         """
         if not self._surveyed or self._due or self._limits_due:
             return False
@@ -171,7 +171,7 @@ class SurveyedConnection(GuardedConnection):
         return not self._connection_limits_due()
 
     def _arm(self) -> None:
-        """Begin to use the warm path, once the handshake is confirmed (RFC 9001 4.1.2)."""
+        """Enable the warm path, once the handshake is confirmed (RFC 9001 4.1.2)."""
         if (
             self._fast_path
             and self._handshake_confirmed
@@ -185,7 +185,7 @@ class SurveyedConnection(GuardedConnection):
             self._armed = True
 
     def _survey(self) -> bool:
-        """Find out what there is to send; False when some of it is not for the warm path."""
+        """Determine what there is to send; False if the warm path cannot send some of it."""
         if not self._armed or not self._is_common():
             return False
         self._due.clear()
@@ -206,7 +206,7 @@ class SurveyedConnection(GuardedConnection):
         return True
 
     def _is_common(self) -> bool:
-        """Whether nothing waits to be sent but what the warm path can send."""
+        """Whether the warm path can send all that is pending."""
         return (
             self._state is QuicConnectionState.CONNECTED
             and not (
@@ -232,7 +232,7 @@ class SurveyedConnection(GuardedConnection):
     # -- streams that have ended ------------------------------------------------------------------
 
     def _forget_ended(self) -> None:
-        """Drop the state of streams that have ended, and let the client open as many others."""
+        """Drop the state of ended streams, and let the client open as many new ones."""
         for stream in self._ended:
             stream_id: int = stream.stream_id  # type: ignore[assignment]  # None only for CRYPTO
             if self._streams.pop(stream_id, None) is None:
@@ -250,7 +250,7 @@ class SurveyedConnection(GuardedConnection):
             self._forget_stale()
 
     def _forget_stale(self) -> None:
-        """Take the streams that are gone out of aioquic's queue."""
+        """Remove discarded streams from aioquic's queue."""
         if self._stale:
             self._stale = 0
             streams = self._streams

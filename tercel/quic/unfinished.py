@@ -1,11 +1,11 @@
-"""The beginning of what a stream brings, kept until it can be read. No I/O."""
+"""Buffers the beginning of a unit of a stream until it can be parsed. No I/O."""
 
 
 class Unfinished:
-    """Bytes that cannot be read before there are enough of them; none most of the time.
+    """Bytes that cannot be parsed until enough of them have arrived; usually empty.
 
-    The peer decides in how small pieces they come. Each is copied once when it comes and once when
-    there are enough, whatever is here already; that is not looked through before.
+    The peer decides the size of the pieces. Each byte is copied once on arrival and once when
+    enough have arrived, however much is buffered; the buffer is not scanned before that.
     """
 
     __slots__ = ("_data", "_enough")
@@ -18,11 +18,11 @@ class Unfinished:
         return 0 if self._data is None else len(self._data)
 
     def keep(self, data: bytes, enough: int | None) -> None:
-        """Begin with `data`; None if not a number of bytes, but something else, is `enough`."""
+        """Start with `data`; `enough` is a number of bytes, None if another condition applies."""
         self._data, self._enough = bytearray(data), enough
 
     def continued(self, data: bytes) -> bytes | None:
-        """All that can be read now that `data` has come; None while that is not enough."""
+        """All that can be parsed now that `data` has arrived; None while more is needed."""
         if self._data is None:
             return data
         self._data += data
@@ -31,6 +31,6 @@ class Unfinished:
         return self.take()
 
     def take(self) -> bytes:
-        """Remove what is here."""
+        """Remove and return the buffered bytes."""
         data, self._data = self._data, None
         return b"" if data is None else bytes(data)

@@ -1,4 +1,4 @@
-"""How much may be done with the keys of a connection until they are worn out (RFC 9001 6.6)."""
+"""Key usage limits of a connection (RFC 9001 6.6)."""
 
 from aioquic._crypto import CryptoError
 from aioquic.quic.crypto import CryptoPair, KeyUnavailableError
@@ -13,7 +13,7 @@ INTEGRITY_LIMIT_CHACHA20 = 1 << 36
 
 
 class CountedKeys(CryptoPair):
-    """The keys of 1-RTT packets: how many they could not open, and how often the peer updated."""
+    """The 1-RTT keys, with counts of failed decryptions and of the peer's key updates."""
 
     def __init__(self, pair: CryptoPair) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class CountedKeys(CryptoPair):
 
     @property
     def integrity_limit(self) -> int:
-        """How many packets may be forged."""
+        """How many packets may fail to decrypt (RFC 9001 6.6)."""
         if self.recv.cipher_suite == CipherSuite.CHACHA20_POLY1305_SHA256:
             return INTEGRITY_LIMIT_CHACHA20
         return INTEGRITY_LIMIT

@@ -1,4 +1,4 @@
-"""What a client of a connection does in earnest, by counters that are kept anyway. No I/O."""
+"""The legitimate work of one client, read from counters that exist anyway. No I/O."""
 
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,12 @@ class WorkDone:
         self.packets: QuicPacketSpace | None = None
         """The packets whose acknowledgements count."""
         self.answers = 0
-        """Responses that were written whole."""
+        """Responses that were written completely."""
         self.unconsumed = 0
-        """Credit for stream data that was given back without its having been consumed."""
+        """Credit for stream data that was returned without consumption."""
 
     def so_far(self) -> Work:
-        """What was done since the connection began."""
+        """The work done since the connection began."""
         return Work(
             requests=self._requests.used,
             answers=self.answers,
