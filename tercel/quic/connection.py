@@ -1,10 +1,10 @@
 """One QUIC connection of a server: aioquic's, with credit by consumption and send accounting.
 
-Touches names of aioquic that start with an underscore, each with a canary in
-tests/quic/test_connection.py, which fails loudly when aioquic changes under it.
+Uses private names of aioquic, each with a canary in tests/quic/test_connection.py, which fails
+loudly when aioquic changes.
 
-aioquic doubles a flow-control window when half of it has been received. Here a window moves by
-what was consumed, so a peer can never make the server hold more than the window's size.
+aioquic doubles a flow-control window when half of it has been received. Here a window moves by the
+bytes that were consumed, so a peer can never make the server hold more than the window's size.
 """
 
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ _MAX_UNIDIRECTIONAL_STREAMS = 16
 
 
 class RequestProgress(NamedTuple):
-    """How far a request stream has come."""
+    """The state of a request stream."""
 
     stream_id: int
     sent: int
@@ -92,7 +92,7 @@ class QuicServerConnection(ProbingConnection):
         narrowing: int = 0,
         **options: Any,
     ) -> None:
-        """Windows begin as after `narrow_windows(narrowing)`; `options` are GuardedConnection's."""
+        """Windows start as after `narrow_windows(narrowing)`; `options` are GuardedConnection's."""
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
@@ -121,7 +121,7 @@ class QuicServerConnection(ProbingConnection):
     # -- receive credit ---------------------------------------------------------------------
 
     def grant(self, stream_id: int, size: int) -> None:
-        """Let the peer send `size` bytes more: that many of this stream were consumed."""
+        """Raise the flow control limits by `size` bytes, which were consumed from this stream."""
         self._consumed += size
         # What was announced before windows became narrower cannot be taken back.
         most = self._consumed + self._connection_window
@@ -134,13 +134,14 @@ class QuicServerConnection(ProbingConnection):
                 self._limits_due[stream_id] = stream
 
     def may_open(self, stream_id: int) -> bool:
-        """Whether the peer may open this request stream by now, or has done so."""
+        """Whether the peer is allowed to open this request stream, or has opened it."""
         return not stream_id & 3 and stream_id >> 2 < self._local_max_streams_bidi.value
 
     def release(self, stream_id: int) -> None:
-        """Give back to the connection what a stream that was reset took of its credit.
+        """Return to the connection the credit that a reset stream used.
 
-        A reset counts up to its final size (RFC 9000 4.5), also bytes that never arrived.
+        A reset stream counts up to its final size (RFC 9000 4.5), including bytes that never
+        arrived.
         """
         stream = self._streams.get(stream_id)
         if stream is not None:
@@ -151,15 +152,15 @@ class QuicServerConnection(ProbingConnection):
                 self.work.unconsumed += unconsumed
 
     def stop(self, stream_id: int, code: int) -> None:
-        """Ask the peer to send no more on a stream (RFC 9000 3.5), unless all has arrived."""
+        """Send STOP_SENDING for a stream (RFC 9000 3.5), unless all data has arrived."""
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
             self.stop_stream(stream_id, code)
 
     def narrow_windows(self, narrowing: int) -> None:
-        """Give credit for, and keep, by so many bits less than the settings say; 0 is as they say.
+        """Shift windows and the limit on kept bytes right by this many bits; 0 is no change.
 
-        Enough is left for anything to go on.
+        A minimum remains, so that every exchange can make progress.
         """
         self.narrowing = narrowing
         most = self._max_connection_window
@@ -173,10 +174,11 @@ class QuicServerConnection(ProbingConnection):
         return bool(self._events)
 
     def next_event(self) -> QuicEvent | None:
-        """The next thing that happened; None when there is nothing more.
+        """The next event; None when there are no more.
 
-        Data of one stream that several datagrams of a batch brought comes as one event: of what an
-        upload costs, 30 % less. Not that of small frames, which the layer above counts.
+        Data of one stream from several datagrams of a batch is combined into one event, which saves
+        30 % of the cost of an upload. Data in small frames is not combined: the layer above counts
+        them.
         """
         events = self._events
         if not events:
@@ -203,9 +205,9 @@ class QuicServerConnection(ProbingConnection):
     # -- sending ----------------------------------------------------------------------------
 
     def write(self, stream_id: int, data: bytes, end_stream: bool) -> bool:
-        """Queue `data` on a request stream; False where `can_send` says no.
+        """Queue `data` on a request stream; False if `can_send` is False.
 
-        In one step: 1 of the 40 us that a small request costs.
+        One step instead of several saves 1 of the 40 us of a small request.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -223,7 +225,7 @@ class QuicServerConnection(ProbingConnection):
         self.kept_bytes.size += len(data)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """What waits to be sent, and where to."""
+        """The datagrams to send, each with its address."""
         self._most_kept = 0
         if self._handshake_complete and not self._surveyed:
             path = self._network_paths[0]
@@ -239,14 +241,14 @@ class QuicServerConnection(ProbingConnection):
         return datagrams
 
     def _give_up_silent_peer(self) -> None:
-        """Close if the peer, which goes on sending, acknowledges nothing at all."""
+        """Close if the peer keeps sending but acknowledges nothing at all."""
         if self._loss._pto_count >= _SILENT_PROBES:
             self.exceed(H3ConnectionError(ErrorCode.EXCESSIVE_LOAD, "too few acknowledgements"))
 
     def backlog(self, stream_id: int) -> int:
         """Bytes of this stream that wait to be sent for the first time.
 
-        Bytes in flight do not count until they exceed what may be kept: a client that acknowledges
+        Bytes in flight count only beyond the limit on kept bytes: a client that acknowledges
         nothing must not make the server keep ever more of them.
         """
         stream = self._streams.get(stream_id)
@@ -270,9 +272,9 @@ class QuicServerConnection(ProbingConnection):
         return kept.size
 
     def buffered(self) -> int:
-        """What is kept of responses, and what has come of requests and was not consumed.
+        """Bytes of responses that are kept, and of requests that were received and not consumed.
 
-        A gap in stream data counts as it does for flow control: as if it had come.
+        A gap in stream data counts as received, as it does for flow control.
         """
         kept = self.kept_bytes
         sent = kept.size if kept.certain else self.kept()
@@ -283,7 +285,7 @@ class QuicServerConnection(ProbingConnection):
         return self.kept_bytes.released + self._consumed
 
     def forget_streams(self) -> None:
-        """Let go of all stream data, when CONNECTION_CLOSE is all that is still to be sent."""
+        """Drop all stream data, when only CONNECTION_CLOSE is still to be sent."""
         self._streams.clear()
         self._streams_queue.clear()
         self._events.clear()
@@ -292,10 +294,11 @@ class QuicServerConnection(ProbingConnection):
         self.kept_bytes.recount(0)
 
     def _find_most_kept(self) -> int:
-        """Bytes of responses that may be kept, whatever the number of streams.
+        """Limit on kept bytes of responses, for all streams together.
 
-        What is in flight, what was acknowledged behind a gap, and what is sent next: more brings
-        nothing, and a client that has acknowledged little has a small congestion window.
+        Covers the data in flight, the data acknowledged behind a gap, and the data to be sent next.
+        More has no benefit, and a client that has acknowledged little has a small congestion
+        window.
         """
         most: int = self._max_unsent + _KEPT_WINDOWS * self._loss._cc.congestion_window
         most = min(most, self._max_unacknowledged)
@@ -308,7 +311,7 @@ class QuicServerConnection(ProbingConnection):
         return 0 if stream is None else stream.sender._buffer_stop - stream.sender._buffer_start
 
     def requests(self) -> list[RequestProgress]:
-        """How far each request stream has come."""
+        """The state of each request stream."""
         return [
             RequestProgress(
                 stream_id,
@@ -322,7 +325,7 @@ class QuicServerConnection(ProbingConnection):
         ]
 
     def progress(self, stream_id: int) -> int:
-        """A number that grows whenever the peer takes or acknowledges something of this stream."""
+        """A number that grows whenever the peer accepts or acknowledges data of this stream."""
         stream = self._streams.get(stream_id)
         if stream is None:
             return 0
@@ -345,18 +348,18 @@ class QuicServerConnection(ProbingConnection):
         )
 
     def is_unresponsive(self) -> bool:
-        """Whether the peer has left so many probes unanswered (RFC 9002 6.2) that it is gone.
+        """Whether the peer has left so many probes unanswered (RFC 9002 6.2) that it must be gone.
 
-        A client that has all it asked for often just stops reading, its last ACK unsent.
+        A client that has all its responses often just stops reading, its last ACK unsent.
         """
         return bool(self._loss._pto_count >= _UNANSWERED_PROBES)
 
     def awaits_acknowledgement(self) -> bool:
-        """Whether something was sent that the peer has to acknowledge, and has not."""
+        """Whether an ack-eliciting packet has not been acknowledged yet."""
         return any(space.ack_eliciting_in_flight for space in self._loss.spaces)
 
     def hasten_acknowledgement(self, now: float) -> None:
-        """Send the acknowledgement that is due soon with the next packet, not in one of its own.
+        """Send an acknowledgement that is due soon with the next packet, not in its own.
 
         A response that follows its request at once then costs one datagram instead of two.
         """
@@ -365,7 +368,7 @@ class QuicServerConnection(ProbingConnection):
             space.ack_at = now
 
     def abandon(self) -> None:
-        """Forget a connection that does not come to its end, once its qlog is written."""
+        """Forget a connection that is not closed regularly, once its qlog is written."""
         log, self._quic_logger = self._quic_logger, None
         if log is not None and self._configuration.quic_logger is not None:
             self._configuration.quic_logger.end_trace(log)
@@ -383,14 +386,14 @@ class QuicServerConnection(ProbingConnection):
 
     @property
     def has_received_packet(self) -> bool:
-        """Whether any packet could be decrypted; until then there is nothing worth keeping."""
+        """Whether any packet could be decrypted; until then there is no state worth keeping."""
         return bool(self._state != QuicConnectionState.FIRSTFLIGHT)
 
     @property
     def close_event(self) -> ConnectionTerminated | None:
-        """Why the connection closes, as soon as either side has said so (RFC 9000 10.2).
+        """Why the connection closes, as soon as either side has closed it (RFC 9000 10.2).
 
-        The event itself comes only when the closing or draining period is over.
+        aioquic reports the event only when the closing or draining period is over.
         """
         return self._close_event
 
@@ -401,12 +404,12 @@ class QuicServerConnection(ProbingConnection):
 
     @property
     def idle_timeout(self) -> float:
-        """The shorter one of both sides' time-outs, three probe time-outs at the least (10.1)."""
+        """The shorter of both sides' idle timeouts, at least three probe timeouts (10.1)."""
         return self._idle_timeout()
 
     @property
     def idle_ends_at(self) -> float:
-        """When the connection times out as idle if nothing comes and nothing is sent."""
+        """When the connection times out as idle if nothing is received or sent."""
         assert self._close_at is not None  # noqa: S101  # set with the first datagram
         return self._close_at
 
@@ -417,12 +420,12 @@ class QuicServerConnection(ProbingConnection):
 
     @property
     def network_paths(self) -> list[Any]:
-        """The addresses that the peer was heard from, the one in use first."""
+        """The addresses that the peer has used, the current one first."""
         return self._network_paths
 
     @property
     def server_name(self) -> str:
-        """The host name that the client asked for in its handshake, if any."""
+        """The host name in the client's SNI, if any."""
         name: str = self.tls.server_name  # type: ignore[attr-defined]  # a ServerHandshake's
         return name
 
@@ -518,7 +521,7 @@ class QuicServerConnection(ProbingConnection):
 
 
 def _allowed(settings: Settings) -> str:
-    """What a client may remember for its 0-RTT, and has to find again (RFC 9001 4.6.1)."""
+    """The limits that a client remembers for 0-RTT, which must not be reduced (RFC 9001 4.6.1)."""
     limits = (
         settings.stream_window_bytes,
         settings.connection_window_bytes,

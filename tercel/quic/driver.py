@@ -1,6 +1,6 @@
 """Drives one QUIC connection: datagrams and timers in, events to a subclass, datagrams out.
 
-Knows no HTTP. Sockets and timers of the operating system are the endpoint's.
+Knows no HTTP. The endpoint owns the sockets and timers of the operating system.
 """
 
 import logging
@@ -32,7 +32,7 @@ class ConnectionProtocol:
     """Drives one QUIC connection: datagrams and timers in, datagrams out.
 
     The endpoint calls `receive_datagram` for each datagram of a batch, then `process_events` once,
-    then, if that `needs_transmit`, `transmit` once at the end of the loop's turn.
+    then, if that `needs_transmit`, `transmit` once at the end of the loop iteration.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ConnectionProtocol:
         self.quic.receive_datagram(data, path, now)
 
     def process_events(self) -> None:
-        """Handle what the datagrams, or a timer, brought about."""
+        """Handle the events that datagrams or a timer caused."""
         while (event := self.quic.next_event()) is not None:
             if type(event) is events.StreamDataReceived:
                 self.quic_event_received(event)  # nearly all are
@@ -93,7 +93,7 @@ class ConnectionProtocol:
         return True
 
     def transmit(self) -> None:
-        """Send what waits to be sent, and set the timer."""
+        """Send pending datagrams, and set the timer."""
         if self.terminated:
             return
         now = self.context.clock()
@@ -117,7 +117,7 @@ class ConnectionProtocol:
         self.endpoint.flush_soon(self)
 
     def refuse(self, reason: str) -> None:
-        """Turn away a client whose handshake has completed, and forget it (RFC 9000 20.1)."""
+        """Refuse a client whose handshake has completed, and forget it (RFC 9000 20.1)."""
         while self.quic.next_event() is not None:
             pass  # whatever came along with the end of the handshake is not served
         self.quic.close(QuicErrorCode.CONNECTION_REFUSED, QuicFrameType.PADDING, reason)
@@ -125,7 +125,7 @@ class ConnectionProtocol:
         self.abandon()
 
     def abandon(self) -> None:
-        """Forget the connection without a word to the peer."""
+        """Forget the connection without notifying the peer."""
         if not self.terminated:
             self.quic_event_received(
                 events.ConnectionTerminated(ErrorCode.NO_ERROR, None, "abandoned")
@@ -142,7 +142,7 @@ class ConnectionProtocol:
         self.endpoint.connection_terminated(self)
 
     def _log_budgets(self) -> None:
-        """Tell how close the client came to the limits of what it may do."""
+        """Log how close the client came to the abuse limits."""
         if log.isEnabledFor(logging.DEBUG):
             peaks = self.quic.budgets.peaks().items()
             used = [f"{flood.name} {peak:.0%}" for flood, peak in peaks if peak > _LEAST_PEAK]
@@ -194,10 +194,10 @@ class ConnectionProtocol:
         self.transmit()
 
     def _may_be_unread(self, timer_at: float, now: float) -> bool:
-        """Whether the acknowledgement that is late by `timer_at` may have come, and not been read.
+        """Whether the acknowledgement due by `timer_at` may have arrived, but was not read yet.
 
-        With a thousand clients that all wait for an answer it mostly has: there were 0.13 probes in
-        vain for each request.
+        With a thousand clients that all wait for an answer it mostly has: there were 0.13
+        unnecessary probes for each request.
         """
         return (
             now < self.endpoint.behind_at + _LOOK_SECONDS

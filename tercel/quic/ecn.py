@@ -1,8 +1,8 @@
-"""Explicit Congestion Notification (RFC 9000 13.4): marks are counted, told, sent and judged.
+"""Explicit Congestion Notification (RFC 9000 13.4): counts, reports, sends and validates marks.
 
-`EcnValidator` decides without aioquic's help whether a path carries marks. `MarkedConnection`
-adds what aioquic lacks: it counts the marks of packets that arrive, tells them in ACK_ECN frames,
-and takes CE for congestion. Touches names of aioquic that start with an underscore.
+`EcnValidator` decides without aioquic's help whether a path carries marks. `MarkedConnection` adds
+what aioquic lacks: it counts the marks of received packets, reports them in ACK_ECN frames, and
+treats CE as congestion. Uses private names of aioquic.
 """
 
 from bisect import bisect_left, bisect_right
@@ -45,7 +45,7 @@ class Mark(IntEnum):
 
 
 class EcnState(Enum):
-    """What is known of a path."""
+    """The state of ECN validation on a path."""
 
     TESTING = auto()
     """The first packets are marked."""
@@ -57,7 +57,7 @@ class EcnState(Enum):
 
 
 class EcnValidator:
-    """Which packets to mark, and whether the peer's counts can be true (RFC 9000 13.4.2)."""
+    """Which packets to mark, and whether the peer's counts are valid (RFC 9000 13.4.2)."""
 
     def __init__(self) -> None:
         self.state = EcnState.TESTING
@@ -70,18 +70,18 @@ class EcnValidator:
 
     @property
     def mark(self) -> Mark:
-        """How to mark the packets that are sent next."""
+        """The mark of the packets that are sent next."""
         if self.state in (EcnState.TESTING, EcnState.CAPABLE):
             return Mark.ECT_0
         return Mark.NOT_ECT
 
     def restart(self, number: int) -> None:
-        """Begin to test another path, with packet `number`."""
+        """Start to validate another path, with packet `number`."""
         self._become(EcnState.TESTING, number)
         self._left = _TESTED_PACKETS
 
     def stop(self, number: int) -> None:
-        """Mark nothing from packet `number` on, and believe no counts."""
+        """Mark nothing from packet `number` on, and ignore all counts."""
         self._become(EcnState.FAILED, number)
 
     def sent(self, first: int, stop: int) -> None:
@@ -100,10 +100,10 @@ class EcnValidator:
     def acknowledged(
         self, epoch: Epoch, marked: int, unmarked: int, counts: Counts | None, next_number: int
     ) -> bool:
-        """Take an ACK of so many marked and unmarked packets, new ones; True for congestion.
+        """Validate an ACK of this many newly acknowledged packets; True for congestion.
 
         `counts` are those of the frame, None without any; `next_number` is the next packet's. Not
-        to be called for an ACK that does not acknowledge a newer packet than those before.
+        to be called for an ACK that does not raise the largest acknowledged packet number.
         """
         if self.state is EcnState.FAILED:
             return False
@@ -128,7 +128,7 @@ class EcnValidator:
         return ce > 0
 
     def _become(self, state: EcnState, number: int) -> None:
-        """Be in `state` from packet `number` on."""
+        """Enter `state` from packet `number` on."""
         before, self.state = self.mark, state
         self.is_settled = state in (EcnState.CAPABLE, EcnState.FAILED)
         if self.mark is not before:
@@ -138,10 +138,10 @@ class EcnValidator:
 
 
 class MarkedConnection(BriefConnection):
-    """A QUIC connection that knows of marks.
+    """A QUIC connection with ECN.
 
     Before each `receive_datagram`, `arriving_mark` is set to the ECN field of its packet; after
-    each `datagrams_to_send`, `departing_mark` is how to mark what it returned.
+    each `datagrams_to_send`, `departing_mark` is the mark for the datagrams that it returned.
     """
 
     __slots__ = ("_marked_address", "_marks", "arriving_mark", "departing_mark", "ecn")
@@ -218,7 +218,7 @@ class MarkedConnection(BriefConnection):
     # -- marks of this side -----------------------------------------------------------------------
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """What waits to be sent, and where to."""
+        """The datagrams to send, each with its address."""
         first = self._packet_number
         address = self._network_paths[0].addr if self._network_paths else None
         if address != self._marked_address:
@@ -231,7 +231,7 @@ class MarkedConnection(BriefConnection):
         return datagrams
 
     def stop_marking(self) -> None:
-        """Send no more marks on this path: they were refused, and nothing has left with one."""
+        """Send no more marks on this path: the kernel refused one, and none has been sent."""
         self.ecn.stop(self._packet_number)
         self.departing_mark = self.ecn.mark
 
@@ -250,7 +250,7 @@ class MarkedConnection(BriefConnection):
     def judge_marks(
         self, epoch: Epoch, acknowledged: list[range], counts: Counts | None, now: float
     ) -> None:
-        """Learn from an ACK whose ranges are ascending; before recovery has taken it."""
+        """Validate the counts of an ACK with ascending ranges, before recovery handles it."""
         space = self._spaces[epoch]
         if (
             self.ecn.state is EcnState.FAILED
@@ -302,7 +302,7 @@ class MarkedConnection(BriefConnection):
 
 
 def has_marks(marks: list[int]) -> bool:
-    """Whether any packet came with a mark."""
+    """Whether any packet was received with a mark."""
     _, ect_1, ect_0, ce = marks
     return bool(ect_1 or ect_0 or ce)
 
@@ -313,5 +313,5 @@ def encode_counts(marks: list[int]) -> bytes:
 
 
 def pull_counts(buf: Buffer) -> Counts:
-    """What `encode_counts` made."""
+    """Decode the result of `encode_counts`."""
     return buf.pull_uint_var(), buf.pull_uint_var(), buf.pull_uint_var()

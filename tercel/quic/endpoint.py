@@ -1,8 +1,8 @@
-"""The UDP side of the server: datagram -> connection, and who may become one.
+"""The UDP side of the server: routes datagrams to connections and admits new ones.
 
-Each wake-up takes a bounded batch of datagrams, gives each to its connection, and handles every
-touched connection's events once; what they and the applications then want to send leaves in one
-flush at the end of the loop's turn.
+Each wake-up takes a bounded batch of datagrams, gives each to its connection, and handles the
+events of each of these connections once. What they and the applications then send leaves in one
+flush at the end of the loop iteration.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class QuicEndpoint(Listener):
         alpn: Sequence[str] = (H3_ALPN,),
         preferred: Sequence[socket.socket] = (),
     ) -> None:
-        """`preferred` are bound to what clients are asked to go over to (RFC 9000 9.6).
+        """`preferred` are bound to the preferred address (RFC 9000 9.6), which clients migrate to.
 
         `alpn` are the names of the application protocols that `protocol` speaks.
         """
@@ -102,14 +102,14 @@ class QuicEndpoint(Listener):
         self._to_flush: dict[Http3Protocol, None] = {}
         self._reading = False
         self._newcomers: deque[tuple[bytes, Admission | None, Datagram]] = deque()
-        """Initials that may open a connection: where they were sent, and how they came in; without
-        that, what follows one of them."""
+        """Queued Initials: (DCID, admission, or None for a later datagram of that flight,
+        datagram)."""
         self._expected: set[bytes] = set()
-        """Where those were sent that have not opened their connection yet."""
+        """The DCIDs of queued Initials whose connection is not open yet."""
         self._opening = False
         self._accepting = False
         self.behind_at = -math.inf
-        """When a look at a socket left datagrams there for the last time, as far as can be told."""
+        """Time of the last full receive batch: datagrams were probably left in the socket."""
         self._drained = asyncio.Event()
 
     # -- Listener ---------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class QuicEndpoint(Listener):
         ]
 
     def _hand_over(self) -> None:
-        """Let a successor have the ports, and keep the connections."""
+        """Let a successor bind the ports, and keep the connections."""
         kept = [item for item in self._connections if item not in self._half_open]
         kept = sorted(kept, key=lambda connection: connection.idle)[:MAX_HANDED_OVER]
         paths: list[Any] = [connection.quic.get_peer_address() for connection in kept]
@@ -192,7 +192,7 @@ class QuicEndpoint(Listener):
         self._connections.setdefault(connection, set()).add(cid)
 
     def remove_connection_id(self, cid: bytes) -> None:
-        """Route `cid` no longer."""
+        """Stop routing datagrams for `cid`."""
         connection = self._by_cid.pop(cid, None)
         if connection is not None:
             self._connections[connection].discard(cid)
@@ -212,30 +212,30 @@ class QuicEndpoint(Listener):
         self._drained.set()
 
     def connection_drains(self, connection: Any, until: float) -> None:
-        """Drop what comes for a connection, which is about to be forgotten, without an answer."""
+        """Drop, unanswered, datagrams for a connection that is about to be forgotten."""
         cids = self._connections.get(connection, ())
         self._departed.add(cids, until, self.context.clock())
 
     def flush_soon(self, connection: Any) -> None:
-        """Let `connection` transmit at the end of this turn of the loop."""
+        """Let `connection` transmit at the end of this loop iteration."""
         if not self._to_flush and not self._reading:
             self.context.loop.call_soon(self._flush, self._to_flush)
         self._to_flush[connection] = None
 
     def drained_soon(self, connection: Http3Protocol) -> None:
-        """Look again whether shutdown has to wait for anything."""
+        """Check again whether shutdown has to wait."""
         if connection.idle:
             self._drained.set()
 
     def give_up(self, connection: Any, error: Exception) -> None:
-        """Forget a connection that met a defect of the server's, or that memory is short for."""
+        """Forget a connection after a defect of the server or a shortage of memory."""
         self._close_faulty(connection, error)
         connection.abandon()
 
     def send(self, datagrams: list[tuple[bytes, Path]], mark: int = 0) -> bool:
-        """Send what a connection built, in as few system calls as can be.
+        """Send what a connection built, in as few system calls as possible.
 
-        `mark` is for their ECN field; returns whether they can have it.
+        `mark` is for the ECN field; returns whether it can be set.
         """
         path = datagrams[0][1]
         batch: list[bytes] = []
@@ -299,7 +299,7 @@ class QuicEndpoint(Listener):
             self._close_faulty(connection, error)
 
     def _handle(self, connection: Http3Protocol) -> None:
-        """Let a connection act on what it received."""
+        """Let a connection handle what it received."""
         try:
             if connection in self._half_open:
                 self._settle(connection)
@@ -330,7 +330,7 @@ class QuicEndpoint(Listener):
                 self.give_up(connection, error)
 
     def _route(self, datagram: Datagram) -> Http3Protocol | None:
-        """Whose a datagram is that has no short header with a known connection ID."""
+        """The connection of a datagram without a short header and known connection ID."""
         data, path, _ = datagram
         if not data:
             return None
@@ -362,7 +362,7 @@ class QuicEndpoint(Listener):
         return known
 
     def _receive_unknown(self, datagram: Datagram) -> None:
-        """Take a long-header packet of no known connection, in a datagram of full size."""
+        """Receive a long-header packet of no known connection, in a datagram of full size."""
         data, path, _ = datagram
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=_CID_BYTES)
@@ -398,11 +398,11 @@ class QuicEndpoint(Listener):
     # -- new connections --------------------------------------------------------------------------
 
     def _admit(self, header: QuicHeader, datagram: Datagram) -> None:
-        """Let an Initial open a connection soon, if it may; else refuse it, or drop it.
+        """Queue an Initial that may open a connection; otherwise refuse or drop it.
 
-        It is refused where the server will not serve the client, however often that asks. It is
-        dropped where the client does well to ask again: while too many handshakes are under way,
-        of which each lasts for moments.
+        It is refused if the server will not serve the client, however often it retries. It is
+        dropped if a retry is worthwhile: while too many handshakes are in progress, each of which
+        is short.
         """
         data, path, _ = datagram
         if not self._accepting:
@@ -420,9 +420,9 @@ class QuicEndpoint(Listener):
         self._expected.add(header.destination_cid)
 
     def _open_newcomers(self) -> None:
-        """Open a few connections, and the others in later turns of the loop.
+        """Open a few connections, and the others in later loop iterations.
 
-        A handshake takes milliseconds: whoever is connected already must not wait for a hundred.
+        A handshake takes milliseconds: established connections must not wait for a hundred of them.
         """
         self._opening = False
         now = self.context.clock()
@@ -443,7 +443,7 @@ class QuicEndpoint(Listener):
     def _open(
         self, client_cid: bytes, admission: Admission, datagram: Datagram
     ) -> Http3Protocol | None:
-        """Open the connection that was admitted; None where that is too much after all."""
+        """Open the admitted connection; None if a limit no longer allows it."""
         data, path, _ = datagram
         limits, host = self.context.limits, admission.validated_host
         # Others are counted when their handshake has shown that they are there.
@@ -490,7 +490,7 @@ class QuicEndpoint(Listener):
         return connection
 
     def _settle(self, connection: Http3Protocol) -> None:
-        """See whether a connection is half-open no more, before anything of it is served."""
+        """Check whether a connection is no longer half-open, before any request of it is served."""
         if connection.quic.handshake_completed:
             host = self._half_open[connection].validated_host
             # RFC 9000 8.1: a completed handshake shows the client's address.
@@ -530,7 +530,7 @@ class QuicEndpoint(Listener):
 
 
 def _host(connection: Any) -> str:
-    """The address that a client came from first, which its connection is counted by."""
+    """The client's first address, which its connection is counted by."""
     host: str = connection.info.client[0]
     return host
 

@@ -42,7 +42,7 @@ class ErrorCode(IntEnum):
 
 
 class H3ConnectionError(RemoteProtocolError):
-    """The peer broke HTTP/3 in a way that ends the connection; `code` says how."""
+    """An HTTP/3 violation of the peer that ends the connection with `code`."""
 
     scope = Scope.CONNECTION
 
@@ -52,7 +52,7 @@ class H3ConnectionError(RemoteProtocolError):
 
 
 def stream_error_code(error: RemoteProtocolError) -> ErrorCode:
-    """The code to reset a request stream with for a peer's mistake."""
+    """The error code to reset a request stream with after a mistake of the peer."""
     if isinstance(error, FieldsTooLarge | ContentTooLarge):
         return ErrorCode.EXCESSIVE_LOAD
     if isinstance(error, RequestTimeout | IncompleteMessage):
@@ -61,7 +61,7 @@ def stream_error_code(error: RemoteProtocolError) -> ErrorCode:
 
 
 def reset_code(reason: ResetReason) -> ErrorCode:
-    """The code to reset a request stream with on this side's own account."""
+    """The error code to reset a request stream with for a reason of this side."""
     match reason:
         case ResetReason.NO_ERROR:
             return ErrorCode.NO_ERROR
@@ -83,7 +83,7 @@ def reset_code(reason: ResetReason) -> ErrorCode:
 
 @lru_cache(maxsize=64)
 def code_name(code: int) -> str:
-    """How a code is called in logs: `H3_NO_ERROR`, `QPACK_...`, or its number."""
+    """The name of an error code in logs: `H3_NO_ERROR`, `QPACK_...`, or its number."""
     try:
         name = ErrorCode(code).name
     except ValueError:

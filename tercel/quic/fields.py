@@ -51,7 +51,7 @@ def check_section_size(fields: Fields, *, max_bytes: int, max_fields: int) -> No
 
 
 def request_head(section: Fields) -> tuple[RequestHead, int | None]:
-    """The head that a decoded field section opens, and the content length that it promises.
+    """The request head of a decoded field section, and its Content-Length.
 
     Raises MalformedMessage when RFC 9114 4.1.2 says that the message is malformed.
     """
@@ -80,7 +80,7 @@ def request_head(section: Fields) -> tuple[RequestHead, int | None]:
 def trailers(section: Fields) -> Fields:
     """Check a decoded trailer section (RFC 9114 4.1): no pseudo-header fields.
 
-    Those that a recipient must not act on there are dropped (RFC 9110 6.5.1).
+    Fields that a recipient must ignore in trailers are dropped (RFC 9110 6.5.1).
     """
     for name, value in section:
         if name[:1] == b":":
@@ -90,15 +90,15 @@ def trailers(section: Fields) -> Fields:
 
 
 def request_line(section: Fields) -> bytes | None:
-    """What a section that need not be valid says of method and target; None if it does not."""
+    """Method and target of a section that need not be valid; None if they are missing."""
     method, path = field_value(section, b":method"), field_value(section, b":path")
     return None if method is None or path is None else b"%b %b HTTP/3" % (method, path)
 
 
 def sendable(section: Fields) -> Fields:
-    """`section` without what means something for an HTTP/1.1 connection only.
+    """`section` without the fields that are specific to an HTTP/1.1 connection.
 
-    An application may not know which version it answers; RFC 9114 4.2 forbids these here.
+    An application may not know which version it answers; RFC 9114 4.2 forbids these fields here.
     """
     if any(line[0] in _CONNECTION_SPECIFIC for line in section):
         return [line for line in section if line[0] not in _CONNECTION_SPECIFIC]
@@ -136,7 +136,7 @@ def _check_name(name: bytes) -> None:
 
 
 def _sole(decisive: dict[bytes, list[bytes]], name: bytes) -> bytes | None:
-    """The value of a field that may come once."""
+    """The value of a field that may occur once."""
     values = decisive.get(name)
     if values is None:
         return None

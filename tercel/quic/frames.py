@@ -1,4 +1,4 @@
-"""Frames and settings of HTTP/3 as bytes (RFC 9114 7, 11.2). No state, no I/O."""
+"""HTTP/3 frames and settings as bytes (RFC 9114 7, 11.2). No state, no I/O."""
 
 from functools import lru_cache
 
@@ -44,7 +44,7 @@ def encode_frame(frame_type: int, payload: bytes) -> bytes:
 
 
 def frame_header(data: bytes, position: int) -> tuple[int, int, int] | None:
-    """Type, length and payload position of the frame at `position`; None if that is cut off."""
+    """Type, length and payload position of the frame at `position`; None if it is cut off."""
     try:
         frame_type, position = decode_varint(data, position)
         length, position = decode_varint(data, position)
@@ -62,7 +62,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int] | None:
 
 
 def parse_settings(payload: bytes) -> dict[int, int]:
-    """The settings in a SETTINGS frame (RFC 9114 7.2.4) that mean something here."""
+    """The known settings in a SETTINGS frame (RFC 9114 7.2.4)."""
     settings: dict[int, int] = {}
     position = 0
     while position < len(payload):
@@ -84,7 +84,7 @@ def parse_settings(payload: bytes) -> dict[int, int]:
 
 @lru_cache(maxsize=16)
 def encode_settings(*settings: tuple[int, int]) -> bytes:
-    """A SETTINGS frame of identifiers with their values."""
+    """A SETTINGS frame with these identifiers and values."""
     return encode_frame(
         SETTINGS, b"".join(encode_varint(item) for pair in settings for item in pair)
     )

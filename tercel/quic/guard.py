@@ -1,8 +1,8 @@
-"""What stands between aioquic's QUIC connection and a hostile peer.
+"""Protects aioquic's QUIC connection against a hostile peer.
 
-Touches names of aioquic that start with an underscore. aioquic buffers a gap as zeros, takes
-acknowledgements of packets that were never sent, counts neither frames without effect nor the uses
-of a key, and logs what peers do as warnings.
+aioquic buffers a gap as zeros, accepts acknowledgements of packets that were never sent, counts
+neither frames without effect nor the uses of a key, and logs what peers do as warnings. Uses
+private names of aioquic.
 """
 
 import secrets
@@ -58,11 +58,11 @@ _new = object.__new__
 
 
 class GuardedConnection(MovingConnection):
-    """A server's QUIC connection with bounds on what its peer may do.
+    """A server's QUIC connection with limits on what its peer may do.
 
     `reset_token` derives the stateless reset token of a connection ID (RFC 9000 10.3.2),
-    `new_token` makes what the client may show next time (8.1.3). With `address_validated` the
-    client has shown already that it receives what is sent to its address.
+    `new_token` makes an address validation token for a later connection (8.1.3).
+    `address_validated` says that the client's address is validated already.
     """
 
     __slots__ = (
@@ -97,7 +97,7 @@ class GuardedConnection(MovingConnection):
         self.budgets = Budgets(self.work.so_far)
         self.kept_bytes = KeptBytes()
         self.exceeded = ""
-        """What there was too much of, if that is why the connection is closed."""
+        """The abuse limit that closed the connection, else empty."""
         self._logger = DebugLog(log, {"id": self._logger.extra["id"]})  # type: ignore
         self._loss._logger = self._logger
         self._reset_token = reset_token
@@ -112,9 +112,9 @@ class GuardedConnection(MovingConnection):
         self._key_phase = 0
         self._key_since = 0
         self._updates = 0
-        """Key updates of the peer so far."""
+        """Number of the peer's key updates."""
         self._updated_at = -1
-        """The next packet number at the last of them."""
+        """The next packet number at the peer's last key update."""
 
     # -- datagrams --------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class GuardedConnection(MovingConnection):
             self._check_keys(keys)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """What waits to be sent, and where to."""
+        """The datagrams to send, each with its address."""
         if self._packet_number >= self._skip_at:
             self._skip_packet_number()
         datagrams = super().datagrams_to_send(now)
@@ -138,12 +138,12 @@ class GuardedConnection(MovingConnection):
         return datagrams
 
     def exceed(self, error: H3ConnectionError) -> None:
-        """Close because the peer did too much of something."""
+        """Close because the peer exceeded an abuse limit."""
         self.exceeded = str(error)
         self.close(error.code, None, str(error))
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
-        """Give up the sending part of a stream, and what it had to send."""
+        """Reset the sending part of a stream, and drop its unsent data."""
         super().reset_stream(stream_id, error_code)
         self._drop_unsent(stream_id)
 
@@ -203,7 +203,7 @@ class GuardedConnection(MovingConnection):
             self._idle = False
 
     def check_acknowledged(self, acknowledged: Any, frame_type: int = QuicFrameType.ACK) -> None:
-        """Refuse the acknowledgement of a packet that was never sent (RFC 9000 13.1).
+        """Reject the acknowledgement of a packet that was never sent (RFC 9000 13.1).
 
         `acknowledged` has the ranges of packet numbers in ascending order.
         """
@@ -301,7 +301,7 @@ class GuardedConnection(MovingConnection):
         return stream
 
     def _open_next(self, limit: Limit, kind: int) -> QuicStream:
-        """The stream that a client opens next, of those that `limit` is for, as aioquic makes it.
+        """The stream that a client opens next, of those that `limit` covers, as aioquic makes it.
 
         `kind` is 0 for requests, 2 for unidirectional streams.
         """
@@ -363,7 +363,7 @@ class GuardedConnection(MovingConnection):
                 connection_id.stateless_reset_token = self._reset_token(connection_id.cid)
 
     def _check_keys(self, keys: CountedKeys) -> None:
-        """Close when there were too many forgeries, or updates of the peer's keys (RFC 9001 6)."""
+        """Close after too many forged packets or key updates of the peer (RFC 9001 6)."""
         if keys.forged >= keys.integrity_limit:
             self.close(
                 QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, "too many forgeries"
@@ -396,7 +396,7 @@ class GuardedConnection(MovingConnection):
             buf.push_bytes(token)
 
     def _count_sealed(self, phase: int) -> None:
-        """Begin to use new keys long before those of `phase` are worn out (RFC 9001 6.6)."""
+        """Update the keys long before those of `phase` reach their limit (RFC 9001 6.6)."""
         if phase != self._key_phase:
             self._key_phase, self._key_since = phase, self._packet_number
         elif self._packet_number - self._key_since >= wear.KEY_UPDATE_AFTER:
@@ -418,7 +418,7 @@ class GuardedConnection(MovingConnection):
 
 
 def _spending(name: str, flood: Flood) -> None:
-    """Let the handler of a frame spend from a budget before it does its work."""
+    """Let a frame's handler spend from a budget before it does its work."""
     handler = getattr(QuicConnection, name)
 
     def handle(

@@ -1,9 +1,9 @@
-"""The HTTP/3 half of one connection (RFC 9114; RFC 9204): stream bytes in, events out.
+"""The sans-I/O HTTP/3 state of one connection (RFC 9114, RFC 9204): stream bytes in, events out.
 
-Sans-I/O and unaware of applications. aioquic's own HTTP/3 layer is not used, because it ends the
-connection over one malformed message and puts no limit on a field section. What a stream brings is
-`requests`' or `unidirectional`'s to read, field sections are `sections`'; here they come together,
-and this side's own streams are opened.
+Unaware of applications. aioquic's own HTTP/3 layer is not used, because it ends the connection over
+one malformed message and puts no limit on a field section. Combines `requests`, `unidirectional`
+and `sections`, which read request streams, unidirectional streams and field sections, and opens
+this side's own streams.
 """
 
 from tercel.quic.budget import Budgets
@@ -34,7 +34,7 @@ MAX_INSTRUCTION_BYTES = 65_536
 
 
 class H3Connection:
-    """The HTTP/3 half of a connection. Created once ALPN has chosen h3; sends SETTINGS at once."""
+    """The HTTP/3 state of a connection. Created once ALPN has chosen h3; sends SETTINGS at once."""
 
     def __init__(
         self, quic: QuicServerConnection, settings: Settings, budgets: Budgets | None = None
@@ -61,19 +61,19 @@ class H3Connection:
 
     @property
     def peer_settings(self) -> dict[int, int] | None:
-        """The client's SETTINGS, None until they have come."""
+        """The client's SETTINGS, None before they arrive."""
         return self._unidirectional.peer_settings
 
     # -- sending ------------------------------------------------------------------------------
 
     def send_goaway(self) -> None:
-        """Tell the peer which requests will not be served: those not seen yet (RFC 9114 5.2)."""
+        """Announce that requests not seen yet will not be served (RFC 9114 5.2)."""
         self._quic.send_stream_data(
             self._control_id, encode_frame(GOAWAY, encode_varint(self.requests.next_id))
         )
 
     def send_instructions(self) -> None:
-        """Write what the QPACK encoder is to be told: once per turn, as each takes one byte."""
+        """Write pending QPACK decoder instructions: once per iteration, each may be one byte."""
         instructions = self.sections.instructions
         if not instructions:
             return
@@ -91,7 +91,7 @@ class H3Connection:
     # -- receiving ----------------------------------------------------------------------------
 
     def receive_data(self, stream_id: int, data: bytes, ended: bool) -> list[H3Event]:
-        """Take the next `data` of any stream; of a request's, as `requests.receive`."""
+        """Handle the next `data` of any stream; that of a request as `requests.receive`."""
         if stream_id & 2:
             self._quic.grant(stream_id, len(data))
             return self._unidirectional.receive(stream_id, data, ended)

@@ -1,6 +1,6 @@
-"""The server's side of a TLS handshake: aioquic's, with the certificate that the client asks for.
+"""The server's side of a TLS handshake: aioquic's, with the certificate chosen by SNI.
 
-Touches names of aioquic that start with an underscore, with a canary in tests/quic/test_lean.py.
+Uses private names of aioquic, with a canary in tests/quic/test_lean.py.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ Identify = Callable[[str | None], QuicIdentity]
 
 
 class ServerHandshake(Context):
-    """The TLS of one connection, until its handshake is over."""
+    """The TLS state of one connection until its handshake is over."""
 
     def __init__(self, identify: Identify | None, **options: Any) -> None:
-        """`options` are Context's. Without `identify` its own identity is shown to everyone."""
+        """`options` are Context's. Without `identify`, every client gets Context's own identity."""
         self._begin(**options)
         self.server_name = ""
         """The host name that the client asked for, if any."""
@@ -38,7 +38,7 @@ class ServerHandshake(Context):
         super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
 
     def show(self, name: str | None) -> None:
-        """Be who the client asks for by `name`, None if by none."""
+        """Present the identity for `name`, the host name in SNI, None without one."""
         # RFC 1035 2.3.4: no host has a longer name, and it is kept as long as the connection.
         self.server_name = name if name and len(name) <= _MOST_NAME_BYTES else ""
         if self._identify is not None:

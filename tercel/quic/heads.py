@@ -1,4 +1,4 @@
-"""Headers of QUIC packets (RFC 9000 17), for a server that may open what comes behind them.
+"""Headers of QUIC packets (RFC 9000 17), for a server that may be able to decrypt the packet.
 
 Knows neither connections nor keys.
 """
@@ -22,7 +22,7 @@ _EPOCHS_2 = (None, Epoch.INITIAL, Epoch.ZERO_RTT, Epoch.HANDSHAKE)
 
 
 class Head(NamedTuple):
-    """What stands before a packet number."""
+    """The header of a packet up to its packet number."""
 
     epoch: Epoch
     version: int | None
@@ -39,7 +39,7 @@ class Head(NamedTuple):
 def connection_ids(data: bytes) -> tuple[bytes, bytes, int]:
     """Destination and source connection ID of a long header, and where they end.
 
-    As every version of QUIC has them (RFC 8999 5.1). Raises IndexError when they are cut off.
+    Valid for every version of QUIC (RFC 8999 5.1). Raises IndexError when they are cut off.
     """
     destination_end = 6 + data[5]
     source_at = destination_end + 1
@@ -48,7 +48,7 @@ def connection_ids(data: bytes) -> tuple[bytes, bytes, int]:
 
 
 def read_head(data: bytes, start: int, cid_bytes: int) -> Head | None:
-    """The header of the packet that begins at `start`; None if it cannot be one for a server.
+    """The header of the packet that begins at `start`; None if no server can receive it.
 
     `cid_bytes` is the length of connection IDs in short headers.
     """

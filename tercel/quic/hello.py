@@ -1,7 +1,7 @@
-"""A ClientHello (RFC 8446 4.1.2), read in one pass.
+"""Parses a ClientHello (RFC 8446 4.1.2) in one pass.
 
-Sans-I/O, and no judge: what is malformed, or written as hardly anyone writes it, is not read at
-all, and somebody who knows every alert is to look at it.
+Sans-I/O. Does not validate: a message that is malformed or unusual is not parsed at all, and is
+left to a parser that knows every alert.
 """
 
 from struct import Struct, error, unpack_from
@@ -40,16 +40,16 @@ _KNOWN = frozenset(
 
 
 class OfferedSession(NamedTuple):
-    """A session that a client would take up (RFC 8446 4.2.11)."""
+    """A session that a client offers to resume (RFC 8446 4.2.11)."""
 
     ticket: bytes
     binder: bytes
     binders_at: int
-    """Where the list of binders begins, which the binder does not cover."""
+    """Offset of the list of binders, which the binder does not cover."""
 
 
 class ClientHello(NamedTuple):
-    """What a server has to know of one."""
+    """The fields of a ClientHello that a server needs."""
 
     random: bytes
     session_id: bytes
@@ -61,15 +61,15 @@ class ClientHello(NamedTuple):
     alpn: list[str]
     psk_modes: bytes
     server_name: str
-    """The host name that it is for; empty without one."""
+    """The host name (SNI); empty if there is none."""
     session: OfferedSession | None
     early_data: bool
     others: list[tuple[int, bytes]]
-    """Extensions that are not known here, in their order."""
+    """Unknown extensions, in their order."""
 
 
 def read_client_hello(data: bytes) -> ClientHello | None:
-    """What the message `data` says; None unless all of it is plain, and all that TLS 1.3 needs."""
+    """Parse the message `data`; None unless it is plain and has all that TLS 1.3 needs."""
     try:
         return _read(data)
     except (error, IndexError, KeyError, UnicodeDecodeError, _UnusualError):
@@ -77,7 +77,7 @@ def read_client_hello(data: bytes) -> ClientHello | None:
 
 
 class _UnusualError(Exception):
-    """Not to be read here."""
+    """The message is to be left to another parser."""
 
 
 def _read(data: bytes) -> ClientHello:
@@ -117,7 +117,7 @@ def _read(data: bytes) -> ClientHello:
 
 
 def _extensions(data: bytes, position: int) -> tuple[dict[int, bytes], list[tuple[int, bytes]]]:
-    """Those that are known here, once each, and the others."""
+    """The known extensions, each once, and the unknown ones."""
     known: dict[int, bytes] = {}
     others: list[tuple[int, bytes]] = []
     stop = len(data)
@@ -143,14 +143,14 @@ def _expect(plain: bool) -> None:
 
 
 def _block(content: bytes, width: int) -> bytes:
-    """What a length of `width` bytes is written before, to the end."""
+    """The content after a length of `width` bytes, which extends to the end."""
     if len(content) < width or int.from_bytes(content[:width], "big") != len(content) - width:
         raise _UnusualError
     return content[width:]
 
 
 def _numbers(content: bytes) -> tuple[int, ...]:
-    """A list of numbers of two bytes."""
+    """A list of two-byte numbers."""
     _expect(not len(content) & 1)
     return unpack_from(f"!{len(content) // 2}H", content)
 
@@ -179,14 +179,14 @@ def _names(content: bytes) -> list[str]:
 
 
 def _host_name(content: bytes) -> str:
-    """The only name of a list (RFC 6066 3)."""
+    """The only name of a server name list (RFC 6066 3)."""
     entry = _block(content, 2)
     _expect(entry[:1] == b"\0")
     return _block(entry[1:], 2).decode("ascii")
 
 
 def _offered_session(content: bytes, message_size: int) -> OfferedSession:
-    """A single identity with its binder."""
+    """A single PSK identity with its binder."""
     identities_end = 2 + int.from_bytes(content[:2], "big")
     ticket_end = 4 + int.from_bytes(content[2:4], "big")
     # Behind the ticket is its age.

@@ -1,8 +1,8 @@
-"""How long a connection is kept: with a request under way as long as the client is there, without
-one no longer than `unused_timeout`.
+"""Lifetime of a connection without traffic, or with traffic but no request.
 
-A connection without traffic ends by the idle time-out of either side, in silence (RFC 9000 10.1).
-PINGs of either side put that off (10.1.2). Knows no frames.
+A connection with a request in progress is kept as long as the client is there, one without a
+request no longer than `unused_timeout`. A connection without traffic ends silently by the idle
+timeout of either side (RFC 9000 10.1). PINGs of either side defer that (10.1.2). Knows no frames.
 """
 
 import weakref
@@ -43,13 +43,13 @@ class KeepAliveLimit:
         """When a look has last found the connection in use."""
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the periodic check."""
         if self._seconds and self._timer is None:
             self._used_at = self._protocol.context.clock()
             self._set_timer(self._seconds / _LOOKS, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the periodic check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -73,12 +73,11 @@ class KeepAliveLimit:
 
 
 class KeepAlivePings:
-    """Sends a PING where a connection with an open exchange is about to time out as idle.
+    """Sends a PING when a connection with an open exchange is about to time out as idle.
 
-    A client whose own time-out is short, and which sends no PINGs, would not live to see the answer
-    that its application takes long for. A client that has gone is still noticed: PINGs are not
-    repeated before one is acknowledged, and only the first of what is sent restarts the time-out
-    (RFC 9000 10.1).
+    Otherwise a client with a short idle timeout that sends no PINGs would time out before a slow
+    application answers. A client that has gone is still noticed: a PING is not repeated before one
+    is acknowledged, and only the first packet sent restarts the timeout (RFC 9000 10.1).
     """
 
     __slots__ = ("_protocol", "_timer")
@@ -89,12 +88,12 @@ class KeepAlivePings:
         self._timer: Any = None
 
     def watch(self) -> None:
-        """Begin to look, unless that is done already: an exchange is open."""
+        """Start the periodic check, if it is not running: an exchange is open."""
         if self._timer is None:
             self._set_timer()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the periodic check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -121,5 +120,5 @@ class KeepAlivePings:
         return quiet_since + self._quiet_seconds() - self._protocol.context.clock()
 
     def _quiet_seconds(self) -> float:
-        """How long nothing is sent or received before a PING."""
+        """The time without traffic after which a PING is sent."""
         return max(self._protocol.quic.idle_timeout * _PING_AFTER, LEAST_PING_SECONDS)

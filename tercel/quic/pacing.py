@@ -1,4 +1,4 @@
-"""How packets are spread over a round trip (RFC 9002 7.7)."""
+"""Pacing: spreads packets over a round trip (RFC 9002 7.7)."""
 
 from aioquic.quic.recovery import QuicPacketPacer
 
@@ -16,13 +16,13 @@ _LEAST_BURST_PACKETS, _MOST_BURST_PACKETS = 2, 16
 
 
 class Pacer(QuicPacketPacer):
-    """aioquic's, with bursts for loops whose timers are coarse."""
+    """aioquic's pacer, with bursts for event loops whose timers are coarse."""
 
     pause = 0.0
     """Seconds until sending goes on when the bucket is empty."""
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        """Take a new window in bytes and a new round-trip time in seconds."""
+        """Set a new window in bytes and a new round-trip time in seconds."""
         # As aioquic's, in one step, then with the gain: for each acknowledgement, 1 us is a lot.
         size = self._max_datagram_size
         rate = congestion_window / (smoothed_rtt if smoothed_rtt > _LEAST_RTT else _LEAST_RTT)
@@ -45,7 +45,7 @@ class Pacer(QuicPacketPacer):
         self.pause = packet_time if packet_time > _BURST_SECONDS / 2 else _BURST_SECONDS / 2
 
     def update_after_send(self, now: float) -> None:
-        """Note that a packet was sent."""
+        """Record that a packet was sent."""
         if self.packet_time is not None:
             self.update_bucket(now=now)
             # Below zero, too: what went beyond the bucket's content comes back before the next

@@ -1,9 +1,9 @@
-"""Packets of a handshake, and of the time until the warm path is open, put together in few steps.
+"""Builds the packets before the warm path is open, in few steps.
 
-A `Packer` is aioquic's builder of packets: it takes the same calls and makes the same bytes. It
-asks no log that is off, makes each header once, and does the sums of what there is room for without
-a call for each. The frames that nearly all of these packets consist of are written here, too.
-Touches names of aioquic that start with an underscore, with canaries in tests/quic/test_brief.py.
+A `Packer` replaces aioquic's packet builder: it takes the same calls and makes the same bytes. It
+checks no disabled log, makes each header once, and computes the remaining room without a call for
+each step. The most common frames of these packets are written here, too. Uses private names of
+aioquic, with canaries in tests/quic/test_brief.py.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ _PATH_FRAMES = (QuicFrameType.PATH_CHALLENGE, QuicFrameType.PATH_RESPONSE)
 
 
 class Packer(QuicPacketBuilder):
-    """aioquic's builder, for a server that keeps no log."""
+    """aioquic's packet builder, for a server that writes no qlog."""
 
     _head = b""
     """The header of the current packet, up to its length or number."""
@@ -153,7 +153,7 @@ class Packer(QuicPacketBuilder):
         return buf
 
     def add_data(self, frame: bytes, handler: QuicDeliveryHandler, arguments: Any) -> None:
-        """Write a whole frame that asks for an acknowledgement, and that there is room for."""
+        """Write a whole ack-eliciting frame, for which there is room."""
         packet = self._packet
         assert packet is not None  # noqa: S101  # it was started
         packet.in_flight = packet.is_ack_eliciting = True
@@ -161,7 +161,7 @@ class Packer(QuicPacketBuilder):
         self._buffer.push_bytes(frame)
 
     def note_crypto(self) -> None:
-        """Repeat the current packet before others when an answer is late."""
+        """Retransmit the current packet before others when it is not acknowledged in time."""
         assert self._packet is not None  # noqa: S101  # it was started
         self._packet.is_crypto_packet = True
 
@@ -230,7 +230,7 @@ def pack_connection_id(
 
 
 def pack_crypto(builder: Packer, stream: QuicStream) -> None:
-    """Write a CRYPTO frame (RFC 9000 19.6) of what waits to be sent, if there is room."""
+    """Write a CRYPTO frame (RFC 9000 19.6) of pending data, if there is room."""
     sender = stream.sender
     pending = _pending(sender)
     if pending:
@@ -275,7 +275,7 @@ def _pending(sender: QuicStreamSender) -> list[range]:
 
 
 def _taken(sender: QuicStreamSender, pending: list[range], stop: int) -> bytes:
-    """The first of what is pending, up to `stop`, behind its length; it is so no longer."""
+    """Remove the first pending data, up to `stop`; returns it after its length."""
     start, begin = pending[0].start, sender._buffer_start
     if stop == pending[0].stop:
         del pending[0]

@@ -1,8 +1,7 @@
 """Transport parameters (RFC 9000 7.4, 18) without an object for each of them.
 
-Touches names of aioquic that start with an underscore, with canaries in
-tests/quic/test_parameters.py. What a client says that is not plain, or not allowed, is read by
-aioquic, which knows how to refuse it.
+Parameters of a client that are unusual or not allowed are left to aioquic, which knows how to
+reject them. Uses private names of aioquic, with canaries in tests/quic/test_parameters.py.
 """
 
 from functools import lru_cache
@@ -69,7 +68,7 @@ _OWN_MAX_ACK_DELAY_MS = 25
 
 
 class ParameterConnection(PreparedConnection):
-    """A server's QUIC connection that reads and writes the parameters of most in one pass."""
+    """A server's QUIC connection that reads and writes common parameters in one pass."""
 
     _fast_path = False
 
@@ -131,10 +130,10 @@ class ParameterConnection(PreparedConnection):
             self._limit_datagrams(most)
 
     def _limit_datagrams(self, most: int) -> None:
-        """Send no datagram of more than `most` bytes: the peer takes no larger ones."""
+        """Send no datagram of more than `most` bytes, the peer's limit."""
 
     def _store(self, numbers: dict[int, int], others: dict[int, bytes]) -> bool:
-        """Keep what the client said as aioquic does; False, and nothing is kept, if it may not."""
+        """Store the client's parameters as aioquic does; False, and none is stored, if invalid."""
         versions = None
         if _VERSION_INFORMATION in others:
             chosen, *available = unpack(
@@ -169,9 +168,9 @@ _STORED = (
 
 
 def _parameters(data: bytes, cid: bytes) -> tuple[dict[int, int], dict[int, bytes]] | None:
-    """What `_read` finds in the parameters of a client that has the connection ID `cid`.
+    """The result of `_read` for a client that has the connection ID `cid`.
 
-    Clients of one kind say the same but for that: what is around it is read once.
+    Clients of one kind send the same parameters except for that ID: the rest is parsed once.
     """
     own = b"%c%c%b" % (_INITIAL_SOURCE_CID, len(cid), cid)
     begin = data.find(own)
@@ -185,7 +184,7 @@ def _parameters(data: bytes, cid: bytes) -> tuple[dict[int, int], dict[int, byte
 
 @lru_cache(maxsize=64)
 def _read_around(before: bytes, after: bytes) -> tuple[dict[int, int], dict[int, bytes]] | None:
-    """What is in whole parameters before and after that of the connection ID; None if it is not."""
+    """The parameters before and after the connection ID's; None if it is inside another one."""
     if _read(before) is None:
         return None  # what was found is in the middle of another
     known = _read(before + after)
@@ -193,7 +192,7 @@ def _read_around(before: bytes, after: bytes) -> tuple[dict[int, int], dict[int,
 
 
 def _read(data: bytes) -> tuple[dict[int, int], dict[int, bytes]] | None:
-    """Numbers and other parameters that are known here; None if aioquic is to read them."""
+    """Integers and other known parameters; None if aioquic is to read them."""
     numbers: dict[int, int] = {}
     others: dict[int, bytes] = {}
     position, stop = 0, len(data)
@@ -238,7 +237,7 @@ def _read(data: bytes) -> tuple[dict[int, int], dict[int, bytes]] | None:
 
 
 def max_udp_payload_size(parameters: bytes) -> int | None:
-    """The largest datagram that a peer takes (RFC 9000 18.2), None for any.
+    """The largest datagram that a peer accepts (RFC 9000 18.2), None for any.
 
     `parameters` are well-formed transport parameters.
     """
@@ -280,7 +279,7 @@ def _constant(
     active_cids: int,
     max_datagram_frame_size: int | None,
 ) -> tuple[bytes, bytes, bytes]:
-    """What is the same for all connections of a server, in the order in which aioquic has it."""
+    """The parameters that are the same for all connections of a server, in aioquic's order."""
     limits = (
         _number(_INITIAL_MAX_DATA, max_data),
         _number(_INITIAL_MAX_STREAM_DATA_BIDI_LOCAL, bidi_local),

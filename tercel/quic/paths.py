@@ -1,8 +1,8 @@
-"""The paths of a connection whose client moves (RFC 9000 9), or whose NAT forgot it.
+"""The paths of a connection whose client migrates (RFC 9000 9) or gets a new NAT binding.
 
-Touches names of aioquic that start with an underscore, with canaries in tests/quic/test_paths.py.
-aioquic challenges a new path once, fills what an unvalidated address may get with data, and goes on
-with the congestion window and the connection ID of the path before.
+Uses private names of aioquic, with canaries in tests/quic/test_paths.py. aioquic challenges a new
+path once, spends the anti-amplification limit of an unvalidated address on data, and keeps the
+congestion window and the connection ID of the previous path.
 """
 
 import math
@@ -36,8 +36,8 @@ def _plain_ends(address: Any) -> tuple[Any, Any]:
 class RoamingConnection(LeanConnection):
     """A server's QUIC connection that follows its client from one address to another.
 
-    `ends` tells of what `receive_datagram` gets as an address the peer's host, without its port,
-    and this end, both to be compared.
+    For an address passed to `receive_datagram`, `ends` returns the peer's host, without its port,
+    and the local address, both comparable.
     """
 
     __slots__ = ("_ends", "_estimated_host")
@@ -93,10 +93,10 @@ class RoamingConnection(LeanConnection):
     def _save_room(
         self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
     ) -> None:
-        """Leave room for more challenges in what the path may get (RFC 9000 8).
+        """Reserve part of the path's anti-amplification limit (RFC 9000 8) for more challenges.
 
-        A client that only acknowledges gives room for 130 bytes, and may be silent from then on:
-        if a single challenge with data takes them all and is lost, nobody ever sends again.
+        A client that only acknowledges gives room for 130 bytes, and may be silent from then on: if
+        a single challenge with data uses them all and is lost, neither side ever sends again.
         """
         room = builder.max_total_bytes
         if room is None:
@@ -116,7 +116,7 @@ class RoamingConnection(LeanConnection):
         builder.max_total_bytes = max(room - _REPETITIONS * least, min(room, needed), 0)
 
     def _forget_estimates(self) -> None:
-        """Begin as on a new connection (RFC 9000 9.4); packets of the path before do not count."""
+        """Reset the estimates (RFC 9000 9.4); packets of the previous path do not count."""
         loss = self._loss
         loss._cc = create_congestion_control(
             self._configuration.congestion_control_algorithm,
@@ -136,7 +136,7 @@ class RoamingConnection(LeanConnection):
 
 
 def _general(piece: SentPiece) -> SentPacket:
-    """The same packet, not in flight."""
+    """The same packet, but not in flight."""
     packet = SentPacket(piece.packet_number, piece.sent_time)
     packet.sent_bytes = piece.sent_bytes
     packet.is_ack_eliciting = True

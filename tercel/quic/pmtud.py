@@ -1,7 +1,7 @@
 """How large the datagrams on a path may be: a search by probes (RFC 8899, RFC 9000 14.3).
 
-Decides, and knows nothing about packets or sockets. Sizes are bytes of UDP payload, times are
-seconds by any clock that does not go back.
+Makes the decisions; knows nothing about packets or sockets. Sizes are bytes of UDP payload, times
+are seconds by any monotonic clock.
 """
 
 BASE_DATAGRAM_BYTES = 1200
@@ -17,7 +17,7 @@ _LEAST_GAIN_BYTES = 16
 
 
 class PathMtu:
-    """What is known of one path. `most` is the largest datagram that is tried on it.
+    """The state of the search on one path. `most` is the largest datagram that is tried.
 
     The largest is tried first: nearly every path carries what its ends do.
     """
@@ -51,13 +51,13 @@ class PathMtu:
         return size
 
     def probe_acknowledged(self, size: int) -> None:
-        """A probe of `size` has arrived."""
+        """A probe of `size` was acknowledged."""
         self._waiting = False
         self._lost_probes = 0
         self.size = max(self.size, size)
 
     def probe_lost(self, size: int) -> None:
-        """A probe of `size` has not arrived: after the third it is too large."""
+        """A probe of `size` was lost: after the third, the size is too large."""
         self._waiting = False
         self._lost_probes += 1
         if self._lost_probes >= MAX_PROBES:
@@ -65,11 +65,11 @@ class PathMtu:
             self._too_large = min(self._too_large, size)
 
     def acknowledged(self) -> None:
-        """A datagram of `size`, not a probe, has arrived."""
+        """A datagram of `size`, not a probe, was acknowledged."""
         self._lost_in_turn = 0
 
     def lost(self) -> bool:
-        """A datagram of `size` was lost; True if that is why the path is back at its base now.
+        """A datagram of `size` was lost; True if the path falls back to its base size for it.
 
         RFC 8899 4.3: a black hole shows by losses of large datagrams, one after another.
         """
@@ -80,7 +80,7 @@ class PathMtu:
         return True
 
     def fall_back(self) -> None:
-        """Use what every path carries, and search again."""
+        """Use the size that every path carries, and search again."""
         self.size = BASE_DATAGRAM_BYTES
         self._lost_in_turn = 0
         self._search()
@@ -91,7 +91,7 @@ class PathMtu:
         self._raise_at = None
 
     def _candidate(self) -> int | None:
-        """What to try next: the most first, then halves of what is between."""
+        """The size to try next: the maximum first, then by bisection."""
         if self._too_large > self._most:
             return self._most if self._most > self.size else None
         if self._too_large - self.size <= _LEAST_GAIN_BYTES:

@@ -1,6 +1,6 @@
-"""The preferred address of a server (RFC 9000 9.6, 18.2): where a client goes after its handshake.
+"""The preferred address of a server (RFC 9000 9.6, 18.2), to which clients migrate.
 
-Touches names of aioquic that start with an underscore.
+Uses private names of aioquic.
 """
 
 import os
@@ -22,7 +22,7 @@ _NO_ADDRESS = {socket.AF_INET: bytes(4 + 2), socket.AF_INET6: bytes(16 + 2)}
 
 
 def encode_preferred_address(sockets: Sequence[socket.socket]) -> bytes:
-    """The addresses of bound `sockets`, one of each family at most, as the parameter has them.
+    """Encode the addresses of bound `sockets`, at most one of each family, for the parameter.
 
     Empty if there are none.
     """
@@ -37,9 +37,9 @@ def encode_preferred_address(sockets: Sequence[socket.socket]) -> bytes:
 
 
 class MovingConnection(RoamingConnection):
-    """A server's QUIC connection that tells its client a `preferred_address`, if that has one.
+    """A server's QUIC connection that sends its client a `preferred_address`, unless that is empty.
 
-    It is what `encode_preferred_address` makes.
+    The value is made by `encode_preferred_address`.
     """
 
     __slots__ = ("_preferred_address",)

@@ -1,8 +1,8 @@
-"""A server's QUIC connection as aioquic begins it, from a state that is prepared once.
+"""Creates a server's QUIC connection as aioquic does, from a state that is prepared once.
 
-aioquic makes 33 sets of where each type of frame may be, and looks at what can only be wrong in a
-program, for each connection anew: a twentieth of a handshake. Touches names of aioquic that start
-with an underscore, with canaries in tests/quic/test_prepared.py.
+For each connection anew, aioquic makes 33 sets of the epochs that allow a frame type, and checks
+for mistakes that only a program can make: a twentieth of a handshake. Uses private names of
+aioquic, with canaries in tests/quic/test_prepared.py.
 """
 
 import os
@@ -47,7 +47,7 @@ MADE_FOR_EACH = frozenset(
 
 
 class _Beginning(NamedTuple):
-    """The state of a connection that has only begun."""
+    """The initial state of a connection."""
 
     names: Sequence[str]
     """All that it has."""
@@ -80,20 +80,20 @@ def _beginning() -> _Beginning:
 def frame_handlers(
     kind: type[QuicConnection],
 ) -> dict[int, tuple[Callable[..., None], frozenset[Epoch]]]:
-    """By the type of a frame: the function of `kind` for it, and where the frame may be."""
+    """By frame type: the function of `kind` that handles it, and the epochs that allow it."""
     handlers = _beginning().handlers
     return {number: (getattr(kind, name), epochs) for number, (name, epochs) in handlers.items()}
 
 
 class PreparedConnection(QuicConnection):
-    """A QUIC connection; what is prepared is a server's.
+    """A QUIC connection; a server's is created from the prepared state.
 
-    Such a one has no table of its `frame_handlers`: that is a subclass's to make.
+    A server's connection has no table of `frame_handlers`: a subclass makes it.
 
-    All its attributes are slots, and every subclass declares those that it adds: instances share
-    the keys of their dictionaries only up to 30 attributes, and a connection has four times as
-    many. Without a dictionary of its own a small request takes 3 % fewer instructions and 7 % fewer
-    cache misses, and a connection 2 KiB less.
+    All attributes are slots, and every subclass declares those that it adds: instances share the
+    keys of their dictionaries only up to 30 attributes, and a connection has four times as many.
+    Without a dictionary of its own a small request takes 3 % fewer instructions and 7 % fewer cache
+    misses, and a connection 2 KiB less.
     """
 
     __slots__ = _beginning().names

@@ -1,7 +1,7 @@
 """Path MTU discovery on a connection: sends the probes, and uses the sizes that arrive.
 
-Rides on the warm path: a connection that sends little, or by aioquic's own code, sends no probes.
-Touches names of aioquic that start with an underscore, with canaries in tests/quic/test_probing.py.
+Part of the warm path: a connection that sends little, or by aioquic's own code, sends no probes.
+Uses private names of aioquic, with canaries in tests/quic/test_probing.py.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ class ProbingConnection(WarmConnection):
         self._full_datagrams = 0
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """What waits to be sent, and where to."""
+        """The datagrams to send, each with its address."""
         if not self._surveyed:
             # Neither a time-out nor another path leaves a survey as it was.
             self._follow_path()
@@ -60,7 +60,7 @@ class ProbingConnection(WarmConnection):
             self._use_path(address)
 
     def _use_path(self, address: Any) -> None:
-        """Begin with what every path carries (RFC 9000 14.3): this is another one."""
+        """Start on a new path with the size that every path carries (RFC 9000 14.3)."""
         self._mtu_address = address
         self._mtu = PathMtu(self._most_datagram_bytes)
         self._full_datagrams = 0
@@ -76,7 +76,7 @@ class ProbingConnection(WarmConnection):
             control.additive_increase_factor = size
 
     def _follow(self, count: int) -> None:
-        """Note the first of `count` packets that were just built, which is of full size."""
+        """Track the first of `count` packets that were just built, which is of full size."""
         self._full_datagrams += count
         if self._mtu.size > BASE_DATAGRAM_BYTES:
             packet: Any = self._data_space.sent_packets.get(self._packet_number - count)
@@ -84,7 +84,7 @@ class ProbingConnection(WarmConnection):
                 packet.handlers.append((self._on_large_delivery, (self._mtu,)))
 
     def _probe_packet(self, size: int, now: float) -> bytes:
-        """A datagram of `size` bytes whose loss is no congestion (RFC 9000 14.4)."""
+        """A datagram of `size` bytes whose loss is not treated as congestion (RFC 9000 14.4)."""
         packet = SentPacket(self._packet_number, now)
         # In flight for its acknowledgement, not for the congestion window.
         packet.is_ack_eliciting = True

@@ -1,8 +1,7 @@
-"""Protection of packets (RFC 9001 5.3, 5.4), without objects between.
+"""Packet protection (RFC 9001 5.3, 5.4), without intermediate objects.
 
-What is for packets with a short header alone is part of the warm path. `keys` are a CryptoContext
-of aioquic's, whose private names are used here; each use has a canary in
-tests/quic/test_warm_canaries.py.
+Functions for short headers only are part of the warm path. `keys` are a CryptoContext of aioquic's,
+whose private names are used here; each use has a canary in tests/quic/test_warm_canaries.py.
 """
 
 from collections.abc import Iterable
@@ -43,9 +42,9 @@ def first_byte(keys: Any, spin_bit: bool) -> int:
 
 
 def seal(keys: Any, first: int, cid: bytes, number: int, payloads: list[bytes]) -> list[bytes]:
-    """Protect packets that are numbered from `number` on (RFC 9001 5.3, 5.4).
+    """Protect packets with consecutive numbers from `number` on (RFC 9001 5.3, 5.4).
 
-    `first` is their first byte, `cid` the connection ID that they are sent to.
+    `first` is their first byte, `cid` the Destination Connection ID.
     """
     aead: Any = keys.aead
     encrypt, iv = aead._aead.encrypt, aead._iv
@@ -86,8 +85,8 @@ def seal_any(keys: Any, header: bytes, number: int, payload: bytes) -> bytes:
 def unseal(keys: Any, cid: bytes, expected: int, data: bytes) -> tuple[int, int, bytes] | None:
     """The first byte, packet number and payload of a short-header packet (RFC 9001 5.3, 5.4).
 
-    `cid` is the connection ID that it was sent to, `expected` the next packet number. None for
-    every other packet, and for one that cannot be opened with these keys.
+    `cid` is the Destination Connection ID, `expected` the next packet number. None for every other
+    packet, and for one that cannot be decrypted with these keys.
     """
     begin = 1 + len(cid)
     sample = begin + _NUMBER_MAX_BYTES
@@ -120,7 +119,7 @@ def unseal_any(
 ) -> tuple[int, int, bytes] | None:
     """As `unseal`, for a packet of any kind whose number begins at `begin`.
 
-    None also where there are no keys; reserved bits are not looked at.
+    None also if there are no keys. Reserved bits are not checked.
     """
     sample = begin + _NUMBER_MAX_BYTES
     aead: Any = keys.aead
@@ -147,7 +146,7 @@ def unseal_any(
 
 
 def _whole_number(truncated: int, bits: int, expected: int) -> int:
-    """The packet number that `truncated` are the low bits of (RFC 9000 A.3)."""
+    """The full packet number of which `truncated` are the low bits (RFC 9000 A.3)."""
     window = 1 << bits
     candidate = expected & -window | truncated
     if candidate <= expected - window // 2 and candidate < (1 << 62) - window:

@@ -1,7 +1,7 @@
 """One QUIC connection: QUIC events -> HTTP/3 events -> exchanges, and back.
 
-Owns the table of exchanges and decides what a fault takes down. The receive path never waits for
-an application. Datagrams and timers are `driver`'s.
+Owns the table of exchanges and decides the scope of each error. The receive path never waits for an
+application. `driver` handles datagrams and timers.
 """
 
 from typing import Any
@@ -86,13 +86,13 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     @property
     def requests_begun(self) -> int:
-        """A number that grows with each request of the client's."""
+        """A number that grows with each request of the client."""
         return 0 if self._http is None else self._http.requests.next_id
 
     # -- QUIC events --------------------------------------------------------------------------
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
-        """Handle one QUIC event; a fault of the peer closes the connection with its code."""
+        """Handle one QUIC event; an error of the peer closes the connection with its code."""
         if self._failed:
             return
         try:
@@ -154,7 +154,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._handle(item)
 
     def _open_known(self, stream_id: int, known: KnownRequest) -> None:
-        """Serve a request that came before: in one step, if it was served then."""
+        """Serve a request that was seen before: in one step, if it was served then."""
         if not known.served or self.quic.is_early(stream_id) or not self.quic.can_send(stream_id):
             self._handle(known.event(stream_id))
             return
@@ -280,7 +280,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self.context.application.disconnected(self.info)
 
     def _give_up_connection(self, code: ErrorCode, reason: str) -> None:
-        """Close the connection, and end all that is under way on it at once."""
+        """Close the connection, and end all its exchanges at once."""
         self.close(code, reason)
         self._connection_terminated(ConnectionClosed(reason))
         self._failed = True
@@ -288,7 +288,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     # -- memory -----------------------------------------------------------------------------------
 
     def count_buffers(self) -> None:
-        """Say what the connection makes the server hold, and follow what windows may be."""
+        """Report the buffered bytes of the connection, and apply the window sizes allowed."""
         quic, account = self.quic, self._account
         buffered = quic.buffered()
         if self._http is not None:
@@ -301,7 +301,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             quic.narrow_windows(narrowing)
 
     def give_up_buffers(self) -> None:
-        """Close the connection for what it makes the server hold."""
+        """Close the connection because of the buffers that it holds."""
         # Not in the call stack of whoever needs the memory: it may be an exchange of this one.
         self.context.loop.call_soon(self._give_up_buffers)
 
@@ -318,7 +318,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._finish(stream.stream_id)
 
     def abort_stream(self, stream: H3RequestStream, error: StreamAborted, code: ErrorCode) -> None:
-        """Give up an exchange in both directions, whatever they have come to."""
+        """Abort an exchange in both directions, whatever their state."""
         if self.streams.get(stream.stream_id) is not stream:
             return
         self.answering = True
@@ -332,7 +332,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self.endpoint.flush_soon(self)
 
     def give_up(self, stream_id: int, error: StreamAborted, code: ErrorCode) -> None:
-        """Reset an exchange, also one that is over but for what the client has not taken."""
+        """Reset an exchange, even if only the delivery of its response is left."""
         stream = self.streams.get(stream_id)
         if isinstance(stream, H3RequestStream):
             self.abort_stream(stream, error, code)
@@ -341,7 +341,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self.endpoint.flush_soon(self)
 
     def awaits_head(self, stream_id: int) -> bool:
-        """Whether no request has come on a stream that the client opened for one."""
+        """Whether a stream that the client opened has not received its request head."""
         return self._http is not None and self._http.requests.awaits_head(stream_id)
 
     def is_blocked(self, stream_id: int) -> bool:
@@ -349,7 +349,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         return self._http is not None and self._http.requests.is_blocked(stream_id)
 
     def fail(self, stream_id: int, error: RemoteProtocolError, seconds: float) -> None:
-        """Answer a request that has not come as it should for `seconds`."""
+        """Answer a request that has not arrived properly within `seconds`."""
         self._fail(stream_id, error, seconds)
         self.endpoint.flush_soon(self)
 
@@ -359,7 +359,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self.quic.stop(stream_id, code)
 
     def _fail(self, stream_id: int, error: RemoteProtocolError, seconds: float = 0.0) -> None:
-        """Answer a message that cannot be served: by a response where it helps, else a reset."""
+        """Answer a message that cannot be served: by a response if possible, else a reset."""
         log.debug("%s stream %d: %s", self.info.client_name, stream_id, error)
         # Also a client that breaks its requests makes this side begin and end them in vain.
         self.quic.budgets.spend(Flood.CANCELLATIONS)
@@ -400,7 +400,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
     # -- sending --------------------------------------------------------------------------------
 
     def write(self, stream: H3RequestStream, data: bytes, end_stream: bool) -> None:
-        """Queue bytes of a response; they leave at the end of this turn of the loop."""
+        """Queue bytes of a response; they are sent at the end of this loop iteration."""
         if not self.quic.write(stream.stream_id, data, end_stream):
             return  # stopped by the peer in this very batch; the abort is on its way
         self._written = True
@@ -419,14 +419,14 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self.endpoint.flush_soon(self)
 
     def finish_upgraded(self, stream: H3RequestStream) -> None:
-        """Read nothing more of an upgraded exchange whose own side has ended."""
+        """Stop reading an upgraded exchange whose own side has ended."""
         self._close_receiving(stream.stream_id, stream.content.ended, ErrorCode.NO_ERROR)
         stream.content.discard()
         self._gated.discard(stream)
         self._finish(stream.stream_id)
 
     def flush_soon(self, stream: H3RequestStream) -> None:
-        """Write the held head of `stream` at the end of this turn of the loop."""
+        """Write the held head of `stream` at the end of this loop iteration."""
         self._held.append(stream)
         self.endpoint.flush_soon(self)
 
@@ -439,7 +439,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         )
 
     def transmit(self) -> None:
-        """Send what waits to be sent, then let writers go on whose data has left."""
+        """Send pending datagrams, then resume writers whose data was sent."""
         self.answering = False
         if self._held:
             held, self._held = self._held, []
@@ -478,7 +478,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
     @property
     def idle(self) -> bool:
-        """No exchange runs, and the client has all of every response, or has gone."""
+        """Whether no exchange runs, and the client has all of every response, or has gone."""
         return not self.streams and (self.quic.is_delivered() or self.quic.is_unresponsive())
 
     def _reject(self, stream_id: int, http: H3Connection) -> None:
@@ -490,7 +490,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
 
 
 def _tls_extension(quic: QuicServerConnection) -> dict[str, Any]:
-    """The ASGI `tls` extension (0.2). Certificates are not asked of clients."""
+    """The ASGI `tls` extension (0.2). Client certificates are not requested."""
     return {
         "server_cert": None,
         "client_cert_chain": [],

@@ -15,13 +15,13 @@ log = logger("tercel.quic")
 
 
 class QlogDirectory(QuicLogger):
-    """Writes traces to `directory`, for its own user alone.
+    """Writes traces to `directory`, readable by the server's user only.
 
-    A file is named by its time, something random and the original connection ID: that is the
-    client's to choose, and may come twice. `clock` gives seconds since 1970.
+    A file name consists of the time, a random part and the original connection ID, which the client
+    chooses and may repeat. `clock` gives seconds since 1970.
 
-    As aioquic's QuicFileLogger, in a third of the time: that encodes a piece at a time, and a
-    download of 25 MiB has half a million.
+    Replaces aioquic's QuicFileLogger, in a third of the time: that encodes piece by piece, and a
+    download of 25 MiB has half a million pieces.
     """
 
     def __init__(self, directory: str, clock: Callable[[], float]) -> None:
@@ -30,11 +30,11 @@ class QlogDirectory(QuicLogger):
         self._clock = clock
 
     def start_trace(self, is_client: bool, odcid: bytes) -> QuicLoggerTrace:
-        """What a connection writes its events to."""
+        """The trace that a connection writes its events to."""
         return QuicLoggerTrace(is_client=is_client, odcid=odcid)
 
     def end_trace(self, trace: QuicLoggerTrace) -> None:
-        """Write the file, or say why that cannot be."""
+        """Write the file, or log why it cannot be written."""
         content = trace.to_dict()
         text = json.dumps(
             {"qlog_format": "JSON", "qlog_version": QLOG_VERSION, "traces": [content]}

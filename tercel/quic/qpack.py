@@ -1,4 +1,4 @@
-"""QPACK (RFC 9204), looked through without being decoded, so that nothing large is ever decoded.
+"""Measures QPACK (RFC 9204) field sections without decoding them, so none too large is decoded.
 
 One byte can stand for a line of the dynamic table, some four kilobytes: decoding a section before
 it is measured would turn 64 KB on the wire into hundreds of megabytes. No I/O.
@@ -39,10 +39,10 @@ class TableSizes:
         """The most that a line of one byte can stand for."""
 
     def receive(self, data: bytes) -> None:
-        """Take the next bytes of an encoder stream (RFC 9204 4.3).
+        """Handle the next bytes of an encoder stream (RFC 9204 4.3).
 
-        Raises H3ConnectionError for more instructions than anyone needs, or an entry that cannot
-        fit the table. What else is wrong is the decoder's to find.
+        Raises H3ConnectionError for an excess of instructions, or an entry that cannot fit the
+        table. Other errors are left to the decoder.
         """
         whole = self._unfinished.continued(data)
         if whole is None:
@@ -59,11 +59,11 @@ class TableSizes:
             ) from None
 
     def measure(self, section: bytes, *, max_bytes: int) -> int:
-        """The size of an encoded section (RFC 9204 4.5) as RFC 9114 4.2.2 counts it, at the least.
+        """A lower bound of the size of an encoded section (RFC 9204 4.5), as in RFC 9114 4.2.2.
 
         Huffman codes may stand for 8/5 of their length (RFC 7541 appendix B), and the text of
-        static lines is not counted. It is looked through until it is over `max_bytes`. A section
-        that is broken is measured up to there: its fault is the decoder's to find.
+        static lines is not counted. Stops when the size is over `max_bytes`. A section that is
+        broken is measured up to the fault, which is left to the decoder.
         """
         size = 0
         try:
@@ -76,11 +76,11 @@ class TableSizes:
         return size
 
     def with_names(self, section: bytes) -> bytes | None:
-        """An encoded section with a name of one byte wherever a literal name is empty.
+        """An encoded section with a one-byte name in place of each empty literal name.
 
         b"" for a section of no lines. None if `section` is broken, or has no empty name. Raises
         FieldsTooLarge if a line may be longer than ls-qpack decodes. The entries of the dynamic
-        table that the section requires have to be there.
+        table that the section requires must have been received.
         """
         parts: list[bytes] = []
         copied = 0
@@ -105,7 +105,7 @@ class TableSizes:
     # -- sections ---------------------------------------------------------------------------------
 
     def _prefix(self, section: bytes) -> tuple[int, int]:
-        """The Base, and where the prefix ends (RFC 9204 4.5.1)."""
+        """The Base, and the end of the prefix (RFC 9204 4.5.1)."""
         encoded_count, position = _prefixed(section, 0, 0xFF)
         sign = section[position] & 0x80 if position < len(section) else 0
         delta, position = _prefixed(section, position, 0x7F)
@@ -113,7 +113,7 @@ class TableSizes:
         return count - delta - 1 if sign else count + delta, position
 
     def _line(self, section: bytes, position: int, base: int) -> tuple[int, int]:
-        """The size of the line at `position`, and where it ends."""
+        """The size of the line at `position`, and its end."""
         first = section[position]
         if first & 0x80:  # RFC 9204 4.5.2: indexed
             index, position = _prefixed(section, position, 0x3F)
@@ -152,7 +152,7 @@ class TableSizes:
     # -- instructions -----------------------------------------------------------------------------
 
     def _instruction(self, data: bytes, position: int) -> int:
-        """Take the instruction at `position`; where it ends."""
+        """Handle the instruction at `position`; returns its end."""
         first = data[position]
         if first & 0xE0 == 0x20:  # RFC 9204 4.3.1: the table's capacity
             self._budgets.spend(Flood.TABLE_ENTRIES)
@@ -191,7 +191,7 @@ class TableSizes:
 
 
 class _CutOff(Exception):
-    """More has to come, up to `end` at the least."""
+    """More bytes are needed, up to `end` at least."""
 
     def __init__(self, end: int) -> None:
         super().__init__(end)
@@ -199,11 +199,11 @@ class _CutOff(Exception):
 
 
 class _Broken(Exception):
-    """What the decoder will not take."""
+    """The decoder will reject the input."""
 
 
 def _text(data: bytes, position: int, mask: int) -> tuple[int, int]:
-    """The size of the text at `position`, and where it ends (RFC 9204 4.1.2)."""
+    """The size of the string literal at `position`, and its end (RFC 9204 4.1.2)."""
     size, position = _prefixed(data, position, mask)
     if position + size > len(data):
         raise _CutOff(position + size)
@@ -231,7 +231,7 @@ def _prefixed(data: bytes, position: int, mask: int) -> tuple[int, int]:
 
 
 def section_acknowledgment(stream_id: int) -> bytes:
-    """The instruction that says that a field section was decoded (RFC 9204 4.4.1)."""
+    """The instruction that acknowledges a decoded field section (RFC 9204 4.4.1)."""
     if stream_id < 0x7F:
         return bytes((0x80 | stream_id,))
     rest = stream_id - 0x7F

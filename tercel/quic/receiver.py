@@ -1,7 +1,7 @@
-"""The receiving part of a stream, where a gap costs nothing.
+"""The receiving part of a stream, where a gap takes no memory.
 
 aioquic fills a gap with zeros, so that one packet can make it hold a whole window, and walks
-through all ranges for each frame. Touches names of aioquic that start with an underscore.
+through all ranges for each frame. Uses private names of aioquic.
 """
 
 from bisect import bisect_right
@@ -15,7 +15,7 @@ from tercel.quic.errors import ErrorCode, H3ConnectionError
 
 
 class Receiver(QuicStreamReceiver):
-    """Keeps what arrived out of order in pieces, so that a gap costs nothing."""
+    """Keeps out-of-order data in pieces, so that a gap takes no memory."""
 
     def __init__(self, stream_id: int | None, budgets: Budgets) -> None:
         # As aioquic's, but for the ranges that only it asks for: there is one for each request.
@@ -33,7 +33,7 @@ class Receiver(QuicStreamReceiver):
         self._buffer = self._pieces  # type: ignore[assignment]
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
-        """Take a frame; the data that is in order now, if there is any."""
+        """Receive a frame; returns an event if data is now in order."""
         if (
             frame.offset == self._buffer_start
             and frame.data
@@ -58,14 +58,14 @@ class Receiver(QuicStreamReceiver):
         )
 
     def keep(self, offset: int, data: bytes) -> None:
-        """Take data that is not in order yet: `offset` is beyond what has arrived in order."""
+        """Store data that is not in order yet: `offset` is beyond the data received in order."""
         self._check_final_size(offset + len(data), fin=False)
         self._keep(offset, data)
 
     def handle_reset(
         self, *, final_size: int, error_code: int = QuicErrorCode.NO_ERROR
     ) -> StreamReset | None:
-        """Take a reset; what waits for data before it is dropped."""
+        """Receive a reset; data that waits behind a gap is dropped."""
         event = super().handle_reset(final_size=final_size, error_code=error_code)
         self._budgets.fragments -= len(self._pieces)
         self._offsets.clear()
@@ -84,7 +84,7 @@ class Receiver(QuicStreamReceiver):
         self.highest_offset = max(self.highest_offset, end)
 
     def _keep(self, offset: int, data: bytes) -> None:
-        """Keep what of `data` is not there yet."""
+        """Store the part of `data` that is new."""
         position, end = max(offset, self._buffer_start), offset + len(data)
         index = bisect_right(self._offsets, position)
         if index:
@@ -101,7 +101,7 @@ class Receiver(QuicStreamReceiver):
                 index += 1
 
     def _insert(self, index: int, offset: int, part: bytes) -> int:
-        """Put `part` before piece `index`; the index of the piece after it."""
+        """Insert `part` before piece `index`; returns the index of the piece after it."""
         self._budgets.filled += 1
         before = index - 1
         if index and self._offsets[before] + len(self._pieces[before]) == offset:
@@ -115,7 +115,7 @@ class Receiver(QuicStreamReceiver):
         return index + 1
 
     def _take(self) -> bytes:
-        """Remove what is in order."""
+        """Remove and return the data that is in order."""
         count = 0
         for offset, piece in zip(self._offsets, self._pieces, strict=True):
             if offset != self._buffer_start:

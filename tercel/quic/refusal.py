@@ -1,4 +1,4 @@
-"""The packet that turns a client away without a connection (RFC 9000 5.2.2). Knows no sockets."""
+"""The packet that refuses a client without a connection (RFC 9000 5.2.2). Knows no sockets."""
 
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
 
@@ -19,10 +19,10 @@ _LENGTH_BITS = 0x4000
 
 
 def refusal(initial: bytes, code: QuicErrorCode, reason: str) -> bytes:
-    """A datagram that answers `initial` by CONNECTION_CLOSE with an error code of QUIC's.
+    """A datagram that answers `initial` with CONNECTION_CLOSE and a QUIC error code.
 
-    `initial` is a datagram that begins with an Initial of a version that is served. The answer asks
-    for no acknowledgement, so it needs no padding (RFC 9000 14.1) and is a small part of it.
+    `initial` is a datagram that begins with an Initial of a supported version. The answer is not
+    ack-eliciting, so it needs no padding (RFC 9000 14.1) and is much smaller than `initial`.
     """
     version = QuicProtocolVersion(int.from_bytes(initial[1:5], "big"))
     destination, source, _ = connection_ids(initial)
@@ -48,7 +48,7 @@ def refusal(initial: bytes, code: QuicErrorCode, reason: str) -> bytes:
 
 
 def _connection_close(code: int, reason: bytes) -> bytes:
-    """The frame for errors of QUIC, not about a frame of the client's (RFC 9000 19.19)."""
+    """A CONNECTION_CLOSE frame of type 0x1c that names no frame (RFC 9000 19.19)."""
     return b"".join(
         (
             encode_varint(QuicFrameType.TRANSPORT_CLOSE),

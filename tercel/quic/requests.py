@@ -1,7 +1,7 @@
 """The frames of request streams (RFC 9114 4.1, 7): stream bytes in, messages out.
 
-Sans-I/O and unaware of applications. A fault of one message is a MessageFailed event, so the other
-requests go on; a fault of the whole connection raises H3ConnectionError.
+Sans-I/O and unaware of applications. A stream error is a MessageFailed event, so the other requests
+continue; a connection error raises H3ConnectionError.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ _FREE_FRAMES = 8
 
 
 class KnownRequest:
-    """A request of one HEADERS frame and nothing else, which came on this connection before."""
+    """A request of a single HEADERS frame that was seen before on this connection."""
 
     __slots__ = ("fields", "head", "refers", "served")
 
@@ -49,7 +49,7 @@ class KnownRequest:
         """Whether that was found to be what the server serves, whoever asks."""
 
     def event(self, stream_id: int) -> "SectionReceived":
-        """The event that the request is on its stream."""
+        """The event for the request on its stream."""
         event = SectionReceived(stream_id, self.fields, False, True)
         event.known = self
         return event
@@ -131,7 +131,7 @@ class _RequestFrames:
 
 
 class RequestStreams:
-    """The request streams of one connection, as far as something still comes on them."""
+    """The request streams of one connection on which the client may still send."""
 
     def __init__(
         self, sections: FieldSections, grant: Callable[[int, int], None], budgets: Budgets
@@ -149,10 +149,10 @@ class RequestStreams:
         """Bytes of frames and sections that are not complete; their credit was granted."""
 
     def receive(self, stream_id: int, data: bytes, ended: bool) -> list[H3Event]:
-        """Take the next `data` of a stream.
+        """Handle the next `data` of a stream.
 
-        Everything but content is consumed here, and its credit granted; the credit for content is
-        the caller's to grant when the application has read it.
+        Everything but content is consumed here, and its credit granted; the caller grants the
+        credit for content when the application has read it.
         """
         known = self.recognise(stream_id, data) if ended else None
         if known is not None:
@@ -170,9 +170,9 @@ class RequestStreams:
         return events
 
     def recognise(self, stream_id: int, data: bytes) -> KnownRequest | None:
-        """Take `data`, all that comes on its stream, if it is a request that came before.
+        """Handle `data`, all that its stream has, if the same request was seen before.
 
-        None for what `receive` has to take. Saves 8 of 50 us of a small request.
+        None if `receive` is to handle it. Saves 8 of 50 us of a small request.
         """
         known = self._known.get(data)
         if known is None or stream_id in self._open:
@@ -185,7 +185,7 @@ class RequestStreams:
         return known
 
     def unblock(self, stream_ids: list[int]) -> list[H3Event]:
-        """The table has changed; go on with streams whose sections had to wait for that."""
+        """Resume streams whose sections waited for a change of the dynamic table."""
         self._known.clear()
         events: list[H3Event] = []
         for stream_id in stream_ids:
@@ -196,7 +196,7 @@ class RequestStreams:
         return events
 
     def is_discarding(self, stream_id: int) -> bool:
-        """Whether a request stream was given up by this side while it was still coming."""
+        """Whether this side gave up a request stream before its end had arrived."""
         frames = self._open.get(stream_id)
         return frames is not None and frames.discarding
 
@@ -206,12 +206,12 @@ class RequestStreams:
         return frames is not None and frames.blocked
 
     def awaits_head(self, stream_id: int) -> bool:
-        """Whether the header section of a request stream has still to come."""
+        """Whether the header section of a request stream has not arrived yet."""
         frames = self._open.get(stream_id)
         return frames is None or not (frames.sections or frames.discarding)
 
     def discard(self, stream_id: int) -> None:
-        """Drop, and give credit for, all that still comes on a request stream."""
+        """Drop all further data of a request stream, and give credit for it."""
         frames = self._open.get(stream_id)
         if frames is not None:
             self._abandon(stream_id, frames)
@@ -219,7 +219,7 @@ class RequestStreams:
                 del self._open[stream_id]
 
     def forget(self, stream_id: int) -> None:
-        """Nothing comes on a request stream any more, before its end."""
+        """A request stream gets no more data, although its end has not arrived."""
         frames = self._open.pop(stream_id, None)
         if frames is None:
             self._sections.cancel(stream_id)
@@ -227,7 +227,7 @@ class RequestStreams:
             self._abandon(stream_id, frames)
 
     def _remember(self, data: bytes, events: list[H3Event]) -> None:
-        """Keep what became of a whole request, if that is one HEADERS frame and was served."""
+        """Remember a request and its result, if it is one HEADERS frame and was served."""
         header = frame_header(data, 0)
         if header is None or header[0] != HEADERS or header[1] + header[2] != len(data):
             return
@@ -330,7 +330,7 @@ class RequestStreams:
         return content_size
 
     def _count_frame(self, frames: _RequestFrames, frame_type: int, length: int) -> None:
-        """Bound what costs a client two bytes and this side a turn of a loop."""
+        """Limit frames that cost a client two bytes and this side a loop iteration."""
         if frame_type == DATA and length:
             if length < DRIBBLE_BYTES:
                 self._budgets.spend(Flood.DRIBBLE)
@@ -391,14 +391,14 @@ class RequestStreams:
     def _failed(
         self, stream_id: int, frames: _RequestFrames, error: RemoteProtocolError
     ) -> MessageFailed:
-        """Give up a message over its own fault; one of the whole connection is raised."""
+        """Fail a message for a stream error; a connection error is raised."""
         if isinstance(error, H3ConnectionError):
             raise error
         self._abandon(stream_id, frames)
         return MessageFailed(stream_id, error)
 
     def _abandon(self, stream_id: int, frames: _RequestFrames) -> None:
-        """Read no more of a request stream, and give credit for what waits to be parsed."""
+        """Stop reading a request stream, and give credit for unparsed data."""
         if frames.discarding:
             return
         frames.discarding = True
@@ -410,9 +410,9 @@ class RequestStreams:
         self._count_held(frames)
 
     def _count_held(self, frames: _RequestFrames) -> None:
-        """Count what waits for the rest of its frame, or for the QPACK encoder stream.
+        """Count the bytes that wait for the rest of their frame, or for the QPACK encoder stream.
 
-        Not what stands behind a blocked section: that has its credit still.
+        Data behind a blocked section is not counted: its credit has not been granted.
         """
         size = len(frames.section)
         if not frames.blocked:

@@ -1,8 +1,7 @@
-"""Session resumption and 0-RTT (RFC 8446 2.2, RFC 9001 4.6), without state but for used tickets.
+"""Session resumption and 0-RTT (RFC 8446 2.2, RFC 9001 4.6), stateless except for used tickets.
 
-A ticket has all that the server needs, sealed; aioquic would have it remembered. With 0-RTT, off by
-default, each ticket is good for early data once. Touches names of aioquic that start with an
-underscore.
+A ticket contains all that the server needs, sealed; aioquic would have the server store it. With
+0-RTT, off by default, each ticket is accepted for early data once. Uses private names of aioquic.
 """
 
 import hashlib
@@ -63,7 +62,7 @@ def _digest(text: str) -> bytes:
 
 
 class Session(NamedTuple):
-    """What a ticket brings back."""
+    """The content of a ticket."""
 
     cipher_suite: int
     age_add: int
@@ -79,7 +78,7 @@ class Session(NamedTuple):
 class Sessions:
     """Makes session tickets and recognises them; one for all connections of a server.
 
-    `clock` gives seconds since 1970. With `early_data`, tickets allow for 0-RTT.
+    `clock` gives seconds since 1970. With `early_data`, tickets allow 0-RTT.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class Sessions:
         return self._tokens.seal_session(head + session.secret)
 
     def open(self, ticket: bytes) -> Session | None:
-        """The session that `ticket` was made for; None if it was not made here, or is too old."""
+        """The session of `ticket`; None if it was not made here, or is too old."""
         try:
             content = self._tokens.open_session(ticket)
         except InvalidToken:
@@ -106,11 +105,11 @@ class Sessions:
         return Session(suite, age_add, version, limits, content[_SESSION.size :], issued_at)
 
     def use_early(self, ticket: bytes, issued_at: float) -> bool:
-        """Whether early data may be taken with `ticket`: the first time, and no other.
+        """Whether to accept early data with `ticket`: once only.
 
-        RFC 8446 8.1: whatever is sent again by an attacker has the same ticket. A server that has
-        started again does not know what was used before, so a ticket from then is good for none.
-        Servers that share a key do not share this memory: each of them takes it once.
+        RFC 8446 8.1: a replay by an attacker has the same ticket. After a restart, the server does
+        not know which tickets were used, so it accepts early data with none of the earlier ones.
+        Servers that share a key do not share this memory: each of them accepts a ticket once.
         """
         if not self.early_data or issued_at < self._began_at:
             return False
@@ -118,9 +117,9 @@ class Sessions:
 
 
 class ResumableConnection(MarkedConnection):
-    """A QUIC connection whose server gives out tickets, if it has `sessions`.
+    """A QUIC connection whose server issues tickets, if it has `sessions`.
 
-    `limits` is text that is different when what the server allows is.
+    `limits` is text that differs whenever the server's limits do.
     """
 
     __slots__ = ("_early_streams", "_limits", "_resumed", "_sessions")
@@ -137,7 +136,7 @@ class ResumableConnection(MarkedConnection):
         self._early_streams: set[int] = set()
 
     def is_early(self, stream_id: int) -> bool:
-        """Whether a request may be a replay: it came in 0-RTT, and the handshake still runs."""
+        """Whether a request may be a replay: it came in 0-RTT, before the handshake completed."""
         return not self._handshake_complete and stream_id in self._early_streams
 
     # -- tickets ----------------------------------------------------------------------------------
@@ -151,7 +150,7 @@ class ResumableConnection(MarkedConnection):
             self._end_handshake()
 
     def _end_handshake(self) -> None:
-        """Do what is due once the handshake is complete."""
+        """Run the steps due once the handshake is complete."""
         self._early_streams.clear()
         if self._sessions is not None and self.tls._psk_key_exchange_mode is not None:
             self._send_ticket(self._sessions)

@@ -1,7 +1,7 @@
 """Field sections and their compression (RFC 9204) on one connection. Knows no frames but HEADERS.
 
-Sans-I/O. What the peer's encoder has to be told is collected; whoever owns the decoder stream
-writes it there.
+Sans-I/O. Instructions for the peer's encoder are collected; the owner of the decoder stream writes
+them.
 """
 
 from contextlib import suppress
@@ -57,10 +57,10 @@ class FieldSections:
         return encode_frame(HEADERS, section)
 
     def decode(self, stream_id: int, section: bytes) -> Fields | None:
-        """The lines of a section; None when it has to wait for the encoder stream.
+        """The lines of a section; None if it has to wait for the encoder stream.
 
-        Raises FieldsTooLarge, also of a section that would be too large and is not decoded then,
-        and MalformedMessage.
+        Raises FieldsTooLarge, also for a section that would be too large and is therefore not
+        decoded, and MalformedMessage.
         """
         self.check_decoded_size(section)
         try:
@@ -74,7 +74,7 @@ class FieldSections:
         return fields
 
     def resume(self, stream_id: int, section: bytes) -> Fields:
-        """The lines of a section that had to wait, as `decode`."""
+        """The lines of a section that was blocked, as `decode`."""
         # Only now it is known what its references stand for.
         self.check_decoded_size(section)
         try:
@@ -89,7 +89,7 @@ class FieldSections:
         check_section_size(fields, max_bytes=self.max_bytes, max_fields=self._max_fields)
 
     def check_decoded_size(self, section: bytes) -> None:
-        """Refuse what would be too large, before it is decoded. Raises FieldsTooLarge."""
+        """Raise FieldsTooLarge for a section that would be too large, before it is decoded."""
         # A section of n bytes has n lines at the most: most are too short to be looked through.
         if len(section) * self._table.largest <= self.max_bytes:
             return
@@ -102,8 +102,8 @@ class FieldSections:
     def acknowledge(self, stream_id: int) -> None:
         """Acknowledge a section that was not decoded, because it is known (RFC 9204 4.4.1).
 
-        Soon, together with others: what it refers to is known to have arrived, so that all it tells
-        the encoder is that one reference less is in use.
+        This may be delayed and batched: the entries it refers to are known to have arrived, so the
+        encoder only learns that one reference less is in use.
         """
         # A STREAM frame for each would be 6 % of what a small request costs.
         self._unacknowledged.append(stream_id)
@@ -111,15 +111,15 @@ class FieldSections:
             self._acknowledge()
 
     def cancel(self, stream_id: int) -> None:
-        """The sections of a stream will not be read (RFC 9204 2.2.2.2).
+        """Cancel the sections of a stream, which will not be read (RFC 9204 2.2.2.2).
 
-        The encoder is told even if nothing of the table, or of the stream, has come yet: what comes
-        later may be what these sections refer to.
+        The encoder is told even if no part of the table, or of the stream, has arrived yet: later
+        instructions may be those that these sections refer to.
         """
         self.instructions.append(self._decoder.cancel_stream(stream_id))
 
     def receive_encoder_stream(self, data: bytes) -> list[int]:
-        """Take what the peer's encoder says; the streams whose sections need not wait any more."""
+        """Handle the peer's encoder stream; returns the streams that are no longer blocked."""
         self._acknowledge()  # now it matters what is in use
         self._table.receive(data)
         try:
@@ -131,7 +131,7 @@ class FieldSections:
         return unblocked
 
     def receive_decoder_stream(self, data: bytes) -> None:
-        """Take what the peer's decoder says."""
+        """Handle the peer's decoder stream."""
         try:
             self._encoder.feed_decoder(data)
         except pylsqpack.DecoderStreamError as error:
@@ -140,9 +140,9 @@ class FieldSections:
             ) from error
 
     def _decode_refused(self, stream_id: int, section: bytes) -> Fields:
-        """What a section means that ls-qpack does not decode: no lines, an empty name, or nothing.
+        """Decode a section that ls-qpack rejects: without lines, with an empty name, or broken.
 
-        The first two are no fault of QPACK (RFC 9204 4.5), so the connection goes on. Raises
+        The first two are valid QPACK (RFC 9204 4.5), so the connection continues. Raises
         MalformedMessage, FieldsTooLarge, and H3ConnectionError for a section that is broken.
         """
         named = self._table.with_names(section)

@@ -1,7 +1,7 @@
-"""What the warm path remembers of a packet until it is acknowledged or lost.
+"""The warm path's record of a packet until it is acknowledged or lost.
 
-To aioquic's recovery both kinds are its QuicSentPacket. Touches a name of aioquic that starts with
-an underscore, with a canary in tests/quic/test_warm_canaries.py.
+To aioquic's recovery both kinds are its QuicSentPacket. Uses a private name of aioquic, with a
+canary in tests/quic/test_warm_canaries.py.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from aioquic.tls import Epoch
 
 
 class SentPacket:
-    """A packet with anything in it that the warm path sends."""
+    """A packet sent on the warm path, with any content."""
 
     __slots__ = (
         "acknowledged",
@@ -46,7 +46,7 @@ class SentPacket:
 
     @property
     def delivery_handlers(self) -> list[tuple[QuicDeliveryHandler, Any]]:
-        """All that has to be told of its delivery or loss, for aioquic's code."""
+        """The handlers to call on its delivery or loss, for aioquic's code."""
         handlers = self.handlers + [
             (stream.sender.on_data_delivery, (start, stop, fin))
             for stream, start, stop, fin in self.pieces
@@ -57,10 +57,10 @@ class SentPacket:
 
 
 class SentPiece:
-    """A packet sent on the warm path that is full, and full of one stream's data.
+    """A full packet sent on the warm path with data of one stream only.
 
-    Nearly all packets of a long response are. Built and acknowledged in runs, they make a download
-    take 30 % less CPU.
+    Nearly all packets of a long response are of this kind. Built and acknowledged in runs, they
+    make a download take 30 % less CPU.
     """
 
     __slots__ = ("packet_number", "sent_bytes", "sent_time", "start", "stop", "stream")
@@ -89,12 +89,12 @@ class SentPiece:
 
     @property
     def delivery_handlers(self) -> list[tuple[QuicDeliveryHandler, Any]]:
-        """All that has to be told of its delivery or loss, for aioquic's code."""
+        """The handlers to call on its delivery or loss, for aioquic's code."""
         return [(self.stream.sender.on_data_delivery, (self.start, self.stop, False))]
 
 
 def forget_acknowledged(space: QuicPacketSpace, largest: int) -> None:
-    """Acknowledge packets up to `largest` no more: the peer knows that they have arrived."""
+    """Stop acknowledging packets up to `largest`: the peer knows that they were received."""
     # As aioquic's subtract(0, largest + 1), for a third of the time.
     ranges = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
     while ranges and ranges[0].stop <= largest + 1:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class H3RequestStream(RequestStream):
-    """Writes frames into the QUIC stream; the protocol sends them once per turn of the loop."""
+    """Writes frames into the QUIC stream; the protocol sends them once per loop iteration."""
 
     __slots__ = (
         "_content_length",
@@ -50,7 +50,7 @@ class H3RequestStream(RequestStream):
         *,
         ended: bool = False,
     ) -> None:
-        """With `ended` all of the request is there: nothing follows its head."""
+        """With `ended` the request is complete: nothing follows its head."""
         content = NO_CONTENT if ended else ContentBuffer(partial(protocol.grant, stream_id))
         RequestStream.__init__(self, head, content, protocol.info)
         self.stream_id = stream_id
@@ -115,7 +115,7 @@ class H3RequestStream(RequestStream):
     # -- the connection's side --------------------------------------------------------------
 
     def accept_content(self, data: bytes) -> None:
-        """Check the next content against what was announced, and pass it on.
+        """Check the next content against the announced length, and pass it on.
 
         Raises MalformedMessage or ContentTooLarge.
         """
@@ -134,13 +134,13 @@ class H3RequestStream(RequestStream):
             self.receive_content(data)
 
     def accept_end(self, trailers: Fields) -> None:
-        """Check that the content was whole, and pass on its end."""
+        """Check that the content is complete, and pass on its end."""
         if self._content_length is not None and self.content.received != self._content_length:
             raise MalformedMessage("less content than its content-length says")
         self.receive_end(trailers)
 
     def update_gate(self) -> bool:
-        """Let writers go on once little enough waits; True while they are still held back."""
+        """Resume writers once little enough is unsent; True while they are still held back."""
         backlog = self._protocol.quic.backlog(self.stream_id)
         if self._gate is None:
             if backlog <= self._protocol.context.settings.max_unsent_bytes:
@@ -150,7 +150,7 @@ class H3RequestStream(RequestStream):
         return self._gate.paused
 
     def close_gate(self, error: StreamAborted) -> None:
-        """Fail everyone who waits to write."""
+        """Fail all waiting writers."""
         if self._gate is None:
             self._gate = self._new_gate()
         self._gate.close(error)
@@ -160,7 +160,7 @@ class H3RequestStream(RequestStream):
         return WriteGate(high=high, low=high // 2)
 
     def release_head(self) -> None:
-        """Write the head that was held back for content to come along with it."""
+        """Write the head that was held back to be sent together with content."""
         if self._held:
             held, self._held = self._held, b""
             self._protocol.write(self, held, False)

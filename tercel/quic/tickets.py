@@ -1,9 +1,8 @@
-"""What a server gives away and recognises without remembering: one key ring for all of it.
+"""Tokens and tickets that a server issues and recognises without storing them, from one key ring.
 
-Retry tokens and address tokens (RFC 9000 8.1), stateless reset tokens (10.3) and session tickets
-(RFC 8446 4.6.1) are made with keys derived from one secret, so that servers that share it
-understand each other, also after a restart.
-Knows nothing about connections or sockets.
+Retry tokens and address validation tokens (RFC 9000 8.1), stateless reset tokens (10.3) and session
+tickets (RFC 8446 4.6.1) are made with keys derived from one secret, so that servers that share it
+understand each other, also after a restart. Knows nothing about connections or sockets.
 """
 
 import ipaddress
@@ -62,7 +61,7 @@ _RETRY_PACKETS = {
 def retry_packet(
     version: int, *, source_cid: bytes, destination_cid: bytes, original_cid: bytes, token: bytes
 ) -> bytes:
-    """A Retry packet (RFC 9000 17.2.5). aioquic's takes twice the time, and a flood asks for it."""
+    """A Retry packet (RFC 9000 17.2.5), in half the time of aioquic's, for floods."""
     key, nonce, first = _RETRY_PACKETS[version]
     packet = b"".join(
         (
@@ -79,7 +78,7 @@ def retry_packet(
 
 
 class KeyRing:
-    """Keys derived from secrets of 32 bytes: the first makes, every one of them recognises."""
+    """Keys derived from secrets of 32 bytes: the first key seals; every key opens."""
 
     def __init__(self, secrets: Sequence[bytes] = ()) -> None:
         known = list(secrets) or [os.urandom(SECRET_BYTES)]
@@ -120,7 +119,7 @@ def read_key_ring(path: str | None) -> KeyRing:
 
 
 class Tokens:
-    """Makes and checks what clients show: to prove their address, and to resume a session.
+    """Makes and checks tokens that clients present: to validate an address, to resume a session.
 
     `clock` gives seconds since 1970: tokens outlive processes.
     """
@@ -130,14 +129,14 @@ class Tokens:
         self._ring = ring or KeyRing()
 
     def seal_retry(self, address: str, port: int, original_cid: bytes, retry_cid: bytes) -> bytes:
-        """For the Retry packet to the client at `address` whose Initial went to `original_cid`."""
+        """A Retry token for the client at `address` whose Initial went to `original_cid`."""
         bound = _packed(address) + struct.pack("!H", port) + retry_cid
         return self._seal(RETRY_TOKEN, self._ring.retry[0], original_cid, bound)
 
     def open_retry(
         self, token: bytes, address: str, port: int, retry_cid: bytes
     ) -> tuple[bytes, float]:
-        """The connection ID that the client's first Initial was sent to, and when `token` was made.
+        """The Destination Connection ID of the client's first Initial, and when `token` was made.
 
         Raises InvalidToken.
         """
@@ -145,21 +144,21 @@ class Tokens:
         return self._open(RETRY_TOKEN, self._ring.retry, token, bound, RETRY_LIFETIME_SECONDS)
 
     def seal_address(self, address: str) -> bytes:
-        """For the NEW_TOKEN frame to a client at `address`: its port may be another next time."""
+        """A NEW_TOKEN token for a client at `address`; its port may differ next time."""
         return self._seal(ADDRESS_TOKEN, self._ring.address[0], b"", _packed(address))
 
     def open_address(self, token: bytes, address: str) -> float:
-        """When `token` was made. Raises InvalidToken unless that was for a client at `address`."""
+        """When `token` was made. Raises InvalidToken unless it was made for `address`."""
         ring, bound = self._ring.address, _packed(address)
         _, issued_at = self._open(ADDRESS_TOKEN, ring, token, bound, ADDRESS_LIFETIME_SECONDS)
         return issued_at
 
     def seal_session(self, session: bytes) -> bytes:
-        """A ticket that brings `session` back (RFC 5077 4, RFC 8446 4.6.1)."""
+        """A ticket that contains `session` (RFC 5077 4, RFC 8446 4.6.1)."""
         return self._seal(SESSION_TICKET, self._ring.session[0], session, b"")
 
     def open_session(self, ticket: bytes) -> bytes:
-        """What was sealed. Raises InvalidToken."""
+        """The content of the ticket. Raises InvalidToken."""
         ring = self._ring.session
         session, _ = self._open(SESSION_TICKET, ring, ticket, b"", SESSION_LIFETIME_SECONDS)
         return session

@@ -1,4 +1,4 @@
-"""Datagrams in batches: many per system call where the kernel can (UDP GRO and GSO), else singly.
+"""Datagrams in batches: many per system call if the kernel supports it (UDP GRO, GSO), else singly.
 
 Owns one bound UDP socket. Knows nothing about QUIC.
 """
@@ -54,16 +54,16 @@ _MAX_WAITING = 4096
 
 
 class Path(NamedTuple):
-    """The two ends of a datagram's way, comparable: what QUIC calls a network path."""
+    """Peer and local address of a datagram, comparable: a network path in QUIC's sense."""
 
     peer: tuple[str, int] | tuple[str, int, int, int]
     """The peer's address as the socket module gives it."""
     local: bytes | None
-    """Ancillary data that makes an answer leave from the address the datagram came to."""
+    """Ancillary data that sends an answer from the address the datagram was sent to."""
     socket: "UdpSocket"
 
     def local_address(self) -> tuple[str, int]:
-        """The address and port that the datagram came to."""
+        """The address and port that the datagram was sent to."""
         host, port = self.socket.sock.getsockname()[:2]
         if self.local is not None:
             # struct in6_pktinfo begins with the address; of in_pktinfo it is the second member.
@@ -84,34 +84,34 @@ Datagram = tuple[bytes, Path, int]
 
 
 class UdpSocket:
-    """A bound UDP socket, read by callback and written without waiting."""
+    """A bound UDP socket, read by callback and written without blocking."""
 
     def __init__(self, sock: socket.socket, loop: AbstractEventLoop, *, buffer_bytes: int) -> None:
         sock.setblocking(False)
         self.sock = sock
         self._twins: list[socket.socket] = []
-        """Sockets that are connected to one peer each, since a successor may get the address."""
+        """Sockets connected to one peer each, from when a successor may bind the address."""
         self._twin: socket.socket | None = None
-        """The one of them that is read in place of `sock`."""
+        """The connected socket that is read in place of `sock`."""
         self._readable: Callable[[UdpSocket], None] | None = None
         self._loop = loop
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._waiting: deque[Datagram] = deque()
         self._ancillary: list[tuple[int, int, bytes]] = []
-        """What came with the last datagram, which is mostly what comes with the next."""
+        """Ancillary data of the last datagram; usually that of the next is the same."""
         self._read: tuple[int, bytes | None, int] = 0, None, 0
-        """What that says."""
+        """The parsed form of `_ancillary`."""
         self._lone = 0
-        """Looks in a row that found a single datagram."""
+        """Consecutive reads that found a single datagram."""
         self._unlooked = 0
-        """Turns to come in which it is not looked whether there is more than one."""
+        """Reads to come that do not look for a second datagram."""
         self._is_v6 = sock.family == socket.AF_INET6
         self._is_wildcard = sock.getsockname()[0] in ("0.0.0.0", "::")  # noqa: S104  # a question
         self.receives_batches = self._set_receiving(sock)
         self.sends_batches = _accepts_segments(sock)
         self.sends_marks = True
-        """Whether datagrams may be marked, as far as is known."""
+        """Whether ECN marks can be sent; False once the kernel has refused one."""
         self._set_buffer(socket.SO_RCVBUF, "receive", buffer_bytes)
         self._set_buffer(socket.SO_SNDBUF, "send", buffer_bytes)
         _set_option(sock, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
@@ -119,14 +119,14 @@ class UdpSocket:
             _set_option(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
 
     def start(self, readable: Callable[["UdpSocket"], None]) -> None:
-        """Call `readable` whenever datagrams wait."""
+        """Call `readable` whenever datagrams can be read."""
         self._readable = readable
         self._loop.add_reader(self.sock.fileno(), readable, self)
 
     def hand_over(self, paths: Iterable[Path]) -> None:
-        """Let another process bind the address, and keep what comes on `paths`, all of this socket.
+        """Let another process bind the address; keep receiving on `paths`, all of this socket.
 
-        Datagrams of those go on to come as if nothing had happened.
+        Datagrams of those paths continue to arrive as before.
         """
         if not allow_successor(self.sock):
             return
@@ -153,10 +153,10 @@ class UdpSocket:
             self.sock.close()
 
     def receive(self, most: int) -> list[Datagram]:
-        """Datagrams that wait: up to about `most`, so that other work gets its turn.
+        """The datagrams that can be read, about `most` at a time, so that other work gets its turn.
 
-        Where they come singly, one: whether another waits the loop finds out for less than a call
-        costs that has nothing to read. Of ten system calls a lone small request made, two are gone.
+        Without batches, one: asking the loop whether another waits costs less than a call that has
+        nothing to read. Of ten system calls of a single small request, this saves two.
         """
         source = self._twin or self.sock
         most_reads = 1 if self._unlooked else most
@@ -194,9 +194,10 @@ class UdpSocket:
         return datagrams
 
     def send(self, datagrams: Sequence[bytes], path: Path, mark: int = 0) -> None:
-        """Send `datagrams` in order to one peer; what the kernel cannot take now goes later.
+        """Send `datagrams` in order to one peer; what the kernel does not accept now is sent later.
 
-        `mark` is for their ECN field. It is left out, here and from then on, where it is refused.
+        `mark` is for the ECN field. It is left out, here and from then on, if the kernel refuses
+        it.
         """
         if self._waiting and datagrams:
             self._wait(datagrams, path, mark)
@@ -219,7 +220,7 @@ class UdpSocket:
             position = end
 
     def _send_singly(self, datagrams: Sequence[bytes], path: Path, mark: int) -> None:
-        """Send what the kernel would not segment."""
+        """Send, one by one, datagrams that the kernel does not segment."""
         for number, datagram in enumerate(datagrams):
             try:
                 self._send_batch((datagram,), path, mark)
@@ -236,7 +237,7 @@ class UdpSocket:
                 self.sends_batches = False
 
     def _send_batch(self, batch: Sequence[bytes], path: Path, mark: int) -> None:
-        """Send a batch in one call, or in a second one without its mark. Raises OSError."""
+        """Send a batch in one call, or in a second one without the mark. Raises OSError."""
         if not mark or not self.sends_marks:
             self._call(batch, path, 0)
             return
@@ -289,7 +290,7 @@ class UdpSocket:
     def _read_ancillary(
         self, ancillary: list[tuple[int, int, bytes]]
     ) -> tuple[int, bytes | None, int]:
-        """The size of segments, the address it came to, and the ECN field."""
+        """The segment size, the destination address and the ECN field."""
         segment, local, mark = 0, None, 0
         for level, kind, data in ancillary:
             if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
@@ -313,7 +314,7 @@ class UdpSocket:
             self._twin = None
 
     def _set_receiving(self, sock: socket.socket) -> bool:
-        """Have `sock` tell what is read with each datagram; whether it brings batches."""
+        """Enable ancillary data on `sock`; returns whether it receives batches."""
         if self._is_wildcard:
             # Bound to every address, an answer must leave from the one it was asked at.
             _set_option(sock, socket.IPPROTO_IP, _IP_PKTINFO)
@@ -342,7 +343,7 @@ class UdpSocket:
 
 
 def _batch_end(datagrams: Sequence[bytes], start: int) -> int:
-    """The end of the longest run that one call can send: equal sizes, only the last shorter."""
+    """The end of the longest run for one call: equal sizes, only the last may be shorter."""
     size = len(datagrams[start])
     total = size
     end = start + 1

@@ -1,9 +1,9 @@
-"""Bounds on packets that only acknowledge, and are not acknowledged themselves (RFC 9000 13.2.4).
+"""Bounds on packets that are not ack-eliciting, which the peer need not acknowledge.
 
-Such a packet asks for no acknowledgement. A peer that sends, and has nothing to acknowledge, would
-make its receiver remember ever more of them: 444 bytes for each. Now and then one of them asks, by
-a PING. If that brings no answer either, the oldest are forgotten, which costs nothing but that a
-later ACK may repeat what they told.
+An endpoint that only receives sends packets with nothing but ACK frames, and would remember ever
+more of them (RFC 9000 13.2.4): 444 bytes for each. Therefore an occasional one elicits an
+acknowledgement by a PING. If that is not answered either, the oldest are forgotten; the only effect
+is that a later ACK may repeat what they reported.
 """
 
 from itertools import islice
@@ -17,12 +17,12 @@ MAX_UNACKNOWLEDGED_PACKETS = 128
 
 
 def is_answer_due(space: QuicPacketSpace) -> bool:
-    """Whether the next packet that acknowledges is to ask for an acknowledgement."""
+    """Whether the next packet with an ACK is to be made ack-eliciting."""
     return len(space.sent_packets) >= ASK_AFTER_PACKETS and not space.ack_eliciting_in_flight
 
 
 def forget_oldest(space: QuicPacketSpace) -> bool:
-    """Forget the older half of what asks for no acknowledgement if that is too much; if it was."""
+    """Forget the older half of non-ack-eliciting packets if they are too many; whether it did."""
     sent = space.sent_packets
     if len(sent) - space.ack_eliciting_in_flight <= MAX_UNACKNOWLEDGED_PACKETS:
         return False

@@ -1,6 +1,6 @@
-"""The unidirectional streams of a client (RFC 9114 6.2): control, QPACK, and what is ignored.
+"""The unidirectional streams of a client (RFC 9114 6.2): control, QPACK, and ignored types.
 
-Sans-I/O. A fault on any of them is one of the whole connection and raises H3ConnectionError.
+Sans-I/O. An error on any of them is a connection error and raises H3ConnectionError.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ _MAX_CONTROL_FRAME_BYTES = 4096
 
 
 class UnidirectionalStreams:
-    """The streams that a client opened to say something about the connection."""
+    """The unidirectional streams that a client opened."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class UnidirectionalStreams:
         budgets: Budgets,
         may_open: Callable[[int], bool],
     ) -> None:
-        """`may_open` says whether the client may open a request stream, or has done so."""
+        """`may_open` says whether the client may open, or has opened, a request stream."""
         self._may_open = may_open
         self._sections = sections
         self._requests = requests
@@ -61,7 +61,7 @@ class UnidirectionalStreams:
         """The client's SETTINGS, None until they have come."""
 
     def receive(self, stream_id: int, data: bytes, ended: bool) -> list[H3Event]:
-        """Take the next `data` of a stream, all of which is consumed."""
+        """Handle the next `data` of a stream, all of which is consumed."""
         stream_type, buffer = self._open.get(stream_id, (None, b""))
         data = buffer + data
         if stream_type is None:
@@ -167,7 +167,7 @@ class UnidirectionalStreams:
             raise H3ConnectionError(ErrorCode.ID_ERROR, f"frame 0x{frame_type:x} goes back")
 
     def _check_prioritized(self, frame_type: int, element: tuple[int, int] | None) -> None:
-        """Refuse a PRIORITY_UPDATE of what cannot be (RFC 9218 7.2); others have no effect yet."""
+        """Reject a PRIORITY_UPDATE with an invalid target (RFC 9218 7.2); others have no effect."""
         if element is None:
             raise H3ConnectionError(ErrorCode.FRAME_ERROR, f"bad frame 0x{frame_type:x}")
         if frame_type == PRIORITY_UPDATE_OF_PUSH:

@@ -1,7 +1,7 @@
-"""A register of used tokens, so that each is good once (RFC 9000 8.1.4, RFC 8446 8.1).
+"""A register of used tokens, so that each is accepted once (RFC 9000 8.1.4, RFC 8446 8.1).
 
-Bitmaps of a fixed size: what they take does not grow with what clients do, and several processes
-could have them in memory that they share, where a bit is only ever set. Knows no kinds of tokens.
+Bitmaps of a fixed size: their memory does not grow with what clients do, and several processes
+could share them, since a bit is only ever set. Does not distinguish kinds of tokens.
 """
 
 from hashlib import blake2s
@@ -20,7 +20,7 @@ _POSITIONS = Struct("!4I")
 class UsedTokens:
     """Which tokens were used, of those that are issued for `lifetime` seconds.
 
-    What was used is always known. A token that was not may be taken for used, which has to be of
+    A used token is always recognised. An unused one may be mistaken for a used one, which must do
     little harm to its client.
     """
 
@@ -30,7 +30,7 @@ class UsedTokens:
         self._parts: dict[int, _Part] = {}
 
     def use(self, token: bytes, issued_at: float, now: float) -> bool:
-        """Whether `token` is used for the first time. False also where it cannot be remembered.
+        """Whether `token` is used for the first time. False also if it cannot be remembered.
 
         Times are in seconds, by one clock; `issued_at` has to be the same for each use of a token.
         """
@@ -50,7 +50,7 @@ class UsedTokens:
 
 
 class _Part:
-    """Those of one part of the lifetime."""
+    """The used tokens of one part of the lifetime."""
 
     __slots__ = ("_bitmap", "_left")
 

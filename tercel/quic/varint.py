@@ -8,7 +8,7 @@ _SHORT = tuple(bytes((value,)) for value in range(0x40))
 
 
 def encode_varint(value: int) -> bytes:
-    """`value` in as few bytes as can be. Raises OverflowError from 2^62 on."""
+    """`value` in as few bytes as possible. Raises OverflowError from 2^62 on."""
     # aioquic makes a buffer object for each: 0.4 us where this takes 0.1.
     if value < 0x40:
         return _SHORT[value]
@@ -22,7 +22,7 @@ def encode_varint(value: int) -> bytes:
 
 
 def varint_size(value: int) -> int:
-    """How many bytes `encode_varint` makes of `value`."""
+    """The length of `value` as `encode_varint` encodes it."""
     if value < 0x40:
         return 1
     if value < 0x4000:
@@ -31,7 +31,7 @@ def varint_size(value: int) -> int:
 
 
 def decode_varint(data: bytes, position: int) -> tuple[int, int]:
-    """The integer at `position` and where it ends. Raises IndexError when it is cut off."""
+    """The integer at `position` and its end. Raises IndexError when it is cut off."""
     first = data[position]
     if first < 0x40:
         return first, position + 1

@@ -1,13 +1,11 @@
-"""The warm path in: the common packets of a connection, opened and applied without objects between.
+"""The warm path in: decrypts and applies common packets without intermediate objects.
 
-Touches names of aioquic that start with an underscore, each with a canary in
-tests/quic/test_warm_canaries.py.
+Uses private names of aioquic, each with a canary in tests/quic/test_warm_canaries.py.
 
-A packet with a short header, under the keys in use, on the path in use, is opened here, and its
-ACK, STREAM, PADDING, PING, MAX_DATA, MAX_STREAM_DATA and NEW_CONNECTION_ID frames are applied. A
-packet that is uncommon in itself goes to aioquic before anything has changed; from the first
-uncommon frame on, aioquic's own handlers take the rest of a packet. What `guard` holds against a
-peer is held here, too.
+A packet with a short header, under the current keys, on the current path, is decrypted here, and
+its ACK, STREAM, PADDING, PING, MAX_DATA, MAX_STREAM_DATA and NEW_CONNECTION_ID frames are applied.
+An uncommon packet is left to aioquic before any state has changed; from the first uncommon frame
+on, aioquic's own handlers process the rest of a packet. The limits of `guard` apply here, too.
 """
 
 import re
@@ -57,7 +55,7 @@ _PADDING_RUN = re.compile(rb"\0++")
 
 
 class WarmConnection(AcknowledgedSender):
-    """Receives what is common by itself, and leaves the rest to its base classes."""
+    """Receives common packets itself, and leaves the others to its base classes."""
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """Take one datagram from `addr`."""
@@ -75,7 +73,7 @@ class WarmConnection(AcknowledgedSender):
         return self._armed and self._receive(packet, addr, now)
 
     def _receive(self, data: bytes, addr: Any, now: float) -> bool:
-        """Take a datagram if it holds one common packet; if not, nothing has changed."""
+        """Receive a datagram of one common packet; otherwise no state has changed."""
         path = self._network_paths[0]
         if (
             self._state is not _CONNECTED
@@ -132,7 +130,7 @@ class WarmConnection(AcknowledgedSender):
     # -- frames -----------------------------------------------------------------------------------
 
     def _take_frames(self, plain: bytes, path: QuicNetworkPath, now: float) -> bool:
-        """Apply the frames of a packet; whether it asks for an acknowledgement.
+        """Apply the frames of a packet; returns whether it is ack-eliciting.
 
         Raises QuicConnectionError and H3ConnectionError.
         """
@@ -170,7 +168,7 @@ class WarmConnection(AcknowledgedSender):
     def _take_uncommon(
         self, rest: bytes, path: QuicNetworkPath, now: float, *, has_ack: bool
     ) -> bool:
-        """Let aioquic, and the guard, apply the rest of a packet, which may have begun with ACK."""
+        """Let aioquic and the guard apply the rest of a packet, which may have begun with ACK."""
         self._surveyed = False
         self._known_times = None
         context = QuicReceiveContext(
@@ -254,7 +252,7 @@ class WarmConnection(AcknowledgedSender):
         return end
 
     def _take_request(self, stream_id: int, data: bytes, fin: int) -> bool:
-        """Apply the beginning of the next request, or all of it; False for what is uncommon."""
+        """Apply the beginning, or all, of the next request; False if it is uncommon."""
         size, limit = len(data), self._local_max_data
         used = limit.used + size
         if not 0 < size <= self._local_max_stream_data_bidi_remote or used > limit.value:
@@ -334,7 +332,7 @@ class WarmConnection(AcknowledgedSender):
 
 
 def _padding_end(plain: bytes, position: int) -> int:
-    """Where PADDING ends (RFC 9000 19.1)."""
+    """The end of PADDING frames (RFC 9000 19.1)."""
     # Clients fill datagrams up to the last byte: 0.2 us where a search takes 0.5. Without a copy of
     # the rest, as other frames may stand between any two bytes of it.
     if plain.startswith(_ZEROS[: len(plain) - position], position):

@@ -1,7 +1,7 @@
-"""What an acknowledgement does (RFC 9002), and the timers that wait for one, on the warm path.
+"""Handles acknowledgements (RFC 9002), and the timers that wait for one, on the warm path.
 
-Touches names of aioquic that start with an underscore, each with a canary in
-tests/quic/test_warm_canaries.py. Loss detection and congestion control are aioquic's.
+Uses private names of aioquic, each with a canary in tests/quic/test_warm_canaries.py. Loss
+detection and congestion control are aioquic's.
 """
 
 from contextlib import suppress
@@ -33,7 +33,7 @@ UNCOMMON = 0
 
 
 class AcknowledgedSender(WarmSender):
-    """Takes the acknowledgements of what it sent."""
+    """Handles the acknowledgements of the packets that it sent."""
 
     # -- acknowledgements -------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class AcknowledgedSender(WarmSender):
         counts: Counts | None,
         now: float,
     ) -> bool:
-        """As aioquic's recovery on an ACK (RFC 9002 A.7); whether it was of anything new."""
+        """Process an ACK as aioquic's recovery (RFC 9002 A.7); whether it had anything new."""
         loss = self._loss
         sent: dict[int, Any] = space.sent_packets
         largest = ranges[-1].stop - 1
@@ -150,7 +150,7 @@ class AcknowledgedSender(WarmSender):
         return True
 
     def _delivered(self, packet: Any) -> None:
-        """Tell of the delivery of `packet` those who sent something in it."""
+        """Report the delivery of `packet` to the senders of its content."""
         if type(packet) is not SentPacket:
             self._surveyed = False
             self.kept_bytes.certain = False
@@ -187,7 +187,7 @@ class AcknowledgedSender(WarmSender):
             self._ended.append(stream)
 
     def _measure(self, rtt: float, delay: float, now: float) -> None:
-        """A new sample of the round-trip time, as aioquic takes it (RFC 9002 5)."""
+        """Add a round-trip time sample, as aioquic does (RFC 9002 5)."""
         loss, control = self._loss, self._loss._cc
         latest = rtt if rtt > _LEAST_RTT else _LEAST_RTT
         least = loss._rtt_min
@@ -214,7 +214,7 @@ class AcknowledgedSender(WarmSender):
     # -- timers -----------------------------------------------------------------------------------
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` is to be called; None for never."""
+        """The time to call `handle_timer` at; None for no timer."""
         if not self._surveyed:
             return super().get_timer()
         # As aioquic's, for a connection whose handshake is over, on a validated path.
@@ -236,7 +236,7 @@ class AcknowledgedSender(WarmSender):
         return timer
 
     def is_loss_timer(self, at: float) -> bool:
-        """Whether it is for a late acknowledgement that `get_timer` said `at`, at the last call."""
+        """Whether `at`, as `get_timer` last returned it, is for a late acknowledgement."""
         return self._loss_at == at
 
 

@@ -1,11 +1,10 @@
-"""The warm path out: the common packets of a connection, built straight into bytes.
+"""The warm path out: builds common packets directly as bytes.
 
-Touches names of aioquic that start with an underscore, each with a canary in
-tests/quic/test_warm_canaries.py.
+Uses private names of aioquic, each with a canary in tests/quic/test_warm_canaries.py.
 
-aioquic writes each frame through several objects. A packet made here holds what aioquic's would:
-ACK, MAX_DATA, MAX_STREAMS, MAX_STREAM_DATA and STREAM frames. Whenever there is anything else to
-send, aioquic's own code does it. Recovery, pacing and congestion control are aioquic's throughout.
+aioquic writes each frame through several objects. A packet built here has the content of aioquic's:
+ACK, MAX_DATA, MAX_STREAMS, MAX_STREAM_DATA and STREAM frames. If any other frame is to be sent,
+aioquic's own code sends it. Recovery, pacing and congestion control are aioquic's throughout.
 """
 
 import math
@@ -45,7 +44,7 @@ _FIN, _LENGTH, _OFFSET = 0x01, 0x02, 0x04
 
 
 class WarmSender(SurveyedConnection):
-    """Sends what is common by itself, and leaves the rest to its base class."""
+    """Sends common packets itself, and leaves the others to its base class."""
 
     __slots__ = ("_known_times", "_pacer")
 
@@ -58,7 +57,7 @@ class WarmSender(SurveyedConnection):
     # -- datagrams --------------------------------------------------------------------------------
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """What waits to be sent, and where to."""
+        """The datagrams to send, each with its address."""
         if not self._surveyed and not self._survey():
             self._forget_stale()
             self._exempt_acknowledgement(now)
@@ -88,10 +87,10 @@ class WarmSender(SurveyedConnection):
         return addressed
 
     def _exempt_acknowledgement(self, now: float) -> None:
-        """Let aioquic's code send what is due exactly now, too, without asking the pacer.
+        """Let aioquic's code also send an acknowledgement due exactly now, without the pacer.
 
-        It takes acknowledgements that are late past the pacer (RFC 9002 7.7). One that is not
-        would wait while its own timer fires again and again.
+        It sends late acknowledgements past the pacer (RFC 9002 7.7). One that is not yet late would
+        wait while its own timer fires again and again.
         """
         for space in self._loss.spaces:
             if space.ack_at == now:
@@ -146,9 +145,9 @@ class WarmSender(SurveyedConnection):
         return payloads
 
     def _add_run(self, payloads: list[bytes], room: int, flight: int, now: float) -> int:
-        """Build the packets that are full of data of the one stream that is due.
+        """Build the full packets with data of the one stream that is due.
 
-        Returns their size. The rest, to the stream's end, is left.
+        Returns their size. The rest, up to the stream's end, is left.
         """
         (stream_id, stream), *_ = self._due.items()
         sender, sent = stream.sender, self._data_space.sent_packets
@@ -184,7 +183,7 @@ class WarmSender(SurveyedConnection):
         return total
 
     def _register(self, packet: SentPacket, now: float, count: int) -> None:
-        """Tell recovery of a packet, or of `count` that `packet` sums up, as aioquic does."""
+        """Register a packet with recovery, or `count` that `packet` sums up, as aioquic does."""
         loss = self._loss
         self._packet_number += count
         if packet.is_ack_eliciting:
@@ -198,9 +197,9 @@ class WarmSender(SurveyedConnection):
             loss._cc.on_packet_sent(packet=packet)  # type: ignore[arg-type]
 
     def _times(self) -> tuple[float, float]:
-        """aioquic's `get_probe_timeout()` and `_idle_timeout()`, for a connection that is armed.
+        """aioquic's `get_probe_timeout()` and `_idle_timeout()`, for a connection on the warm path.
 
-        `_known_times` keeps them until the round-trip time has been measured again.
+        `_known_times` caches them until the next round-trip time sample.
         """
         probe = self._loss.get_probe_timeout()
         idle = self._configuration.idle_timeout
@@ -220,7 +219,7 @@ class WarmSender(SurveyedConnection):
         flight_room: int,
         now: float,
     ) -> int:
-        """Add an ACK of all that arrived; returns its size."""
+        """Add an ACK of all received packets; returns its size."""
         space = self._data_space
         space.ack_at = None
         delay = int((now - space.largest_received_time) * 1_000_000)  # type: ignore[operator]
@@ -317,7 +316,7 @@ class WarmSender(SurveyedConnection):
                 return
 
     def _sendable_stop(self, stream: QuicStream, pending: int, room: int) -> int:
-        """How far data may be sent: as there is data, room, and credit of the peer's."""
+        """The offset up to which data may be sent, limited by data, room and the peer's credit."""
         credit = stream.sender.highest_offset + self._remote_max_data - self._remote_max_data_used
         most = stream.max_stream_data_remote
         # `min` of all four takes twice the time.
@@ -328,7 +327,7 @@ class WarmSender(SurveyedConnection):
         return most if most < pending else pending
 
     def _take(self, sender: QuicStreamSender, pending: list[range], stop: int) -> None:
-        """Note that the data up to `stop` is sent, and not pending any more."""
+        """Record that the data up to `stop` is sent and no longer pending."""
         if stop == pending[0].stop:
             del pending[0]
         else:
@@ -345,7 +344,7 @@ class WarmSender(SurveyedConnection):
 
 
 def encode_ack(ranges: list[range], delay: int, room: int) -> tuple[bytes, int]:
-    """An ACK frame (RFC 9000 19.3), and how many of the ranges, the newest, are in it.
+    """An ACK frame (RFC 9000 19.3), and how many of the ranges, the newest, it contains.
 
     `ranges` are in ascending order; `room` is how many bytes the frame may have after its type.
     """
