@@ -69,7 +69,7 @@ class Work(NamedTuple):
     requests: float = 0
     """Request streams opened."""
     answers: float = 0
-    """Responses written whole."""
+    """Responses written completely."""
     packets: float = 0
     """Packets of this side that the client has acknowledged."""
     kilobytes: float = 0
@@ -128,15 +128,15 @@ class Budgets:
     def __init__(self, work: Callable[[], Work] = Work) -> None:
         """`work` returns what the client has done so far."""
         self.fragments = 0
-        """Pieces that wait now; their owners count them up and down."""
+        """Out-of-order pieces stored now; their owners update the count."""
         self.filled = 0
-        """A number that grows whenever stream data was kept to wait, or filled a gap."""
+        """A number that grows whenever stream data was stored out of order, or filled a gap."""
         self._work = work
         self._now = 0.0
         self._pending = [0] * len(LIMITS)
-        """What was spent and is not settled yet."""
+        """Amounts that were spent and not settled yet."""
         self._unsettled = [_most_unsettled(burst) for burst, _ in LIMITS.values()]
-        """How much may be pending. Never more than is left."""
+        """The maximum of `_pending`, never more than the rest."""
         # Few connections ever spend so much that one has to be settled.
         self._budgets: list[_Budget | None] = [None] * len(LIMITS)
 

@@ -50,11 +50,11 @@ class RequestProgress(NamedTuple):
 
     stream_id: int
     sent: int
-    """A number that grows whenever the peer takes or acknowledges something of it."""
+    """A number that grows whenever the peer accepts or acknowledges data of the stream."""
     undelivered: bool
-    """Whether there is something that the peer has not acknowledged."""
+    """Whether there is data that the peer has not acknowledged."""
     arrived: bool
-    """Whether all of the request is there."""
+    """Whether the request is complete."""
 
 
 # Each waits twice as long as the one before: about 1.5 seconds in all on a fast network.
@@ -104,7 +104,7 @@ class QuicServerConnection(ProbingConnection):
         self._stream_window = settings.stream_window_bytes
         self._stream_step = settings.stream_window_bytes // 4
         self._consumed = 0
-        """Stream data that was taken, and so has given its credit back."""
+        """Bytes of stream data that were consumed, for which credit was returned."""
         self._max_connection_window = settings.connection_window_bytes
         # RFC 9000 7.4.1: what a client remembers for 0-RTT is not to become less.
         self.narrow_windows(0 if settings.early_data else narrowing)

@@ -50,10 +50,10 @@ class EcnState(Enum):
     TESTING = auto()
     """The first packets are marked."""
     UNKNOWN = auto()
-    """Enough of them were sent; nothing more is marked until the peer has answered."""
+    """Enough marked packets were sent; no more are marked until the peer has answered."""
     CAPABLE = auto()
     FAILED = auto()
-    """Marks do not arrive, or cannot be sent; nothing is marked."""
+    """Marks are lost on the path, or cannot be sent; nothing is marked."""
 
 
 class EcnValidator:

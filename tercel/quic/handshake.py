@@ -15,7 +15,7 @@ from tercel.certs.sni import server_name
 _MOST_NAME_BYTES = 255
 
 Identify = Callable[[str | None], QuicIdentity]
-"""Which identity to show to who asks for a name; None is for no name."""
+"""Maps the host name in SNI, None without one, to the identity to present."""
 
 
 class ServerHandshake(Context):
@@ -25,7 +25,7 @@ class ServerHandshake(Context):
         """`options` are Context's. Without `identify`, every client gets Context's own identity."""
         self._begin(**options)
         self.server_name = ""
-        """The host name that the client asked for, if any."""
+        """The host name in the client's SNI, if any."""
         self._identify = identify
 
     def _begin(self, **options: Any) -> None:

@@ -28,12 +28,12 @@ class Head(NamedTuple):
     version: int | None
     """None in a short header."""
     destination: bytes
-    """The connection ID that it is sent to."""
+    """The Destination Connection ID."""
     source: bytes
     number_at: int
-    """Where in the datagram the packet number begins."""
+    """Offset of the packet number in the datagram."""
     end: int
-    """Where in the datagram the packet ends."""
+    """Offset of the packet's end in the datagram."""
 
 
 def connection_ids(data: bytes) -> tuple[bytes, bytes, int]:

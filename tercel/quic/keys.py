@@ -76,7 +76,7 @@ class _Constants(NamedTuple):
     early: bytes
     """The early secret without a session."""
     derived: bytes
-    """What is derived from it."""
+    """The secret derived from it."""
     derived_label: bytes
     finished_label: bytes
 
@@ -102,7 +102,7 @@ class Schedule(KeySchedule):
         super().__init__(cipher_suite)
         self._constants = _constants(cipher_suite)
         self._source: Secret | None = None
-        """That of `secret`, once it was needed."""
+        """The object for `secret`, created on demand."""
 
     def extract(self, key_material: bytes | None = None) -> None:
         """Advance to the next secret."""

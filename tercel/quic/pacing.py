@@ -19,7 +19,7 @@ class Pacer(QuicPacketPacer):
     """aioquic's pacer, with bursts for event loops whose timers are coarse."""
 
     pause = 0.0
-    """Seconds until sending goes on when the bucket is empty."""
+    """Seconds until sending resumes when the bucket is empty."""
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         """Set a new window in bytes and a new round-trip time in seconds."""

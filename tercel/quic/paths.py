@@ -48,7 +48,7 @@ class RoamingConnection(LeanConnection):
         super().__init__(**options)
         self._ends = ends
         self._estimated_host: Any = None
-        """The peer's host that round-trip time and congestion window are those of."""
+        """The peer's host for which round-trip time and congestion window were measured."""
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """Take one datagram from `addr`."""

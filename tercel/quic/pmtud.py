@@ -5,7 +5,7 @@ are seconds by any monotonic clock.
 """
 
 BASE_DATAGRAM_BYTES = 1200
-"""What every path of QUIC carries (RFC 9000 14)."""
+"""The datagram size that every path of QUIC carries (RFC 9000 14)."""
 
 # RFC 8899 5.1.2
 MAX_PROBES = 3
@@ -24,7 +24,7 @@ class PathMtu:
 
     def __init__(self, most: int) -> None:
         self.size = BASE_DATAGRAM_BYTES
-        """How large datagrams on the path may be."""
+        """The current maximum size of datagrams on the path."""
         self._most = most
         self._too_large = most + 1
         self._lost_probes = 0

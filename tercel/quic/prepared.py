@@ -50,13 +50,13 @@ class _Beginning(NamedTuple):
     """The initial state of a connection."""
 
     names: Sequence[str]
-    """All that it has."""
+    """The names of all attributes."""
     plain: Sequence[tuple[str, Any]]
-    """What is never changed but replaced."""
+    """Attributes that are replaced, never modified."""
     empty: Sequence[tuple[str, Callable[[], Any]]]
-    """What is empty, and what makes another."""
+    """Attributes that start empty, each with a factory."""
     handlers: dict[int, tuple[str, frozenset[Epoch]]]
-    """By the type of a frame: the name of the method for it, and where the frame may be."""
+    """By frame type: the name of the method that handles it, and the epochs that allow it."""
 
 
 @cache

@@ -30,13 +30,13 @@ class TableSizes:
         self._capacity = capacity
         self._budgets = budgets
         self._unfinished = Unfinished()
-        """The instruction that has begun to arrive."""
+        """The incomplete instruction at the end of the received data."""
         self._max_entries = capacity // _OVERHEAD_BYTES
         # Name and value. What fell out of the table in earnest is kept a little longer.
         self._entries: deque[tuple[int, int]] = deque(maxlen=max(1, self._max_entries))
         self.inserted = 0
         self.largest = _LONGEST_STATIC_LINE_BYTES
-        """The most that a line of one byte can stand for."""
+        """The largest size that a one-byte line can represent."""
 
     def receive(self, data: bytes) -> None:
         """Handle the next bytes of an encoder stream (RFC 9204 4.3).

@@ -40,13 +40,13 @@ class KnownRequest:
 
     def __init__(self, fields: Fields, refers: bool) -> None:
         self.fields = fields
-        """Not to be changed: whoever sends the same bytes again gets the same list."""
+        """Not to be modified: a repeated request gets the same list."""
         self.refers = refers
-        """Whether it needs the dynamic table, and so has to be acknowledged."""
+        """Whether it refers to the dynamic table, and so has to be acknowledged."""
         self.head: tuple[RequestHead, int | None] | None = None
-        """What the receiver of the event made of it, for the next time."""
+        """Cache of the event's receiver, for the next time."""
         self.served = False
-        """Whether that was found to be what the server serves, whoever asks."""
+        """Whether it was found that the server serves this request to any client."""
 
     def event(self, stream_id: int) -> "SectionReceived":
         """The event for the request on its stream."""
@@ -110,19 +110,19 @@ class _RequestFrames:
 
     def __init__(self) -> None:
         self.unfinished = Unfinished()
-        """A frame header, or a HEADERS frame, that is not complete; behind a blocked section all
-        that came after it."""
+        """An incomplete frame header or HEADERS frame; after a blocked section, all later
+        data."""
         self.frame_type: int | None = None
-        """The frame inside which parsing stopped: DATA or one to ignore; None between frames."""
+        """The type of the frame being parsed: DATA or an ignored one; None between frames."""
         self.frame_left = 0
         """Bytes of that frame still to come."""
         self.sections = 0
-        """Field sections so far: 1 after the header section, 2 after the trailers."""
+        """Number of field sections: 1 after the header section, 2 after the trailers."""
         self.ended = False
         self.blocked = False
         """A section waits for the QPACK encoder stream."""
         self.section = b""
-        """That section, still encoded."""
+        """The blocked section, still encoded."""
         self.discarding = False
         self.held = 0
         """Bytes of it that the connection counts as held."""
@@ -144,9 +144,9 @@ class RequestStreams:
         # Valid until the dynamic table changes.
         self._known: dict[bytes, KnownRequest] = {}
         self.next_id = 0
-        """One above the highest request stream seen: what GOAWAY names (RFC 9114 5.2)."""
+        """The stream ID after the highest request stream seen, for GOAWAY (RFC 9114 5.2)."""
         self.held = 0
-        """Bytes of frames and sections that are not complete; their credit was granted."""
+        """Bytes of incomplete frames and sections, whose credit was granted."""
 
     def receive(self, stream_id: int, data: bytes, ended: bool) -> list[H3Event]:
         """Handle the next `data` of a stream.

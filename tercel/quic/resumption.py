@@ -67,12 +67,12 @@ class Session(NamedTuple):
     cipher_suite: int
     age_add: int
     version: int
-    """The QUIC version that it was given in; it is good for no other (RFC 9369 5)."""
+    """The QUIC version that it was issued in; valid for no other (RFC 9369 5)."""
     limits: bytes
-    """A digest of what 0-RTT builds on."""
+    """A digest of the parameters that 0-RTT depends on."""
     secret: bytes
     issued_at: float = 0.0
-    """Seconds since 1970; filled in by who seals it."""
+    """Seconds since 1970; set when it is sealed."""
 
 
 class Sessions:

@@ -40,9 +40,9 @@ class FieldSections:
         # no acknowledgement and never waits for another stream.
         self._encoder = pylsqpack.Encoder()
         self._unacknowledged: list[int] = []
-        """The streams of known sections that the encoder has not been told of yet."""
+        """The streams of known sections that are not acknowledged to the encoder yet."""
         self.instructions: list[bytes] = []
-        """What the peer's encoder is to be told, on the decoder stream."""
+        """Pending instructions for the peer's encoder, to be sent on the decoder stream."""
 
     def encode(self, stream_id: int, fields: Fields) -> bytes:
         """`fields` as a HEADERS frame, without what HTTP/3 forbids.

@@ -38,11 +38,11 @@ class SentPacket:
         self.in_flight = False
         self.is_ack_eliciting = False
         self.pieces: list[tuple[QuicStream, int, int, bool]] = []
-        """Stream data: the stream, its range of offsets, and whether its end is among it."""
+        """Stream data: the stream, its range of offsets, and whether it includes the end."""
         self.acknowledged: tuple[QuicPacketSpace, int] | None = None
         """Of the ACK that is in it: of which packets, and the largest of them."""
         self.handlers: list[tuple[QuicDeliveryHandler, Any]] = []
-        """What else wants to know of its delivery."""
+        """Further delivery handlers."""
 
     @property
     def delivery_handlers(self) -> list[tuple[QuicDeliveryHandler, Any]]:

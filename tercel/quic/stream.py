@@ -57,7 +57,7 @@ class H3RequestStream(RequestStream):
         self._protocol = protocol
         self._content_length = content_length
         self._gate: WriteGate | None = None
-        """Made when too much waits for the first time: most responses come to that never."""
+        """Created when too much is unsent for the first time, which is rare."""
         self._held = b""
         self._expects_continue = (
             not ended and content_length != 0 and field_value(head.fields, b"expect") is not None
@@ -65,7 +65,7 @@ class H3RequestStream(RequestStream):
         self.waiting_since: float | None = None
         """Since when the application has been waiting for content."""
         self.waited = 0.0
-        """Seconds that it had to wait before that."""
+        """Seconds that it waited before that."""
 
     # -- the application's side -----------------------------------------------------------------
 

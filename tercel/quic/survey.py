@@ -45,13 +45,13 @@ class SurveyedConnection(GuardedConnection):
     def __init__(self, *, fast_path: bool, **options: Any) -> None:
         super().__init__(fast_path=fast_path, **options)
         self._armed = False
-        """Whether the handshake is over, so that there may be packets for the warm path."""
+        """Whether the handshake is over, so that the warm path may be used."""
         self._surveyed = False
-        """Whether the four collections below are complete, and nothing uncommon waits."""
+        """Whether the four collections below are complete, and nothing uncommon is pending."""
         self._due: OrderedDict[int, QuicStream] = OrderedDict()
         """Streams with data to send, in the order of service."""
         self._parked: dict[int, QuicStream] = {}
-        """Streams whose data the peer gives no credit for."""
+        """Streams blocked by the peer's flow control."""
         self._limits_due: dict[int, QuicStream] = {}
         """Streams whose MAX_STREAM_DATA has to be sent."""
         self._ended: list[QuicStream] = []

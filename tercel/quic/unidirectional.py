@@ -56,9 +56,9 @@ class UnidirectionalStreams:
         self._ignored_left: dict[int, int] = {}
         self._announced_ids: dict[int, int] = {}
         self._unfinished = Unfinished()
-        """The frame of the control stream that has begun to arrive."""
+        """The incomplete frame of the control stream."""
         self.peer_settings: dict[int, int] | None = None
-        """The client's SETTINGS, None until they have come."""
+        """The client's SETTINGS, None before they arrive."""
 
     def receive(self, stream_id: int, data: bytes, ended: bool) -> list[H3Event]:
         """Handle the next `data` of a stream, all of which is consumed."""

@@ -29,7 +29,7 @@ _LEAST_RTT = 0.001
 _ONE_BYTE = 0x40
 
 UNCOMMON = 0
-"""Returned instead of a position: the frame is not for the warm path, and nothing has changed."""
+"""Returned instead of a position if the frame is not for the warm path; no state has changed."""
 
 
 class AcknowledgedSender(WarmSender):

@@ -1,4 +1,4 @@
-"""One line per exchange when it has ended, also when the server itself refused it.
+"""The access log: one line per exchange at its end, including those that the server refused.
 
 Knows messages, not connections.
 """
@@ -18,7 +18,7 @@ SHOWN_BYTES = 2048
 def log_exchange(
     head: RequestHead, *, client: str, status: int, size: int, seconds: float, note: str = ""
 ) -> None:
-    """Log one exchange: who asked for what, the status, content bytes sent, and the time taken.
+    """Log one exchange: client, request, status, content bytes sent, and the time taken.
 
     `note` says why it ended early, if it did. Status 0 means that no response was begun.
     """
@@ -38,9 +38,9 @@ def log_exchange(
 def log_refusal(
     request_line: bytes | None, *, client: str, status: int, size: int, seconds: float, note: str
 ) -> None:
-    """Log a request that was refused before there was a head of it.
+    """Log a request that was refused before its head was complete.
 
-    `request_line` is what is known of it, None if nothing is. The rest is as with `log_exchange`.
+    `request_line` is the known part of it, None if there is none. For the rest see `log_exchange`.
     """
     log.info(
         '%s "%s" %s %d %.1fms%s',

@@ -1,10 +1,10 @@
-"""What is buffered for clients, counted over all connections of a process, and who gives it up.
+"""Accounts for the bytes buffered for clients, over all connections of a process.
 
 Each connection has an account of the bytes that it makes the server hold: of responses until they
-are acknowledged or in the kernel's hands, of requests and WebSocket messages until the application
-has taken them. The ledger adds them up. As its budget fills, windows become smaller, and then the
-largest holders that do not move are given up: who brings nothing pays, and not who comes next.
-Knows no protocol.
+are acknowledged or accepted by the kernel, of requests and WebSocket messages until the application
+has read them. The ledger adds them up. As its budget fills, windows become smaller; then the
+largest connections that make no progress are given up, so that they pay and not new clients. Knows
+no protocol.
 """
 
 import weakref
@@ -32,16 +32,16 @@ class Holder(Protocol):
     """A connection, as the ledger sees it."""
 
     def count_buffers(self) -> None:
-        """Bring the account up to date."""
+        """Update the account."""
 
     def give_up_buffers(self) -> None:
-        """End the connection, and let go of all that is held for it, in the next loop iteration."""
+        """End the connection, and release all its buffers, in the next loop iteration."""
 
 
 class BufferLedger:
     """The bytes that all connections of a process hold, and their budget.
 
-    `clock` gives seconds that never go back; `met` is called for each connection that is given up.
+    `clock` is monotonic, in seconds; `met` is called for each connection that is given up.
     """
 
     def __init__(self, budget: int, *, clock: Callable[[], float], met: Callable[[], None]) -> None:
@@ -49,7 +49,7 @@ class BufferLedger:
         self.total = 0
         """Bytes that are counted now."""
         self.narrowing = 0
-        """By how many bits windows are to be smaller than they are set to be."""
+        """By how many bits windows are narrower than the settings say."""
         self._clock = clock
         self._met = met
         self._holding: dict[Account, None] = {}
@@ -57,11 +57,11 @@ class BufferLedger:
         self._relieving = False
 
     def open(self, holder: Holder) -> "Account":
-        """The account of a new connection; `holder` is known weakly."""
+        """The account of a new connection; keeps only a weak reference to `holder`."""
         return Account(self, holder)
 
     def change(self, account: "Account", held: int) -> None:
-        """`account` holds `held` bytes from now on."""
+        """Set the bytes that `account` holds to `held`."""
         self.total += held - account.held
         if not held:
             self._holding.pop(account, None)
@@ -74,12 +74,12 @@ class BufferLedger:
             self._relieve()
 
     def now(self) -> float:
-        """What time it is."""
+        """The current time."""
         return self._clock()
 
     @property
     def _relief_bytes(self) -> int:
-        """What idle holders are given up above: the narrowest windows begin there, too."""
+        """The total above which idle holders are given up and windows are narrowest."""
         return self.budget * _NARROWING[-1][0] // 8
 
     def _narrowing(self) -> int:
@@ -107,12 +107,12 @@ class BufferLedger:
             self._relieving = False
 
     def _largest(self, moved_before: float) -> "list[Account]":
-        """Who has not moved since then, the largest holder first."""
+        """The accounts without progress since then, the largest first."""
         still = [account for account in self._holding if account.moved_at <= moved_before]
         return sorted(still, key=lambda account: account.held, reverse=True)
 
     def _longest_still(self) -> "list[Account]":
-        """Of those that hold more than others, who has not moved for the longest time first."""
+        """Accounts that hold more than others, the longest without progress first."""
         average = self.total // max(len(self._holding), 1)
         large = [account for account in self._holding if account.held >= average]
         return sorted(large, key=lambda account: account.moved_at)
@@ -126,7 +126,7 @@ class BufferLedger:
 
 
 class Account:
-    """What one connection holds. One without a ledger counts for itself alone."""
+    """The bytes that one connection holds. Without a ledger it counts for itself alone."""
 
     __slots__ = (
         "_buffered",
@@ -150,14 +150,14 @@ class Account:
         self.held = 0
         """Bytes that the ledger counts for the connection."""
         self.messages = 0
-        """Those of WebSocket messages that the application has not taken, whole or not."""
+        """Bytes of WebSocket messages, complete or not, that the application has not read."""
         self.moved_at = 0.0
-        """Since when the connection has moved nothing worth it."""
+        """When the connection last made enough progress."""
         self.given_up = False
-        """Whether nothing is worth keeping, as the connection is to end."""
+        """Whether the connection is to end, so that its buffers can be dropped."""
 
     def settle(self, buffered: int, moved: int) -> None:
-        """The connection's buffers hold `buffered` bytes.
+        """Set the bytes in the connection's buffers to `buffered`.
 
         `moved` is a number that grows by the bytes that leave them: to the client or to the
         application.
@@ -179,20 +179,20 @@ class Account:
             ledger.change(self, held)
 
     def hold_messages(self, change: int) -> None:
-        """So many bytes more, or less, of WebSocket messages are held."""
+        """Add this many bytes of WebSocket messages, or subtract them if negative."""
         self.messages += change
         if change < 0:
             self._taken -= change
         self.settle(self._buffered, self._moved)
 
     def count(self) -> None:
-        """Have the connection bring the account up to date."""
+        """Have the connection update the account."""
         holder = None if self._holder is None else self._holder()
         if holder is not None:
             holder.count_buffers()
 
     def give_up(self) -> None:
-        """End the connection for what it holds."""
+        """End the connection because of the bytes that it holds."""
         holder = None if self._holder is None else self._holder()
         self.close()
         self.given_up = True
@@ -200,7 +200,7 @@ class Account:
             holder.give_up_buffers()
 
     def close(self) -> None:
-        """The connection has ended: nothing is counted any more."""
+        """The connection has ended: stop counting."""
         ledger, self._ledger = self._ledger, None
         if ledger is not None and self.held:
             ledger.change(self, 0)

@@ -1,7 +1,7 @@
-"""What a WebSocket runs on: bytes of a TCP connection after its upgrade, or of a CONNECT stream.
+"""The transport of a WebSocket: a TCP connection after its upgrade, or a CONNECT stream.
 
-The same contract on every HTTP version (RFC 6455 4.2.2, RFC 9220), so one WebSocket
-implementation serves both.
+The same contract on every HTTP version (RFC 6455 4.2.2, RFC 9220), so one WebSocket implementation
+serves both.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from tercel.shared.errors import ServerError
 
 
 class ByteReceiver(ABC):
-    """Who gets the bytes. None of the calls may block or raise."""
+    """Receives the bytes. None of the methods may block or raise."""
 
     @abstractmethod
     def data_received(self, data: bytes) -> None:
@@ -19,18 +19,18 @@ class ByteReceiver(ABC):
 
     @abstractmethod
     def eof_received(self) -> None:
-        """The peer sends nothing more; it may still read."""
+        """The peer sends no more data; it may still read."""
 
     @abstractmethod
     def connection_lost(self, error: ServerError | None) -> None:
-        """The byte stream is gone, once, and last; `error` is None when this side closed it."""
+        """The byte stream is closed: called once, last; `error` is None if this side closed it."""
 
     @abstractmethod
     def going_away(self) -> None:
-        """The server stops: bring what runs on the stream to its end."""
+        """The server is shutting down: end the protocol on the stream."""
 
     def ending(self, error: ServerError | None) -> str:
-        """How it ended, for the access log; empty where all was regular.
+        """How the stream ended, for the access log; empty for a regular end.
 
         To be called after `connection_lost`, with the same `error`.
         """
@@ -44,7 +44,7 @@ class ByteStream(ABC):
 
     @abstractmethod
     def write(self, data: bytes) -> None:
-        """Send `data` after all that was written before; dropped when the stream is closing."""
+        """Send `data` after all earlier data; dropped when the stream is closing."""
 
     @property
     @abstractmethod
@@ -54,41 +54,41 @@ class ByteStream(ABC):
     @property
     @abstractmethod
     def unsent(self) -> int:
-        """Bytes that were written and that the peer has not taken yet."""
+        """Bytes that were written and that the peer has not accepted yet."""
 
     @abstractmethod
     async def drain(self) -> None:
         """Wait until more may be written.
 
-        Raises StreamAborted when the peer is gone, or took nothing for `send_timeout` seconds.
+        Raises StreamAborted when the peer is gone, or accepted no data for `send_timeout` seconds.
         """
 
     @abstractmethod
     def pause_reading(self) -> None:
-        """Let the peer send no more than what its window, or the kernel's buffer, allows.
+        """Stop reading; the peer can send only what its window, or the kernel's buffer, allows.
 
         Idempotent, as `resume_reading` is.
         """
 
     @abstractmethod
     def resume_reading(self) -> None:
-        """Receive again; what came in between is delivered from the next turn of the loop on."""
+        """Read again; data received meanwhile is delivered from the next loop iteration on."""
 
     @abstractmethod
     def write_eof(self) -> None:
-        """End this side after what was written; the peer's bytes still come. Idempotent.
+        """End this side after the written data; the peer may still send. Idempotent.
 
         A transport without a half-close (TLS) ends both sides, as `close` does.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """End both sides after what was written: FIN, then nothing is read. Idempotent."""
+        """End both sides after the written data: FIN, then nothing is read. Idempotent."""
 
     @abstractmethod
     def abort(self) -> None:
         """End both sides at once; unsent bytes are lost. Idempotent.
 
-        `connection_lost` follows from a later turn of the loop, as it does for `close`. HTTP/3
-        resets the stream with H3_REQUEST_CANCELLED.
+        `connection_lost` follows in a later loop iteration, as it does for `close`. HTTP/3 resets
+        the stream with H3_REQUEST_CANCELLED.
         """

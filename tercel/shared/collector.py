@@ -1,4 +1,4 @@
-"""How often the cyclic garbage collector runs in a process that only serves."""
+"""Tunes the cyclic garbage collector for a process that only serves."""
 
 import gc
 
@@ -10,9 +10,9 @@ _PYTHONS = (700, 10, 10)
 
 
 def settle_collector() -> None:
-    """Collect once and look at what is left never again; collect less often from now on.
+    """Collect once, freeze the remaining objects, and collect less often from now on.
 
-    For a process that has loaded all it needs. Thresholds that somebody has set stay.
+    For a process that has loaded all it needs. Thresholds that were set before are kept.
     """
     gc.collect()
     # Modules, classes and the application stay for ever: each full collection went over all of

@@ -44,18 +44,18 @@ class ConnectionInfo:
     transport: asyncio.BaseTransport | None = None
     """The TCP transport; None for QUIC."""
     adapter: Any = None
-    """What the application's adapter keeps for the connection."""
+    """State of the application's adapter for the connection."""
     ctx: SimpleNamespace = field(default_factory=SimpleNamespace)
-    """Whatever an application wants to keep for the connection."""
+    """State of the application for the connection."""
     account: Account = field(default_factory=Account)
-    """What counts the bytes that the connection makes the server hold."""
+    """The account of the bytes that the connection makes the server hold."""
     _protocol: weakref.ref[Any] | None = None
 
     @property
     def protocol(self) -> Any:
         """The connection itself, `HttpProtocol` or `Http3Protocol`.
 
-        None for others, and for one that has ended and that nobody else holds any more.
+        None for other types, and for a connection that has ended and is no longer referenced.
         """
         # Weakly: the connection knows its facts, and in a ring with them it would stay until the
         # garbage collector comes, and with it all that TLS holds for it.
@@ -94,9 +94,9 @@ class ServerContext:
         self.application = application
         self.response_fields = response_fields or ResponseFields()
         self.clock = clock
-        """Seconds that never go back; what every time-out is measured with."""
+        """Monotonic seconds; measures every timeout."""
         self.wall_clock = wall_clock
-        """Seconds since 1970; only for what other processes and later ones have to understand."""
+        """Seconds since 1970; only for values that other or later processes read."""
         self.tasks = TaskSet(loop) if tasks is None else tasks
         """The calls of the application: a request's begins when its head is there, and ends when
         the application has returned, whatever has become of the exchange."""
@@ -106,8 +106,8 @@ class ServerContext:
 class HttpProtocolMixin:
     """One HTTP connection: opens exchanges for the application and accounts for their end.
 
-    A subclass owns the transport. It calls `_begin` for each request and `_finish` once for each
-    when both directions have ended, or the exchange was given up.
+    A subclass owns the transport. It calls `_begin` for each request, and `_finish` once for each
+    when both directions have ended or the exchange was given up.
     """
 
     context: ServerContext
@@ -118,12 +118,12 @@ class HttpProtocolMixin:
 
     @property
     def going_away(self) -> bool:
-        """Whether the server stops: what would go on for ever should come to its end."""
+        """Whether the server is shutting down: endless exchanges should end."""
         return self._stopping
 
     @property
     def http(self) -> Any:
-        """The sans-I/O half of the connection: what parses, None before there is one."""
+        """The sans-I/O half of the connection, which parses; None before there is one."""
         raise NotImplementedError
 
     @property
@@ -134,15 +134,15 @@ class HttpProtocolMixin:
     async def websocket_handshake(
         self, request: Any, subprotocols: Sequence[str] | None = None
     ) -> Any:
-        """Grant the WebSocket that `request`, a Sanic application's, asks for.
+        """Accept the WebSocket that `request`, a Sanic application's, asks for.
 
-        The first of `subprotocols` that the client offers is chosen. Raises what the application
-        answers with when it cannot be granted.
+        Chooses the first of `subprotocols` that the client offers. If the WebSocket cannot be
+        accepted, raises the error that the application answers with.
         """
         return await request.stream.websocket_handshake(subprotocols)
 
     def _begin(self, stream_id: int, stream: "RequestStream") -> None:
-        """Put `stream` on the table and hand it to the application."""
+        """Add `stream` to the table and pass it to the application."""
         self.streams[stream_id] = stream
         stream.opened_at = self.context.clock()
         context = self.context
@@ -164,7 +164,7 @@ class HttpProtocolMixin:
             stream.handler = handler
 
     def _overload(self, stream: "RequestStream") -> int:
-        """The status to turn a request away with, 0 to serve it."""
+        """The status to refuse a request with, 0 to serve it."""
         most = self.context.settings.max_request_rate
         if most:
             if self._request_rate is None:
@@ -179,13 +179,13 @@ class HttpProtocolMixin:
         return 503
 
     def _tell_going_away(self) -> None:
-        """Tell every exchange that the server stops."""
+        """Tell every exchange that the server is shutting down."""
         for stream in list(self.streams.values()):
             if stream.handler is not None:
                 stream.handler.going_away()
 
     def _finish(self, stream_id: int) -> None:
-        """Take the stream off the table and log the exchange."""
+        """Remove the stream from the table and log the exchange."""
         stream = self.streams.pop(stream_id, None)
         if stream is None:
             return
@@ -213,8 +213,9 @@ class HttpProtocolMixin:
     def _log_refusal(
         self, error: RemoteProtocolError, *, status: int = 0, size: int = 0, seconds: float = 0.0
     ) -> None:
-        """Log a request that was refused before there was an exchange; `seconds` is how long it
-        was waited for, status 0 a reset.
+        """Log a request that was refused before there was an exchange.
+
+        `seconds` is how long it was waited for; status 0 is a reset.
         """
         if self.context.settings.access_log:
             accesslog.log_refusal(

@@ -1,7 +1,7 @@
-"""The received content of one request: what arrived and has not been read yet.
+"""The received content of one request that has not been read yet.
 
-Credit follows consumption: what the application takes is reported, and nothing else is. Knows
-neither the HTTP version nor how the application waits.
+Flow control follows the application: what it reads, and nothing else, is reported. Knows neither
+the HTTP version nor how the application waits.
 """
 
 from collections import deque
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from tercel.shared.messages import Fields
 
 PIECE_BYTES = 65_536
-"""The most that is taken at once."""
+"""Maximum size of a single read."""
 
 
 class ContentBuffer:
     """Content in order of arrival.
 
-    `consumed` is called with the number of bytes each time some are taken or thrown away.
+    `consumed` is called with the number of bytes each time some are read or discarded.
     """
 
     __slots__ = ("_chunks", "_consumed", "discarding", "ended", "received", "size", "trailers")
@@ -26,16 +26,16 @@ class ContentBuffer:
         self._consumed = consumed
         self.discarding = False
         self.ended = False
-        """All content has arrived; it may not have been taken yet."""
+        """All content has arrived; it may not have been read yet."""
         self.received = 0
         """Bytes that arrived in all (RFC 9110 8.6 compares them with Content-Length)."""
         self.size = 0
-        """Bytes that arrived and were not taken."""
+        """Bytes that arrived and were not read."""
         self.trailers: Fields = []
         """The trailer section (RFC 9110 6.5), never merged into the header fields."""
 
     def append(self, data: bytes) -> None:
-        """Add the next `data`."""
+        """Append the next `data`."""
         size = len(data)
         if not size:
             # `take` would return it where more waits behind it.
@@ -52,14 +52,14 @@ class ContentBuffer:
         self.size += size
 
     def end(self, trailers: Fields) -> None:
-        """Note that nothing follows but `trailers`."""
+        """Mark the end: nothing follows but `trailers`."""
         self.ended = True
         self.trailers = trailers
 
     def take(self, limit: int = PIECE_BYTES) -> bytes:
-        """Remove and return what waits at the front: one chunk as it came, `limit` bytes at most.
+        """Remove and return the first chunk, as it was received, at most `limit` bytes of it.
 
-        b"" when nothing waits.
+        b"" when the buffer is empty.
         """
         if not self._chunks:
             return b""
@@ -74,7 +74,7 @@ class ContentBuffer:
         return data
 
     def discard(self) -> None:
-        """Throw away what waits and all that comes later: nobody will read it."""
+        """Discard the buffered and all later content: it will not be read."""
         if not self.discarding:
             self.discarding = True
             self._chunks.clear()
@@ -95,9 +95,9 @@ class ContentBuffer:
 
 
 def _nothing_consumed(size: int) -> None:
-    """Nobody waits for credit where nothing can come."""
+    """The `consumed` callback of empty content, which has no credit to return."""
 
 
 NO_CONTENT = ContentBuffer(_nothing_consumed)
-"""The content of every request that has none: ended, and the same object for all."""
+"""The content of every request without content: ended, one object shared by all."""
 NO_CONTENT.ended = True

@@ -1,8 +1,7 @@
-"""The control data of requests (RFC 9110 6.2): which methods, schemes, authorities and targets
-there are, and which of them are served.
+"""The control data of requests (RFC 9110 6.2): valid and supported methods, schemes and targets.
 
-One grammar for every HTTP version: what one refuses, none takes. Knows neither request lines nor
-pseudo-header fields.
+One grammar for every HTTP version, so that all of them reject the same requests. Knows neither
+request lines nor pseudo-header fields.
 """
 
 import re
@@ -45,7 +44,7 @@ _PORT = re.compile(rb".*:0*+[1-9][0-9]*+")
 
 
 def check_authority(authority: bytes) -> None:
-    """Raise MalformedMessage unless `authority` is a host and perhaps a port (RFC 9110 7.2)."""
+    """Raise MalformedMessage unless `authority` is a host and optional port (RFC 9110 7.2)."""
     if not _AUTHORITY.fullmatch(authority) or (authority[:1] == b"[" and not _has_ip(authority)):
         raise MalformedMessage("invalid authority or Host")
 
@@ -92,7 +91,7 @@ def split_absolute(target: bytes, method: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def check_served(head: RequestHead, scheme: bytes) -> None:
-    """Raise what answers a well-formed request that is no application's on this connection.
+    """Raise the error that answers a well-formed request which no application can serve here.
 
     `scheme` is the connection's: https where TLS protects it.
     """
@@ -115,7 +114,7 @@ def _method_fault(head: RequestHead) -> RemoteProtocolError:
 
 
 def _has_ip(authority: bytes) -> bool:
-    """Whether there is an address between the brackets: IPv6, or of a later kind."""
+    """Whether the brackets contain an IP literal: IPv6, or of a later version."""
     address = authority[1:].partition(b"]")[0]
     if _LATER_ADDRESS.fullmatch(address):
         return True

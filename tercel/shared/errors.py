@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Scope(Enum):
-    """What a protocol error takes down."""
+    """What a protocol error terminates."""
 
     STREAM = "stream"
     CONNECTION = "connection"
@@ -40,7 +40,7 @@ class ConfigurationError(ServerError):
 
 
 class ApplicationFailed(ServerError):
-    """The application's own code failed before anything was served; `__cause__` is what it raised.
+    """The application's own code failed before anything was served; `__cause__` is its error.
 
     `report` is its traceback, from the application's first frame on; empty when there is none.
     """
@@ -57,7 +57,7 @@ class LocalProtocolError(ServerError):
 class RemoteProtocolError(ServerError):
     """The peer broke the rules of the protocol.
 
-    `status` is the answer it deserves if one can still be sent (RFC 9110 15.5).
+    `status` is the status code to answer with, if that is still possible (RFC 9110 15.5).
     """
 
     status: int = 400
@@ -73,7 +73,7 @@ class MalformedMessage(RemoteProtocolError):
 
 
 class IncompleteMessage(MalformedMessage):
-    """A message that ended before it was whole (RFC 9110 6.1)."""
+    """A message that ended before it was complete (RFC 9110 6.1)."""
 
 
 class UnsupportedTransferCoding(MalformedMessage):
@@ -116,28 +116,28 @@ class ExpectationFailed(RemoteProtocolError):
 
 
 class MethodNotAllowed(RemoteProtocolError):
-    """A method that this server never hands to an application (RFC 9110 9.3.8)."""
+    """A method that this server never passes to an application (RFC 9110 9.3.8)."""
 
     status = 405
     scope = Scope.STREAM
 
 
 class TooEarly(RemoteProtocolError):
-    """A request that must not be replayed, in data that can be (RFC 8470 5.2)."""
+    """A request in early data that must not be replayed (RFC 8470 5.2)."""
 
     status = 425
     scope = Scope.STREAM
 
 
 class TunnelRefused(RemoteProtocolError):
-    """CONNECT to another host, which is a proxy's to serve (RFC 9110 9.3.6)."""
+    """CONNECT to another host, which only a proxy serves (RFC 9110 9.3.6)."""
 
     status = 400
     scope = Scope.STREAM
 
 
 class MisdirectedRequest(RemoteProtocolError):
-    """A target that this connection is not for (RFC 9110 7.4, 15.5.20)."""
+    """A target that this connection does not serve (RFC 9110 7.4, 15.5.20)."""
 
     status = 421
     scope = Scope.STREAM
@@ -151,14 +151,14 @@ class NotImplementedByServer(RemoteProtocolError):
 
 
 class RequestTimeout(RemoteProtocolError):
-    """The request did not arrive in its time (RFC 9110 15.5.9)."""
+    """The request did not arrive in time (RFC 9110 15.5.9)."""
 
     status = 408
     scope = Scope.STREAM
 
 
 class StreamAborted(ServerError, OSError):
-    """The peer gave up this exchange, or the connection under it is gone.
+    """The peer gave up this exchange, or its connection is gone.
 
     An OSError, as ASGI asks of a server whose `send` is called after a disconnect.
     """

@@ -1,4 +1,4 @@
-"""Callbacks that a user hangs on the start and the stop of a server.
+"""Callbacks that a user registers for the start and the stop of a server.
 
 Knows nothing about servers: it calls what it is given, in order.
 """
@@ -17,7 +17,7 @@ def trigger_events(
     app: Any = None,
     **kwargs: Any,
 ) -> None:
-    """Call each of `events` in order, and run what is awaitable to its end on `loop`.
+    """Call each of `events` in order, and run awaitable results to completion on `loop`.
 
     `loop` must not be running; inside a running one, await `run_events`.
     """
@@ -31,11 +31,11 @@ async def run_events(
     app: Any = None,
     **kwargs: Any,
 ) -> None:
-    """Call each of `events` in order, and await what is awaitable before the next.
+    """Call each of `events` in order, and await each awaitable result before the next.
 
     A callback gets `app`, both `app` and `loop` if it needs two arguments or takes any number, and
     nothing if it takes nothing. Without an `app` it gets `loop` if it needs it. `kwargs` go to
-    each. What a callback raises ends the row.
+    each. An exception of a callback ends the sequence.
     """
     for event in events or ():
         result = event(*_arguments(event, loop, app, kwargs), **kwargs)

@@ -1,4 +1,4 @@
-"""Waiting without polling: to be woken by an event, or to be held back above a watermark."""
+"""Waiting without polling: wake-ups by an event, and write back-pressure by watermarks."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ class Wakeup:
                 self._waiters.remove(waiter)
 
     def set(self) -> None:
-        """Wake all that wait now."""
+        """Wake all current waiters."""
         if self._waiters:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
@@ -36,7 +36,7 @@ class Wakeup:
 
 
 class WriteGate:
-    """Holds writers back while more than `high` bytes wait to be sent, until at most `low` do."""
+    """Holds writers back while more than `high` bytes are unsent, until at most `low` are."""
 
     __slots__ = ("_error", "_high", "_low", "_wakeup", "paused")
 
@@ -48,7 +48,7 @@ class WriteGate:
         self.paused = False
 
     def update(self, size: int) -> None:
-        """Say that `size` bytes wait now."""
+        """Set the number of unsent bytes to `size`."""
         if self.paused:
             if size <= self._low:
                 self.resume()
@@ -60,18 +60,18 @@ class WriteGate:
         self.paused = True
 
     def resume(self) -> None:
-        """Let writers go on."""
+        """Let writers continue."""
         self.paused = False
         self._wakeup.set()
 
     def close(self, error: ServerError) -> None:
-        """Nothing can be written any more: everyone who waits, now or later, gets `error`."""
+        """End writing: `error` is raised to all waiters, present and future."""
         if self._error is None:
             self._error = error
             self._wakeup.set()
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Return when writing may go on; False when it did not for `timeout` seconds.
+        """Return when writing may continue; False if it may not within `timeout` seconds.
 
         Raises the error that `close` was given.
         """

@@ -1,4 +1,4 @@
-"""What the server says when it has stopped."""
+"""The server's farewell message after it has stopped."""
 
 import random
 

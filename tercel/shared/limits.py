@@ -1,6 +1,6 @@
-"""What all listeners of a server count together, and what they say when a limit is met.
+"""Limits that all listeners of a server share, and their reports.
 
-A limit that is met is counted every time and logged at most once per interval: a flood must not
+Each time that a limit is met is counted, but logged at most once per interval: a flood must not
 become a flood of log lines. Knows no protocol.
 """
 
@@ -32,10 +32,9 @@ _BUFFERED_PART = 4
 
 
 class Limits:
-    """Open connections and the application's calls, whatever their HTTP version.
+    """Counts open connections and application calls, for all HTTP versions.
 
-    `calls` has the application's calls that have not returned; `clock` gives seconds that never
-    go back.
+    `calls` has the application calls that have not returned; `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Limits:
         self._reserve = bytes(MEMORY_RESERVE_BYTES)
         self._short_since = self._looked_at = 0.0
         self.connections = 0
-        """Connections that are open, or in their handshake with an address that was validated."""
+        """Connections that are open, or in their handshake with a validated address."""
         self.met: Counter[str] = Counter()
         """How often each limit was met."""
         self.buffers = BufferLedger(
@@ -62,12 +61,13 @@ class Limits:
             clock=clock,
             met=partial(self.meet, "max_buffered_bytes"),
         )
-        """What is buffered for clients."""
+        """Bytes buffered for clients."""
 
     @property
     def calls(self) -> int:
-        """Requests that the application works on: also those that their clients have given up, and
-        those that are answered, until the application has returned.
+        """Requests that the application handles, until it has returned.
+
+        Includes requests that were answered, or that their clients have given up.
         """
         return len(self._calls)
 
@@ -87,10 +87,10 @@ class Limits:
         return True
 
     def open_connection(self, host: str | None) -> bool:
-        """Whether one more connection may be open, from `host` or a unix socket; counts it then.
+        """Count one more connection from `host` or a unix socket; False if it may not be open.
 
-        For `host` once it was shown that the client is there: by TCP, or as in RFC 9000 8.1. Who
-        forges addresses would otherwise keep their owners out.
+        To be called with `host` once its address is validated: by TCP, or as in RFC 9000 8.1.
+        Otherwise forged addresses would keep their owners out.
         """
         if not self.admits_connection(host):
             return False
@@ -100,7 +100,7 @@ class Limits:
         return True
 
     def close_connection(self, host: str | None) -> None:
-        """A connection that was counted is gone."""
+        """A counted connection has ended."""
         self.connections -= 1
         if host is not None and self._settings.max_connections_per_ip:
             self._by_site.remove(host)
@@ -114,16 +114,16 @@ class Limits:
         return True
 
     def memory_ran_out(self) -> None:
-        """A MemoryError was met outside the application.
+        """A MemoryError occurred outside the application.
 
-        The reserve is there for what runs now. No new connection is opened for a second.
+        Releases a memory reserve for running work. No new connection is opened for a second.
         """
         self._reserve = b""
         self._short_since = self._clock()
         self.meet("memory")
 
     def meet(self, limit: str) -> None:
-        """Count that `limit` was met, and log it if that was not done lately."""
+        """Count that `limit` was met, and log it unless that was done recently."""
         self.met[limit] += 1
         reports = self._reports.get(limit)
         if reports is None:

@@ -1,4 +1,4 @@
-"""What the server starts and stops: something that accepts connections."""
+"""The interface of what the server starts and stops: it accepts connections."""
 
 from abc import ABC, abstractmethod
 
@@ -19,10 +19,10 @@ class Listener(ABC):
 
     @abstractmethod
     def stop_accepting(self) -> None:
-        """Accept no new connection and no new exchange; running exchanges go on.
+        """Accept no new connection and no new exchange; running exchanges continue.
 
         Peers are told: HTTP/1.1 answers with `Connection: close`, HTTP/3 sends GOAWAY. Idle
-        connections close.
+        connections are closed.
         """
 
     @abstractmethod
@@ -31,13 +31,13 @@ class Listener(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End what still runs, and release the sockets."""
+        """End all that is still running, and release the sockets."""
 
     @abstractmethod
     async def wait_closed(self) -> None:
-        """Return when every connection is gone."""
+        """Return when every connection has ended."""
 
     @property
     @abstractmethod
     def addresses(self) -> list[str]:
-        """Where clients reach it: `127.0.0.1:4433`, `[::1]:4433` or the path of a unix socket."""
+        """The clients' view: `127.0.0.1:4433`, `[::1]:4433` or the path of a unix socket."""

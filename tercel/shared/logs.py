@@ -1,11 +1,10 @@
-"""Log lines that nobody can forge, that never make the server wait, and that nothing silences.
+"""Logging that cannot be forged, does not block the server, and cannot be disabled by accident.
 
-What a client has sent may be in a message: nothing of it may end the line, or be an order to a
-terminal. A terminal that somebody has stopped, a pipe that nobody reads and a slow disk block
-whoever writes to them: that must not be the event loop, so a thread does it, and the oldest lines
-are dropped when it lags. An application may configure logging as it likes, at any time: by default
-`logging.config` closes all handlers and disables all loggers that it finds, and errors would leave
-no trace.
+A message may contain text from a client, which must neither end the line nor control a terminal.
+Writing to a stopped terminal, an unread pipe or a slow disk blocks: therefore a thread writes, not
+the event loop, and the oldest lines are dropped when it lags behind. An application may configure
+logging at any time: by default `logging.config` closes all handlers and disables all loggers that
+it finds, and errors would leave no trace.
 """
 
 import atexit
@@ -30,7 +29,7 @@ _INDENT = "    "
 
 
 class _AlwaysEnabled:
-    """What of a logger cannot be changed: to have less of it, set its level."""
+    """Keeps a logger enabled: to log less, set its level."""
 
     @property
     def disabled(self) -> bool:
@@ -43,10 +42,10 @@ class _AlwaysEnabled:
 
 
 def logger(name: str, *, escaped: bool = False) -> logging.Logger:
-    """The logger called `name`, whose messages are one printable line each, whoever writes them.
+    """The logger called `name`, whose messages are one printable line each.
 
-    With `escaped` its messages are printable already. It cannot be disabled: `logging.config` does
-    that to all loggers that it is not told of. Configuration that names it holds.
+    With `escaped`, its messages are printable already. It cannot be disabled, as `logging.config`
+    does with loggers that its configuration does not name. Configuration that names it applies.
     """
     found = logging.getLogger(name)
     if not isinstance(found, _AlwaysEnabled):
@@ -59,10 +58,11 @@ def logger(name: str, *, escaped: bool = False) -> logging.Logger:
 
 
 def printable(text: str) -> str:
-    """`text` with everything escaped that is not for showing.
+    """`text` with all unprintable characters escaped.
 
-    That is control characters and line ends, what changes the direction of text, blanks other than
-    the space, and what UTF-8 has no bytes for: whatever `str.isprintable` says no to.
+    These are control characters and line ends, characters that change the direction of text, blanks
+    other than the space, and surrogates, which UTF-8 cannot encode: all that `str.isprintable`
+    rejects.
     """
     if text.isprintable():
         return text
@@ -84,9 +84,9 @@ def _make_printable(record: logging.LogRecord) -> bool:
 
 
 class LineFormatter(logging.Formatter):
-    """Formats a record as one line; those of a traceback follow indented.
+    """Formats a record as one line; the lines of a traceback follow indented.
 
-    So no text in a record can pass for another record. Times are as in ISO 8601 and RFC 3339, with
+    So no text in a record can look like another record. Times are as in ISO 8601 and RFC 3339, with
     the offset of the time zone.
     """
 
@@ -96,7 +96,7 @@ class LineFormatter(logging.Formatter):
         self._time = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The text of `record`. Unlike the base class this keeps nothing on the record."""
+        """The text of `record`. Unlike the base class, does not cache anything on the record."""
         record.message = record.getMessage()
         if self.usesTime():
             record.asctime = self.formatTime(record)
@@ -108,7 +108,7 @@ class LineFormatter(logging.Formatter):
         return f"\n{_INDENT}".join(map(printable, lines))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """When `record` was made, to the second: `2026-01-31T23:59:59+01:00`."""
+        """The time of `record`, to the second: `2026-01-31T23:59:59+01:00`."""
         second = int(record.created)
         if second != self._second:
             self._second = second
@@ -117,11 +117,11 @@ class LineFormatter(logging.Formatter):
 
 
 class LogQueue(logging.Handler):
-    """Writes records to `stream` in a thread of its own; what it emits never waits.
+    """Writes records to `stream` in its own thread, so that `emit` never blocks.
 
-    `capacity` records may wait; beyond it the oldest are dropped, which is logged with their number
-    when there is room again. It ends by `end`, which the end of the process calls, and not by
-    `close`: whoever configures logging closes all handlers that there are.
+    At most `capacity` records are queued; beyond that the oldest are dropped, and their number is
+    logged when there is room again. It ends by `end`, which is called at the exit of the process,
+    and not by `close`: configuring logging closes all existing handlers.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class LogQueue(logging.Handler):
 
     @property
     def dropped(self) -> int:
-        """How many records were dropped so far."""
+        """The number of records dropped so far."""
         return self._dropped
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -157,7 +157,7 @@ class LogQueue(logging.Handler):
             self._wakeup.set()
 
     def flush(self) -> None:
-        """Wait until all that was emitted is written, as long as that takes little time."""
+        """Wait until all emitted records are written, for a short time at most."""
         if self._ending.is_set():
             return
         self._written.clear()
@@ -166,7 +166,7 @@ class LogQueue(logging.Handler):
         self._written.wait(_FLUSH_SECONDS)
 
     def end(self) -> None:
-        """Write what waits, as long as that takes little time, and write no more."""
+        """Write the queued records, for a short time at most, then stop writing."""
         atexit.unregister(self.end)
         self._ending.set()
         self._hurry.set()
@@ -215,7 +215,7 @@ class LogQueue(logging.Handler):
 def log_to(stream: TextIO, level: str) -> None:
     """Have the server's own loggers write to `stream`, from `level` on.
 
-    What an application logs is its own business. The last lines are written when the process ends.
+    Does not affect the application's loggers. The last lines are written when the process ends.
     """
     server = logging.getLogger("tercel")
     for handler in server.handlers:
@@ -230,6 +230,6 @@ def log_to(stream: TextIO, level: str) -> None:
 
 
 def flush_log() -> None:
-    """Wait until the server's own loggers have written all, as long as that takes little time."""
+    """Wait until the server's own loggers have written all, for a short time at most."""
     for handler in logging.getLogger("tercel").handlers:
         handler.flush()

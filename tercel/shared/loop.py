@@ -1,4 +1,4 @@
-"""Which event loop runs. The only module that knows uvloop."""
+"""Chooses the event loop. The only module that knows uvloop."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def try_use_uvloop() -> None:
-    """Make uvloop the loop of every `asyncio.run` from here on; no effect where it is missing."""
+    """Make uvloop the loop of every later `asyncio.run`; no effect if it is not installed."""
     uvloop = _uvloop()
     if uvloop is not None:
         _set_policy(uvloop.EventLoopPolicy)
@@ -51,9 +51,9 @@ def run(main: Coroutine[Any, Any, Result], kind: str = "auto") -> Result | None:
 def complete(
     main: Coroutine[Any, Any, Result], run: Callable[[Coroutine[Any, Any, Any]], Any]
 ) -> Result | None:
-    """Run `main` by `run`, a runner's or a loop's method.
+    """Run `main` by `run`, a method of a runner or a loop.
 
-    Whoever stops the loop meanwhile cancels `main`, which has the time that it needs to end; the
+    A `stop` of the loop meanwhile cancels `main`, which has the time that it needs to end; the
     result is None then. So does a task that raises SystemExit, which is logged with its traceback
     and raised when `main` has ended.
     """
@@ -92,10 +92,11 @@ def complete(
 
 
 def forget_stop(loop: asyncio.AbstractEventLoop) -> None:
-    """Let what is run next on `loop` run to its end; no effect while a loop runs here.
+    """Clear a pending `stop` of `loop`, so that its next run is complete.
 
-    `stop` of a loop that does not run, as after an interrupted `run_forever`, makes its next run
-    end after one iteration. Such a run may leave another stop behind.
+    No effect while a loop runs here. `stop` of a loop that does not run, as after an interrupted
+    `run_forever`, makes its next run end after one iteration. Such a run may leave another stop
+    behind.
     """
     if loop.is_running() or loop.is_closed() or _a_loop_runs():
         return
@@ -104,7 +105,7 @@ def forget_stop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def loop_factory(kind: str) -> LoopFactory:
-    """What makes a new loop of `kind`: auto, asyncio or uvloop; auto is uvloop if it is there."""
+    """The factory of loops of `kind`: auto, asyncio or uvloop; auto is uvloop if installed."""
     uvloop = None if kind == "asyncio" else _uvloop()
     if uvloop is not None:
         factory: LoopFactory = uvloop.new_event_loop

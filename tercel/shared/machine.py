@@ -1,19 +1,19 @@
-"""How much memory this process may have: the machine's, or what its control group allows.
+"""The memory available to this process: the machine's, or the limit of its control group.
 
-Reads what Linux tells in files; other systems tell the size of the machine only.
+On Linux, reads it from files; on other systems, only the size of the machine is known.
 """
 
 import os
 from pathlib import Path
 
 _UNKNOWN_BYTES = 1 << 30
-"""What a machine is taken to have that does not tell."""
+"""Assumed memory of a machine that does not report it."""
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
-    """The memory of the machine, or less where a control group of this process has a limit.
+    """The memory of the machine, or less if a control group of this process has a limit.
 
-    `root` is where the file systems of the kernel are.
+    `root` is where the kernel's file systems are mounted.
     """
     sizes = [_machine_bytes(root), *_group_bytes(root)]
     return min((size for size in sizes if size is not None), default=_UNKNOWN_BYTES)
@@ -31,7 +31,7 @@ def _machine_bytes(root: Path) -> int | None:
 
 
 def _group_bytes(root: Path) -> list[int | None]:
-    """The limits of the control groups that this process is in, and of those that they are in."""
+    """The limits of the control groups of this process and of their parents."""
     sizes: list[int | None] = []
     for line in _lines(root / "proc/self/cgroup"):
         # cgroups(7): hierarchy, controllers and path; the second is empty for version 2.
@@ -58,5 +58,5 @@ def _lines(path: Path) -> list[str]:
 
 
 def _number(text: str, unit: int = 1) -> int | None:
-    """The number of bytes that `text` says; None for "max"."""
+    """The number of bytes in `text`; None for "max"."""
     return int(text) * unit if text.isdecimal() else None

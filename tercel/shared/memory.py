@@ -1,7 +1,7 @@
-"""What becomes of errors for want of memory that reach the event loop itself.
+"""Handles a MemoryError that reaches the event loop itself.
 
-They come from transports and callbacks, often again and again, and each would be a traceback in a
-log that needs memory, too. Knows no protocol.
+Such errors come from transports and callbacks, often repeatedly, and the traceback of each would
+need memory, too. Knows no protocol.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ class MemoryWatch:
         self._begun = False
 
     def begin(self) -> None:
-        """Be the loop's exception handler from now on."""
+        """Install this as the loop's exception handler."""
         self._before = self._loop.get_exception_handler()
         self._begun = True
         self._loop.set_exception_handler(self._failed)
 
     def end(self) -> None:
-        """Let it have the handler of before, unless somebody has set another since."""
+        """Restore the previous exception handler, unless another was set since."""
         if self._begun and self._loop.get_exception_handler() == self._failed:
             self._loop.set_exception_handler(self._before)
         self._begun = False

@@ -36,11 +36,10 @@ _new = object.__new__
 class RequestHead:
     """The head of a request: control data and header fields (RFC 9110 6).
 
-    `target` is the path and query as they came (`/a%20b?c`), `*` for OPTIONS, or the authority
-    for CONNECT; `authority` is the host the request is for, from the target where that names one.
-    `protocol` is the `:protocol` of an extended CONNECT (RFC 9220), None elsewhere. Nothing of it
-    changes once it has reached an application: a request that comes again on its connection may
-    have the same object.
+    `target` is the path and query as received (`/a%20b?c`), `*` for OPTIONS, or the authority for
+    CONNECT; `authority` is the host of the request, from the target if that contains one.
+    `protocol` is the `:protocol` of an extended CONNECT (RFC 9220), None elsewhere. Immutable once
+    an application has it: a repeated request on the same connection may have the same object.
     """
 
     __slots__ = (
@@ -73,10 +72,10 @@ class RequestHead:
         self.http_version = http_version
         self.protocol = protocol
         self.adapted: Any = None
-        """What the application's adapter has made of the head, for when it comes again."""
+        """Cache of the application's adapter, for repeated requests with this head."""
 
     def with_target(self, method: bytes, target: bytes) -> "RequestHead":
-        """Another request with the same fields, in a list of its own."""
+        """A copy with another method and target; its list of fields is a copy, too."""
         # 0.3 us; by way of __init__ with its keywords it is 0.8.
         head = _new(RequestHead)
         head.method = method
@@ -93,7 +92,7 @@ class RequestHead:
 class ResponseHead:
     """The head of a final response: a status from 200 to 599 and its header fields.
 
-    Neither changes once it was sent: one that `response_head` has made may be sent again.
+    Immutable once sent: one that `response_head` has made may be sent again.
     """
 
     __slots__ = ("fields", "framed", "length", "rendered", "repeated", "status")
@@ -102,13 +101,13 @@ class ResponseHead:
         self.status = status
         self.fields = fields
         self.length: int | None = -1
-        """The content-length among the fields; less than 0 until somebody has looked."""
+        """The value of Content-Length; negative until it was looked up."""
         self.repeated = False
-        """Whether it is worth to keep what is made of it: it has come before."""
+        """Whether to cache its encoded forms: the head was sent before."""
         self.rendered: Any = None
-        """What a writer has made of it, for when it comes again."""
+        """Its encoded form, cached by a writer."""
         self.framed: tuple[bytes, bytes] | None = None
-        """The frame that HTTP/3 has made of it, after what the server added to it."""
+        """Its HTTP/3 frame, including the fields that the server adds."""
 
 
 def field_value(fields: Fields, name: bytes) -> bytes | None:
@@ -130,7 +129,7 @@ def is_token(name: bytes) -> bool:
 
 
 def is_field_value(value: bytes) -> bool:
-    """Whether `value` may stand in a field line (RFC 9110 5.5): no control characters but HTAB."""
+    """Whether `value` is a valid field value (RFC 9110 5.5): no control characters but HTAB."""
     return len(value) == len(value.translate(None, _NOT_IN_VALUE))
 
 
@@ -150,7 +149,7 @@ def _parse_content_length(value: bytes) -> int | None:
 
 
 def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """An application's field lines as they may be sent: names in lower case, values trimmed.
+    """Normalise an application's field lines: names in lower case, values trimmed.
 
     Raises LocalProtocolError for a name that is no token and for a value with CR, LF, NUL or
     another control character, which would let content be read as fields (response splitting).
@@ -166,10 +165,10 @@ def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
 
 
 def response_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseHead:
-    """The head that an application sends: its fields as `checked_fields` takes them.
+    """The response head for an application's fields, which `checked_fields` normalises.
 
-    Most applications have few heads, and send them again and again: of two fields one is found in
-    0.3 us, and with it what was made of it before.
+    Most applications have few heads and send them repeatedly: a cached head of two fields is found
+    in 0.3 us, together with its encoded forms.
     """
     if type(fields) is not list and type(fields) is not tuple:
         return ResponseHead(int(status), checked_fields(fields))
@@ -190,7 +189,7 @@ def response_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> Respons
 
 
 def _is_short(fields: Fields | tuple[Field, ...]) -> bool:
-    """Whether `fields` may be kept: they are few, and of bytes that nothing else hangs on."""
+    """Whether `fields` may be cached: they are few, and their bytes refer to nothing else."""
     if len(fields) > _MAX_HEAD_FIELDS:
         return False
     for name, value in fields:

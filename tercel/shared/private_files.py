@@ -1,4 +1,4 @@
-"""Files that tell of traffic or hold keys: nobody but the server's own user reads them."""
+"""Files with traffic or keys, which only the server's own user can read."""
 
 import os
 import stat
@@ -8,21 +8,21 @@ _MODE = 0o600
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
-    """An opener for `open`: what it creates has mode 0600 from the first moment."""
+    """An opener for `open` that creates files with mode 0600 from the start."""
     return os.open(path, flags, _MODE)
 
 
 def append_private(path: str | os.PathLike[str]) -> TextIO:
-    """The text file at `path`, to be appended to. One that is there keeps its mode."""
+    """Open the text file at `path` for appending. An existing file keeps its mode."""
     return open(path, "a", encoding="ascii", opener=open_private)
 
 
 def create_private(path: str | os.PathLike[str]) -> TextIO:
-    """A new text file at `path`. Raises FileExistsError for one that is there, or a link."""
+    """Create a text file at `path`. Raises FileExistsError if a file or link is there."""
     return open(path, "x", encoding="utf-8", opener=open_private)
 
 
 def is_private(file: TextIO) -> bool:
-    """Whether nobody else may read `file`, or it is none that keeps what is written."""
+    """Whether no other user can read `file`, or it does not store what is written to it."""
     mode = os.fstat(file.fileno()).st_mode
     return not (stat.S_ISREG(mode) and mode & 0o077)

@@ -1,6 +1,6 @@
-"""What a server needs of its process: descriptors enough, and standard streams that are open.
+"""Prepares the process of a server: enough file descriptors, and open standard streams.
 
-Nothing that is printed is worth a server: one whose output nobody takes goes on without it.
+A failure to print does not stop a server: one whose output cannot be written continues without it.
 """
 
 import os
@@ -38,9 +38,9 @@ def prepare_process() -> None:
 
 
 def write_out(text: str) -> None:
-    """Print `text` and a line feed to standard output. Raises OSError when it takes nothing.
+    """Print `text` and a line feed to standard output. Raises OSError when it cannot be written.
 
-    What is printed after that is dropped.
+    Later output is dropped then.
     """
     try:
         try:
@@ -55,7 +55,7 @@ def write_out(text: str) -> None:
 
 
 def announce(text: str) -> None:
-    """Print `text` if somebody takes it."""
+    """Print `text` if it can be written."""
     try:
         write_out(text)
     except OSError as error:
@@ -66,7 +66,7 @@ def announce(text: str) -> None:
 
 
 def tell_terminal(text: str) -> None:
-    """Print `text` to standard error where that is a terminal: for whoever sits before it."""
+    """Print `text` to standard error if that is a terminal."""
     with suppress(OSError, ValueError):  # the application may have closed it
         if sys.stderr.isatty():
             print(text, file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Request fields that may come in several lines, each with one meaning for every HTTP version.
+"""Request fields that may be sent in several lines, with one meaning for every HTTP version.
 
-The lines of a list are one list (RFC 9110 5.3). Knows nothing of how lines are sent.
+The lines of a list form one list (RFC 9110 5.3). Knows nothing about how lines are sent.
 """
 
 import re
@@ -29,9 +29,9 @@ _ELEMENT = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*+"?+)++')
 
 
 def list_elements(values: Sequence[bytes]) -> list[bytes]:
-    """The elements of one list that came in several lines, in lower case, empty ones left out.
+    """The elements of a list sent in several lines, in lower case, without empty ones.
 
-    Values have no white space around them.
+    Values have no surrounding white space.
     """
     if len(values) == 1 and b"," not in values[0]:  # 0.3 us instead of 0.9
         return [values[0].lower()] if values[0] else []
@@ -43,18 +43,18 @@ def list_elements(values: Sequence[bytes]) -> list[bytes]:
 
 
 def check_expectations(values: Sequence[bytes]) -> None:
-    """Raise ExpectationFailed unless all that the lines of Expect say is 100-continue."""
+    """Raise ExpectationFailed unless the lines of Expect contain nothing but 100-continue."""
     if set(list_elements(values)) != {b"100-continue"}:
         raise ExpectationFailed("only 100-continue is understood")
 
 
 def is_trailers_only(values: Sequence[bytes]) -> bool:
-    """Whether `trailers`, and nothing else, is what the lines of TE say."""
+    """Whether the lines of TE contain `trailers` and nothing else."""
     return set(list_elements(values)) == {b"trailers"}
 
 
 def takes_trailers(fields: Fields) -> bool:
-    """Whether a client said that it takes trailers: `trailers` is an element of its TE.
+    """Whether a client accepts trailers: `trailers` is an element of its TE.
 
     It has no weight (RFC 9110 10.1.4): with one it is the name of a transfer coding.
     """
@@ -62,9 +62,9 @@ def takes_trailers(fields: Fields) -> bool:
 
 
 def with_single_lines(fields: Fields, values: Mapping[bytes, Sequence[bytes]]) -> Fields:
-    """`fields` with one line of each that applications are to find by looking for one.
+    """`fields` with Cookie and Early-Data in one line each, as applications expect them.
 
-    `values` are those of all lines of Cookie and Early-Data, by their names.
+    `values` are those of all lines of these fields, by their names.
     """
     if len(values.get(b"cookie", ())) > 1:
         # RFC 9114 4.2.1 has several lines; elsewhere there should be one (RFC 6265 5.4).
@@ -73,14 +73,15 @@ def with_single_lines(fields: Fields, values: Mapping[bytes, Sequence[bytes]]) -
 
 
 def with_early_data(fields: Fields) -> Fields:
-    """`fields` with Early-Data: 1, which is what several lines or another value mean, too
-    (RFC 8470 5.1).
+    """`fields` with Early-Data: 1.
+
+    Several lines or another value mean the same (RFC 8470 5.1).
     """
     return _replaced(fields, b"early-data", b"1")
 
 
 def line_count(fields: Fields) -> int:
-    """How many lines `fields` has once its cookies are in one."""
+    """The number of lines in `fields` once its cookies are in one."""
     return len(fields) - max(0, len(field_values(fields, b"cookie")) - 1)
 
 

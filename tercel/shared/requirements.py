@@ -1,10 +1,10 @@
-"""Packages that this server needs, for when one of them is not there. Imports none of them."""
+"""Advice for when a package that this server needs is missing. Imports none of them."""
 
 PACKAGES = ("aioquic", "click", "cryptography", "httptools", "pylsqpack", "websockets")
 
 
 def missing_package(error: ImportError) -> str | None:
-    """Which of PACKAGES was not there to be imported; None for any other failure."""
+    """Which of PACKAGES could not be imported; None for any other failure."""
     name = (error.name or "").partition(".")[0]
     # One that is there and does not import is broken, not missing.
     return name if isinstance(error, ModuleNotFoundError) and name in PACKAGES else None

@@ -26,10 +26,10 @@ _NOT_FOR_EVERY_RESPONSE = frozenset(
 
 
 class ResponseFields:
-    """Adds what an application left out. The date is rendered once a second, not per response.
+    """Adds fields that an application left out. The date is rendered once a second.
 
-    `added` are further fields. What is among them is not added a second time: a `server` there
-    takes the place of `server`.
+    `added` are further fields. A field in `added` is not added a second time: a `server` there
+    replaces `server`.
     """
 
     __slots__ = (
@@ -63,30 +63,30 @@ class ResponseFields:
             self._alt_svc = (_ALT_SVC, alt_svc)
         self._dated = date and _DATE not in given
         self.names = _names(tuple(added))
-        """The names of all fields that are added where the application did not send them."""
+        """The names of all fields that are added unless the application sends them."""
         self._second = -1
         self._date: Field = (_DATE, b"")
         self._lines = self._lines_advertising = b""
 
     def date(self) -> Field:
-        """The date field (RFC 9110 6.6.1) of this second."""
+        """The Date field (RFC 9110 6.6.1) of the current second."""
         now = int(self._clock())
         if now != self._second:
             self._render(now)
         return self._date
 
     def lines(self, *, advertise: bool = False) -> bytes:
-        """What `complete` adds to a section that has none of it, as lines of HTTP/1.1."""
+        """The fields that `complete` adds to a section with none of them, as lines of HTTP/1.1."""
         now = int(self._clock())
         if now != self._second:
             self._render(now)
         return self._lines_advertising if advertise else self._lines
 
     def complete(self, fields: Fields, *, advertise: bool = False) -> None:
-        """Add to `fields` each field whose name is not there.
+        """Add to `fields` each field that it lacks.
 
-        With `advertise` alt-svc is added too (RFC 7838 3): on a secure HTTP/1.1 connection it
-        tells the client that the same origin is to be had over HTTP/3.
+        With `advertise`, alt-svc is added too (RFC 7838 3): on a secure HTTP/1.1 connection it
+        tells the client that the same origin is available over HTTP/3.
         """
         given = dict(fields)
         if self._dated and _DATE not in given:
@@ -115,9 +115,9 @@ def _names(added: tuple[Field, ...]) -> frozenset[bytes]:
 
 
 def parse_added_field(text: str) -> Field:
-    """The field that `text`, NAME:VALUE, asks to be added to every response.
+    """Parse `text`, NAME:VALUE, as a field to be added to every response.
 
-    Raises ConfigurationError for what can stand in none.
+    Raises ConfigurationError for an invalid field.
     """
     name, colon, value = text.partition(":")
     name, value = name.strip().lower(), value.strip()

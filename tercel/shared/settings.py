@@ -40,8 +40,8 @@ def option(
 ) -> Any:
     """Declare one option. `minimum` and `maximum` are the range of a number.
 
-    `separator` stands between the items of a list in an environment variable; None is white space
-    or a comma.
+    `separator` separates the items of a list in an environment variable; None is white space or a
+    comma.
     """
     metadata = {
         "group": group,
@@ -57,7 +57,7 @@ def option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the operator decides. Raises ConfigurationError for a value out of its range."""
+    """The operator's configuration. Raises ConfigurationError for a value out of its range."""
 
     # fmt: off
     bind: tuple[str, ...] = option(
@@ -314,12 +314,12 @@ class Settings:
 
 
 def is_list(spec: "Field[Any]") -> bool:
-    """Whether the setting has any number of values."""
+    """Whether the setting is a list."""
     return isinstance(spec.default, tuple)
 
 
 def mistyped(spec: "Field[Any]", value: Any) -> str:
-    """What `value` has to be, where it is of another type than the setting; else empty."""
+    """A description of the expected type, if `value` has another one; else empty."""
     if is_list(spec):
         fits = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
         return "" if fits else "a list of texts"
@@ -348,7 +348,7 @@ def _accepted_types(spec: "Field[Any]") -> Iterator[type]:
 
 
 def _checked(spec: "Field[Any]", value: Any) -> Any:
-    """`value` in the form that the setting has. Raises ConfigurationError for one it cannot be."""
+    """`value` in the setting's type. Raises ConfigurationError if it is invalid."""
     name = "--" + spec.name.replace("_", "-")
     metadata = spec.metadata
     value = _in_its_form(spec, value)
@@ -369,7 +369,7 @@ def _checked(spec: "Field[Any]", value: Any) -> Any:
 
 
 def _in_its_form(spec: "Field[Any]", value: Any) -> Any:
-    """The setting for what a program may give: a path object, one text for a list, 3 for "3"."""
+    """Convert what a program may pass: a path object, one text for a list, 3 for "3"."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if is_list(spec):

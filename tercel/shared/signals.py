@@ -14,7 +14,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANG_UP] if HANG_UP is not Non
 
 
 class Signal:
-    """A flag that a server and its connections share: whether it was told to stop."""
+    """A flag that a server and its connections share: whether the server is to stop."""
 
     __slots__ = ("stopped",)
 
@@ -28,7 +28,7 @@ def in_main_thread() -> bool:
 
 
 def require_main_thread() -> None:
-    """Raise ConfigurationError in any thread in which signals are not received."""
+    """Raise ConfigurationError in any thread that does not receive signals."""
     if not in_main_thread():
         raise ConfigurationError(
             "signals are only received in the main thread: serve there, or pass "
@@ -37,12 +37,12 @@ def require_main_thread() -> None:
 
 
 class StopSignals:
-    """While it is entered, each SIGINT, SIGTERM and SIGHUP calls `stop` inside `loop`.
+    """Context manager: each SIGINT, SIGTERM and SIGHUP calls `stop` inside `loop`.
 
-    SIGHUP is taken only where nobody has decided about it: nohup(1) has it ignored, and a program
-    may have a handler of its own.
-    With `ignore_interrupt`, SIGINT does nothing: Ctrl-C reaches every process of the terminal's
-    group, and a worker is stopped by its parent. Raises as `require_main_thread` does.
+    SIGHUP is handled only if it has the default action: nohup(1) has it ignored, and a program may
+    have a handler of its own. With `ignore_interrupt`, SIGINT does nothing: Ctrl-C reaches every
+    process of the terminal's group, and a worker is stopped by its parent. Raises as
+    `require_main_thread` does.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Whom clients are counted by: the IPv4 address, or the network of an IPv6 address."""
+"""Counts clients by site: an IPv4 address, or the network of an IPv6 address."""
 
 import ipaddress
 from collections import Counter
@@ -8,25 +8,25 @@ _IPV6_SITE_BITS = 64
 
 
 class SiteCounts:
-    """How many of something each site has. What is gone is not remembered."""
+    """A count per site. Sites with a count of zero are not stored."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """How many sites have any."""
+        """The number of sites with a count."""
         return len(self._counts)
 
     def count(self, host: str) -> int:
-        """How many the site of `host` has."""
+        """The count of the site of `host`."""
         return self._counts[site_of(host)]
 
     def add(self, host: str) -> None:
-        """The site of `host` has one more."""
+        """Increment the count of the site of `host`."""
         self._counts[site_of(host)] += 1
 
     def remove(self, host: str) -> None:
-        """The site of `host` has one less."""
+        """Decrement the count of the site of `host`."""
         site = site_of(host)
         self._counts[site] -= 1
         if not self._counts[site]:

@@ -1,8 +1,8 @@
-"""Sockets for the server: addresses as text, binding, and what goes wrong with it.
+"""Sockets for the server: addresses as text, binding, and binding errors.
 
-Every failure is a ConfigurationError of one line that says what to do; where the system refuses
-it is the OSError with that errno, too. Knows nothing about protocols or TLS, and nothing here
-accepts a connection.
+Every failure is a ConfigurationError with a one-line message that says what to do; if the system
+refused, it is also the OSError with that errno. Knows nothing about protocols or TLS, and nothing
+here accepts a connection.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ _BYTES_ACKED_AT, _BYTES_ACKED_END = 120, 128
 
 
 class SocketError(ConfigurationError, OSError):
-    """The system does not open a socket; `errno` says why, as for the calls of `socket`."""
+    """The system refused to open a socket; `errno` says why, as for the calls of `socket`."""
 
     def __init__(self, message: str, number: int | None = None) -> None:
         super().__init__(message)
@@ -49,24 +49,24 @@ class SocketError(ConfigurationError, OSError):
 
 
 class AddressInUse(SocketError):
-    """Another socket has the port or the path."""
+    """Another socket uses the port or the path."""
 
 
 class NotPermitted(SocketError, PermissionError):
-    """This user may not open it."""
+    """This user may not open the socket."""
 
 
 class FolderMissing(SocketError, FileNotFoundError):
-    """A unix socket cannot be where there is no directory."""
+    """The directory of a unix socket does not exist."""
 
 
 class PathTaken(SocketError, FileExistsError):
-    """Something that is no socket is where a unix socket is to be."""
+    """The path of a unix socket has a file that is not a socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """Where to bind: a host name or an IP address without brackets, and a port; 0 is any.
+    """Address to bind: a host name or an IP address without brackets, and a port; 0 is any.
 
     An empty host is all interfaces.
     """
@@ -79,7 +79,7 @@ class HostPort:
 
 
 def parse_host_port(text: str) -> HostPort:
-    """`HOST:PORT` or `[IPV6]:PORT` as its parts. Raises ConfigurationError."""
+    """Parse `HOST:PORT` or `[IPV6]:PORT`. Raises ConfigurationError."""
     if "," in text:
         raise ConfigurationError(f"{text!r} is more than one address: give each by itself")
     host, colon, port = text.strip().rpartition(":")
@@ -132,7 +132,7 @@ class BoundSockets:
 
     @property
     def port(self) -> int:
-        """The port number that all of them have."""
+        """The port number of all these sockets."""
         port: int = (self.udp or self.tcp)[0].getsockname()[1]
         return port
 
@@ -150,10 +150,11 @@ def bind_everywhere(
     reuse_port: bool = False,
     succeed: bool = False,
 ) -> BoundSockets:
-    """Bind each IP address that `address` stands for, on TCP, on UDP or on both.
+    """Bind each IP address of `address`, on TCP, on UDP or on both.
 
-    Nothing listens yet. Port 0 is one number, the same for all. With `succeed` a UDP port may still
-    be that of a server that stops. Raises ConfigurationError, and then leaves no socket open.
+    The sockets do not listen yet. Port 0 selects one number, the same for all. With `succeed`, a
+    UDP port may still belong to a server that is shutting down. Raises ConfigurationError, and then
+    leaves no socket open.
     """
     # TCP first: nobody listens where a server stops, so that it tells such a one from a program
     # that lets others have its UDP port for reasons of its own.
@@ -172,10 +173,10 @@ def bind_everywhere(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnixAccess:
-    """Who may connect to a unix socket: whoever may write to its file (unix(7))."""
+    """Who may connect to a unix socket: users that may write to its file (unix(7))."""
 
     mode: int | None = None
-    """Permission bits; None is what the umask leaves of 0777."""
+    """Permission bits; None is 0777 minus the umask."""
     owner: int = -1
     """A user ID; -1 is the process's own."""
     group: int = -1
@@ -183,7 +184,7 @@ class UnixAccess:
 
 
 UMASK_ACCESS = UnixAccess()
-"""What files of this process are given."""
+"""The default access of files of this process."""
 
 
 def parse_unix_access(mode: str | None, owner: str | None, group: str | None) -> UnixAccess:
@@ -220,7 +221,7 @@ def bind_unix_socket(
 ) -> socket.socket:
     """A unix socket that listens at `path` with the permission bits `mode`.
 
-    As `listen_unix` in everything else.
+    Otherwise as `listen_unix`.
     """
     return listen_unix(path, UnixAccess(mode=mode), backlog=backlog)
 
@@ -230,9 +231,9 @@ def listen_unix(
 ) -> socket.socket:
     """A unix socket that listens at `path` for those who have `access`.
 
-    A dead socket of an earlier run is replaced in one step, so that a client finds the old or the
-    new one. A live socket raises AddressInUse; what is no socket, a symbolic link for example,
-    FileExistsError; a directory that is missing FileNotFoundError. All are ConfigurationErrors.
+    A dead socket of an earlier run is replaced atomically, so that a client finds the old or the
+    new one. A live socket raises AddressInUse; a file of another type, a symbolic link for example,
+    FileExistsError; a missing directory FileNotFoundError. All are ConfigurationErrors.
     """
     path = os.fspath(path)
     _require_replaceable(path)
@@ -259,7 +260,7 @@ def listen_unix(
 
 
 def _restrict(path: str, file: str, access: UnixAccess) -> None:
-    """Give `file`, which is to be `path`, the owner, group and mode of `access`."""
+    """Give `file`, which will be renamed to `path`, the owner, group and mode of `access`."""
     if access.owner != -1 or access.group != -1:
         try:
             os.chown(file, access.owner, access.group)
@@ -274,7 +275,7 @@ def _restrict(path: str, file: str, access: UnixAccess) -> None:
 
 
 class _RenamedUnixSocket(socket.socket):
-    """A unix socket that tells where it is; the kernel tells the name that it was bound under."""
+    """A unix socket that reports its path; the kernel reports the name that it was bound to."""
 
     def __init__(self, path: str) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -285,7 +286,7 @@ class _RenamedUnixSocket(socket.socket):
 
 
 def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
-    """Remove the socket file at `path` unless somebody listens on it. None does nothing."""
+    """Remove the socket file at `path` unless a process listens on it. None does nothing."""
     if not path:
         return
     path = os.fspath(path)
@@ -295,9 +296,9 @@ def remove_unix_socket(path: str | os.PathLike[str] | None) -> None:
 
 
 def unacknowledged_bytes(sock: Any) -> int | None:
-    """How many bytes the kernel keeps for a stream socket since its peer has not got them yet.
+    """How many bytes the kernel holds for a stream socket that its peer has not received.
 
-    None where the system does not tell, or the socket is closed; uvloop has None in its place then.
+    None if the system does not report it, or the socket is closed: on uvloop, `sock` is None then.
     """
     if sys.platform != "linux" or sock is None:
         return None
@@ -309,9 +310,9 @@ def unacknowledged_bytes(sock: Any) -> int | None:
 
 
 def accepted_bytes(sock: Any) -> int | None:
-    """How many bytes the kernel has taken for a TCP socket since it was opened.
+    """How many bytes the kernel has accepted for a TCP socket since it was opened.
 
-    None where the system does not tell, or the socket is closed or none of TCP's.
+    None if the system does not report it, or the socket is closed or not TCP.
     """
     kept = unacknowledged_bytes(sock)
     if kept is None:
@@ -328,10 +329,10 @@ def accepted_bytes(sock: Any) -> int | None:
 def configure_socket(server_settings: dict[str, Any]) -> socket.socket | None:
     """The socket that `server_settings` ask for, open and listening.
 
-    Looks at the keys sock, unix, host, port, backlog and reuse_port of the arguments of `serve`,
-    and puts what it has bound under `sock`, so that the same settings do not bind twice; host and
-    port become None then. A socket that is there already is returned as it is, and for version 3
-    none is bound: `serve` binds those of UDP and TCP together. Raises ConfigurationError.
+    Reads the keys sock, unix, host, port, backlog and reuse_port of the arguments of `serve`, and
+    stores the bound socket under `sock`, so that the same settings do not bind twice; host and port
+    become None then. An existing socket is returned as it is, and for version 3 none is bound:
+    `serve` binds those of UDP and TCP together. Raises ConfigurationError.
     """
     sock: socket.socket | None = server_settings.get("sock")
     if sock is not None or server_settings.get("version") == 3:
@@ -534,7 +535,7 @@ def _require_replaceable(path: str) -> None:
 
 
 def _is_socket(path: str) -> bool:
-    """Whether a socket is at `path` itself: a symbolic link to one is none."""
+    """Whether a socket is at `path` itself; a symbolic link to one does not count."""
     try:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except FileNotFoundError:

@@ -1,8 +1,7 @@
 """One request/response exchange (RFC 9114 4.1) and the interfaces on its two sides.
 
-The rules that hold for a response on every HTTP version live here, once: the order of its parts,
-content that must not be sent, the length that was promised. What goes on the wire is the
-subclass's.
+Implements, once, the rules for a response on every HTTP version: the order of its parts, content
+that must not be sent, the announced length. Subclasses write to the wire.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SendState(Enum):
-    """How far the response has come."""
+    """The progress of the response."""
 
     HEAD = auto()
     CONTENT = auto()
@@ -43,44 +42,43 @@ _ENDED: Final = SendState.ENDED
 
 
 Transfer = Callable[[int], Awaitable[int]]
-"""Sends bytes from somewhere through the descriptor of a socket that does not block, as many as it
-takes now; returns how many. 0 is "none now", less than none that there are no more."""
+"""Sends bytes through the descriptor of a non-blocking socket, as many as it accepts now; returns
+how many. 0 means "none now", a negative number that there are no more."""
 
 
 class RequestHandler(ABC):
-    """What an application adapter hears of one exchange.
+    """The events of one exchange, for an application adapter.
 
     `content_received` any number of times, then exactly one of `message_complete` and `aborted`.
-    An exchange that is over when `Application.open` returns hears of neither.
-    After `message_complete`, `aborted` may still come once when the response cannot be finished:
-    then it is `response_aborted`. A handler whose exchange is over when `open` returns hears
-    nothing at all. None of them may block or raise.
+    After `message_complete`, `response_aborted` may follow once when the response cannot be
+    finished. A handler whose exchange is over when `Application.open` returns is not called at all.
+    None of the methods may block or raise.
     """
 
     @abstractmethod
     def content_received(self) -> None:
-        """There is something new in `stream.content`."""
+        """New content is in `stream.content`."""
 
     @abstractmethod
     def message_complete(self) -> None:
-        """The request has arrived whole: `stream.content.ended` is set, with its trailers."""
+        """The request is complete: `stream.content.ended` is set, with its trailers."""
 
     @abstractmethod
     def aborted(self, error: ServerError) -> None:
-        """The request will never be whole: the peer reset it, or its connection is gone."""
+        """The request will not be complete: the peer reset it, or its connection is gone."""
 
     @abstractmethod
     def response_aborted(self, error: ServerError) -> None:
-        """The request was whole, but the peer no longer wants the response."""
+        """The request was complete, but the peer no longer accepts the response."""
 
     def client_ended(self) -> None:  # noqa: B027  (most exchanges just end)
-        """The client has closed its side of a connection in cleartext, after the request.
+        """The client has closed its side of a cleartext connection, after the request.
 
-        It may have gone, or still read the response: TCP does not tell before that is sent.
+        It may have gone, or may still read the response: TCP shows which only when data is sent.
         """
 
     def going_away(self) -> None:  # noqa: B027  (most exchanges just end)
-        """The server stops: what would go on for ever should come to its end."""
+        """The server is shutting down: endless exchanges should end."""
 
 
 class Application(ABC):
@@ -90,28 +88,28 @@ class Application(ABC):
     def open(self, stream: "RequestStream") -> RequestHandler:
         """Start to answer the request that `stream.head` opens. Must not block.
 
-        What goes on after this runs in the connection's `ServerContext.tasks`: that is what
-        `max_concurrency` counts.
+        Later work runs in the connection's `ServerContext.tasks`: `max_concurrency` counts those
+        tasks.
         """
 
     def configure(self, settings: "Settings") -> "Settings":
-        """The settings to serve with: `settings`, completed by what the application has itself."""
+        """The settings to serve with: `settings`, completed by the application's own."""
         return settings
 
     def connected(self, info: ConnectionInfo) -> None:  # noqa: B027 (most do not care)
-        """A connection is there. Must not block."""
+        """A connection was opened. Must not block."""
 
     def disconnected(self, info: ConnectionInfo) -> None:  # noqa: B027 (most do not care)
-        """It is gone, and all its exchanges with it. Must not block."""
+        """A connection has ended, with all its exchanges. Must not block."""
 
     async def before_start(self) -> None:  # noqa: B027 (most have nothing to do)
-        """Run between `startup` and the first connection. What it raises ends the start."""
+        """Run between `startup` and the first connection. An exception ends the start."""
 
     async def after_start(self) -> None:  # noqa: B027 (most have nothing to do)
         """Run when connections are accepted."""
 
     async def before_stop(self) -> None:  # noqa: B027 (most have nothing to do)
-        """Run when the server begins to stop, before running exchanges are waited for."""
+        """Run when the server begins to stop, before it waits for running exchanges."""
 
     @abstractmethod
     async def startup(self) -> None:
@@ -128,9 +126,9 @@ class Application(ABC):
 class RequestStream(ABC):
     """One exchange, seen from the application's side.
 
-    The `send_*` methods never wait; `drain` does, while too much is unsent. They raise
-    LocalProtocolError when the application breaks the rules of a message and StreamAborted when
-    the peer has gone.
+    The `send_*` methods never block; `drain` waits while too much is unsent. They raise
+    LocalProtocolError when the application breaks the rules of a message and StreamAborted when the
+    peer has gone.
     """
 
     __slots__ = (
@@ -161,20 +159,20 @@ class RequestStream(ABC):
         self.send_state = _HEAD
         self.aborted: ServerError | None = None
         self.content_sent = 0
-        """Content bytes of the response so far."""
+        """Content bytes of the response sent so far."""
         self.opened_at = 0.0
         """When the request's head arrived, by the context's clock."""
         self.refused = ""
-        """The limit for which the application is not called, for the access log."""
+        """The limit that kept the application from being called, for the access log."""
         self._content_left: int | None = None
         self._suppress_content = False
         self.upgraded: UpgradedStream | None = None
-        """What the exchange has become, once it is no longer a request and its response."""
+        """The protocol stream of an upgraded exchange."""
 
     # -- the application's side -------------------------------------------------------------
 
     def send_informational(self, status: int, fields: Fields) -> None:
-        """Send an interim response (RFC 9110 15.2), 103 with its links for instance.
+        """Send an interim response (RFC 9110 15.2), for example 103 with its links.
 
         `status` is 100 to 199 but not 101. HTTP/1.0 clients get nothing.
         """
@@ -227,7 +225,7 @@ class RequestStream(ABC):
             self._write_content(data, end_stream)
 
     def send_response(self, head: ResponseHead, content: bytes) -> None:
-        """Send the whole response: as `send_head` and the last `send_content`, for less."""
+        """Send the whole response: as `send_head` and the last `send_content`, but cheaper."""
         status = head.status
         if self.send_state is not _HEAD:
             raise LocalProtocolError("the response has begun already")
@@ -291,7 +289,7 @@ class RequestStream(ABC):
 
     @property
     def can_send_content(self) -> bool:
-        """Whether `send_content` would neither raise nor be in vain."""
+        """Whether `send_content` would neither raise nor be without effect."""
         return self.send_state is _CONTENT and self.aborted is None
 
     def want_content(self) -> None:  # noqa: B027 (most streams have nothing to do)
@@ -299,15 +297,15 @@ class RequestStream(ABC):
 
     @abstractmethod
     def reset(self, reason: ResetReason) -> None:
-        """Give up the exchange at once. HTTP/1.1 closes the connection; idempotent."""
+        """Abort the exchange at once. HTTP/1.1 closes the connection; idempotent."""
 
     @property
     def takes_transfers(self) -> bool:
-        """Whether `send_transfer` is there for what comes next."""
+        """Whether `send_transfer` is available for the next content."""
         return False
 
     async def send_transfer(self, transfer: Transfer, size: int) -> None:
-        """Have `transfer` send the next `size` bytes of content past this process.
+        """Let `transfer` send the next `size` bytes of content directly, not through this process.
 
         Raises as `send_content` and `drain` do.
         """
@@ -317,7 +315,7 @@ class RequestStream(ABC):
     async def drain(self) -> None:
         """Wait until more may be sent.
 
-        Raises StreamAborted when the peer is gone, or took nothing for `send_timeout` seconds.
+        Raises StreamAborted when the peer is gone, or accepted no data for `send_timeout` seconds.
         """
 
     @property
@@ -328,7 +326,7 @@ class RequestStream(ABC):
     @property
     @abstractmethod
     def unsent(self) -> int:
-        """Bytes of the response that wait to be sent."""
+        """Bytes of the response that are not sent yet."""
 
     @abstractmethod
     def write_upgraded(self, data: bytes) -> None:
@@ -336,7 +334,7 @@ class RequestStream(ABC):
 
     @abstractmethod
     def close_upgraded(self) -> None:
-        """End both sides of an upgraded exchange after what was written."""
+        """End both sides of an upgraded exchange after the written data."""
 
     # -- the connection's side --------------------------------------------------------------
 
@@ -353,7 +351,7 @@ class RequestStream(ABC):
             self.handler.message_complete()
 
     def receive_abort(self, error: ServerError) -> None:
-        """Pass on that the peer gave up, or was made to; later calls have no effect."""
+        """Pass on that the exchange was aborted, by either side; later calls have no effect."""
         if self.aborted is not None:
             return
         self.aborted = error
@@ -382,15 +380,15 @@ class RequestStream(ABC):
     def _write_upgrade(self, fields: Fields) -> None: ...
 
     def _write_response(self, head: ResponseHead, content: bytes) -> None:
-        """Write head, content and end; a subclass may know how to do it in one go."""
+        """Write head, content and end; a subclass may do it in a single step."""
         self._write_head(head, not content)
         if content:
             self._write_content(content, True)
 
     def _unsend(self, state: SendState) -> None:
-        """Go back to `state`: nothing was written, as this version cannot say what was to be.
+        """Return to `state`: nothing was written, as this HTTP version cannot express the response.
 
-        The application that hears of it may still answer, and so may who answers in its place.
+        The application gets the error and may still answer; so may its substitute.
         """
         self.send_state = state
         if state is _HEAD:

@@ -1,9 +1,9 @@
-"""One UDP port for a server that stops and for the one that takes its place.
+"""Passes one UDP port from a server that stops to its successor.
 
-A TCP port is free for the successor once nobody listens there, and its connections stay with their
-process. UDP has no connections of the kernel's, so that the stopping server says who may have the
-port, and keeps its peers by sockets that are connected to them. Linux only; elsewhere the port is
-free when the server has ended.
+A TCP port is free for the successor once no process listens there, and its connections stay with
+their process. The kernel has no connections for UDP: therefore the stopping server allows the
+successor to bind the port, and keeps its peers with sockets that are connected to them. Linux only;
+elsewhere the port is free when the server has ended.
 """
 
 import errno
@@ -18,9 +18,9 @@ _AVAILABLE = sys.platform == "linux"
 
 
 def bind_as_successor(sock: socket.socket, address: Any) -> None:
-    """Bind the UDP socket `sock` to `address`, also where a server that stops still has that.
+    """Bind the UDP socket `sock` to `address`, even if a stopping server still has it.
 
-    Raises OSError, with EADDRINUSE where the server that has it does not stop.
+    Raises OSError, with EADDRINUSE if the server that has it is not stopping.
     """
     try:
         sock.bind(address)
@@ -37,10 +37,10 @@ def bind_as_successor(sock: socket.socket, address: Any) -> None:
 
 
 def allow_successor(sock: socket.socket) -> bool:
-    """Let another process bind what the UDP socket `sock` is bound to; whether that can be.
+    """Allow another process to bind the address of the UDP socket `sock`; False if impossible.
 
-    From its bind on that process gets what comes, but for what comes from the peers that this one
-    has a `connected_twin` for.
+    From its bind on, that process receives all datagrams, except from peers that this one has a
+    `connected_twin` for.
     """
     if not _AVAILABLE or sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
         return False  # with reuse_port the sharing is the caller's affair
@@ -49,7 +49,7 @@ def allow_successor(sock: socket.socket) -> bool:
 
 
 def connected_twin(sock: socket.socket, local: Any, peer: Any) -> socket.socket:
-    """A socket that gets what comes from `peer` to `local`, an address that `sock` is bound to.
+    """A socket that receives datagrams from `peer` to `local`, an address that `sock` is bound to.
 
     `sock` allows a successor. Raises OSError.
     """

@@ -1,4 +1,4 @@
-"""Background tasks that cannot get lost: kept, named, their errors logged, all cancelled together.
+"""Background tasks that are kept, named, logged on errors, and cancelled together.
 
 The only module that creates tasks.
 """
@@ -20,9 +20,9 @@ _current_task = asyncio.current_task
 class TaskSet:
     """The tasks of one owner.
 
-    Each runs in a copy of the context in which the set was made: what one sets in a context
-    variable no other sees, whoever starts it. A callback of the loop may run in the context of the
-    task that asked for it, which is that of an earlier request on the connection.
+    Each runs in a copy of the context in which the set was made: no task sees the context variables
+    that another sets, whatever code starts it. A callback of the loop may run in the context of the
+    task that scheduled it, which is that of an earlier request on the connection.
     """
 
     __slots__ = ("_context", "_loop", "_starter", "_tasks", "cancelled")
@@ -39,17 +39,17 @@ class TaskSet:
         return len(self._tasks)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """Run `coroutine` as a task. An exception that leaves it is logged once."""
+        """Run `coroutine` as a task. An unhandled exception is logged once."""
         task = self._loop.create_task(coroutine, name=name, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
     def start(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> None:
-        """As `spawn`, but `coroutine` runs now, as far as it gets without waiting.
+        """As `spawn`, but runs `coroutine` now, until it first waits.
 
-        A request whose application never waits is answered before this returns: without a turn of
-        the loop in between, and with nothing to keep. Saves 2 us for a small request.
+        A request whose application never waits is answered before this returns: without another
+        loop iteration, and without a task to keep. Saves 2 us for a small request.
         """
         try:
             task = self._starter.start(coroutine, name, self._context.copy())
@@ -94,7 +94,7 @@ class TaskSet:
 
 
 class _Starter:
-    """Makes tasks that have run as far as they get without waiting."""
+    """Makes tasks that have already run until they first wait."""
 
     __slots__ = ("_attributes", "_loop", "_steps")
 
@@ -107,7 +107,7 @@ class _Starter:
     def start(
         self, coroutine: Coroutine[Any, Any, Any], name: str, context: Context
     ) -> asyncio.Task[Any] | None:
-        """Run `coroutine` in a new task until it waits; None when that is not possible here."""
+        """Run `coroutine` in a new task until it waits; None if that is not possible here."""
         loop = self._loop
         if _current_task(loop) is not None or loop.get_task_factory() is not None:
             # One runs, and must go on being current; or somebody else decides what a task is.

@@ -1,11 +1,11 @@
-"""The token bucket that every rate is limited with. Knows no clock of its own."""
+"""The token bucket behind every rate limit. Has no clock of its own."""
 
 
 class TokenBucket:
     """Admits `rate` per second in the long run, and up to `burst` at once.
 
-    Only what is admitted takes tokens: however much is refused, `rate` per second still get in.
-    Without `burst` one second's may come at once. A bucket begins full.
+    Only what is admitted takes tokens: however much is refused, `rate` per second are still
+    admitted. By default, `burst` is the amount of one second. A bucket starts full.
     """
 
     __slots__ = ("_at", "_burst", "_left", "_rate")
@@ -16,9 +16,9 @@ class TokenBucket:
         self._at = 0.0
 
     def admit(self, now: float, amount: float = 1) -> bool:
-        """Take `amount` tokens; False, and none is taken, where there are not as many.
+        """Take `amount` tokens; False, and none is taken, if there are not enough.
 
-        `now` is in seconds, of any clock that does not go below zero or back.
+        `now` is in seconds, by any monotonic clock that is never negative.
         """
         left = self._left + (now - self._at) * self._rate
         if left > self._burst:
@@ -30,9 +30,9 @@ class TokenBucket:
 
     @property
     def left(self) -> float:
-        """The tokens that were left when something was last admitted or given."""
+        """The number of tokens after the last `admit` or `give`."""
         return self._left
 
     def give(self, amount: float) -> None:
-        """Put `amount` tokens in, as far as there is room for them."""
+        """Add `amount` tokens, up to the bucket's capacity."""
         self._left = min(self._left + amount, self._burst)

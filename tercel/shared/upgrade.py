@@ -1,7 +1,7 @@
-"""An exchange that became a byte stream, by 101 (RFC 9110 7.8) or extended CONNECT (RFC 9220).
+"""An exchange upgraded to a byte stream, by 101 (RFC 9110 7.8) or extended CONNECT (RFC 9220).
 
-The exchange's own parts serve it: its content buffer holds what was received, so credit follows
-what the receiver takes, and its write gate holds writers back.
+Reuses the exchange's parts: its content buffer holds the received bytes, so flow control follows
+the receiver, and its write gate holds writers back.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ _CONTENT: Final = SendState.CONTENT
 def upgrade(stream: RequestStream, fields: Fields, receiver: ByteReceiver) -> ByteStream:
     """Accept the protocol that the client asked for; its bytes go to `receiver` from now on.
 
-    `fields` are the response's, the protocol's own included. Raises LocalProtocolError when
-    nothing was asked for or the response has begun, StreamAborted when the client has gone.
+    `fields` are the response's, the protocol's own included. Raises LocalProtocolError when no
+    upgrade was requested or the response has begun, StreamAborted when the client has gone.
     """
     stream.accept_upgrade(fields)
     upgraded = UpgradedStream(stream, receiver)
@@ -31,7 +31,7 @@ def upgrade(stream: RequestStream, fields: Fields, receiver: ByteReceiver) -> By
 
 
 class UpgradedStream(ByteStream, RequestHandler):
-    """The handler of an exchange from its upgrade on: passes bytes, in order, to `receiver`."""
+    """The handler of an exchange after its upgrade: passes bytes, in order, to `receiver`."""
 
     def __init__(self, stream: RequestStream, receiver: ByteReceiver) -> None:
         self.connection = stream.connection
@@ -40,7 +40,7 @@ class UpgradedStream(ByteStream, RequestHandler):
         self._paused = False
         self._eof_passed_on = False
         self.closed = False
-        """Whether this side has ended it."""
+        """Whether this side has ended the stream."""
         self._lost = False
 
     # -- ByteStream -----------------------------------------------------------------------------
@@ -102,21 +102,21 @@ class UpgradedStream(ByteStream, RequestHandler):
     # -- the connection's side --------------------------------------------------------------------
 
     def pass_on(self, data: bytes) -> bool:
-        """Pass on the next `data`; False when it has to wait, in the exchange's content."""
+        """Pass on the next `data`; False if it has to wait in the exchange's content."""
         if self._paused or self._lost or self._stream.content.size:
             return False
         self._receiver.data_received(data)
         return True
 
     def begin(self) -> None:
-        """Tell the receiver what happened before there was one."""
+        """Tell the receiver about events that came before it was set."""
         protocol = self.connection.protocol
         if protocol is not None and protocol.going_away:
             self._receiver.going_away()
         self.deliver()
 
     def deliver(self) -> None:
-        """Pass on what has been received, until the receiver pauses."""
+        """Pass on the received bytes, until the receiver pauses."""
         content = self._stream.content
         while not self._paused and not self._lost and (data := content.take()):
             self._receiver.data_received(data)
@@ -150,7 +150,7 @@ class UpgradedStream(ByteStream, RequestHandler):
 
 
 class _Nobody(ByteReceiver):
-    """Gets what comes after the end."""
+    """The receiver after the end: ignores all calls."""
 
     def data_received(self, data: bytes) -> None:
         pass

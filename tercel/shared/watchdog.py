@@ -1,6 +1,6 @@
-"""Tells when the event loop is blocked, and where. Off the data path: a thread looks now and then.
+"""Logs when the event loop is blocked, and where. Off the data path: a thread checks periodically.
 
-Code that does not give way holds up every connection at once, and nothing in the loop can tell.
+Code that does not yield delays every connection, and nothing that runs in the loop can report it.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ _LOOKS = 2
 
 
 class LoopWatchdog:
-    """Logs where `loop` is when it has run nothing new for `limit` seconds, and when it does again.
+    """Logs the position of `loop` when it is blocked for `limit` seconds, and when it resumes.
 
-    `place` names the one of some stack frames, the innermost last, that is to blame. A pause of
-    less than one and a half times `limit` may go unnoticed: a thread looks twice within `limit`,
-    and a loop that it finds at work has `limit` from then on to answer.
+    Of some stack frames, the innermost last, `place` names the one to blame. A pause of less than
+    one and a half times `limit` may go unnoticed: a thread checks twice within `limit`, and a loop
+    that it finds busy has `limit` from then on to answer.
     """
 
     def __init__(
@@ -40,21 +40,21 @@ class LoopWatchdog:
         self._thread_id = 0
         self._ended = threading.Event()
         self._asked: float | None = None
-        """Since when the loop has been asked for an answer."""
+        """Since when an answer of the loop is pending."""
         self._reported = False
         self._answered: float | None = None
-        """When it gave that."""
+        """When the loop last answered."""
         self._depth = 0
-        """How many frames of the loop's thread were below that of the answer."""
+        """Depth of the stack below the frame of the answer, in the loop's thread."""
 
     def begin(self) -> None:
-        """Watch the loop; to be called in its thread. A limit of 0 watches nothing."""
+        """Watch the loop; to be called in its thread. With a limit of 0, does nothing."""
         if self._limit:
             self._thread_id = threading.get_ident()
             threading.Thread(target=self._run, name="tercel watchdog", daemon=True).start()
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._ended.set()
 
     def _run(self) -> None:
@@ -62,7 +62,7 @@ class LoopWatchdog:
             self._look()
 
     def _look(self) -> None:
-        """See what the loop does. A call of its own: frames must not be held between two looks."""
+        """Check the loop. A separate call, so that no frame is held between two checks."""
         asked, answered = self._asked, self._answered
         if asked is not None and answered is not None:
             if self._reported:
@@ -86,7 +86,7 @@ class LoopWatchdog:
             self._loop.call_soon_threadsafe(self._answer)
 
     def _callback(self) -> Sequence[FrameType]:
-        """The frames of the callback that runs, the innermost last; none while the loop waits."""
+        """The frames of the running callback, the innermost last; none while the loop waits."""
         stack = _stack(sys._current_frames().get(self._thread_id))
         # asyncio waits in one frame, in place of the one that it runs callbacks from; uvloop has
         # none for either. Any other number is a callback, or a loop that runs from elsewhere now.

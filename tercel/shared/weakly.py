@@ -1,4 +1,4 @@
-"""Methods that an object hands to what it owns."""
+"""Weak references to bound methods, for callbacks."""
 
 import weakref
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def weakly(method: Callable[..., Any]) -> Callable[..., Any]:
-    """`method`, without keeping the object that it is bound to; called while that is there.
+    """Wrap `method` without a strong reference to its object; only to be called while that exists.
 
-    What a connection owns and what knows its methods is a ring with it: dead connections would
-    pile up, with all that they hold, until the garbage collector comes.
+    An object that owns what holds its methods is part of a reference cycle: dead connections would
+    pile up, with all that they hold, until the garbage collector runs.
     """
     # As weakref's WeakMethod, which costs a connection five times as much.
     bound: Any = method
