@@ -134,7 +134,13 @@ async def test_requests_of_any_bytes_on_http_1_are_one_line_each(
         assert len(access_lines(output)) <= 1 + target.count(b"\n") + field.count(b"\n")
 
 
-@given(method=ANYTHING, path=ANYTHING, authority=ANYTHING, name=ANYTHING, value=ANYTHING)
+@given(
+    method=ANYTHING,
+    path=ANYTHING,
+    authority=ANYTHING,
+    name=ANYTHING.filter(bool),  # the client's QPACK encoder refuses an empty one
+    value=ANYTHING,
+)
 @asynctest
 async def test_requests_of_any_bytes_on_http_3_are_one_line_each(
     method: bytes, path: bytes, authority: bytes, name: bytes, value: bytes
