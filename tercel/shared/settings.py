@@ -1,7 +1,7 @@
 """All settings: one frozen dataclass, each option declared once, validated once.
 
 Every field is a command-line option, a `TERCEL_*` environment variable and a key of the
-configuration file; `tercel.cli` makes them from the metadata here. Units: a name that ends in
+configuration file; `tercel.options` makes them from the metadata here. Units: a name that ends in
 `_bytes` is bytes, one that ends in `_timeout` is seconds; everything else is a plain count or
 text. Zero means "no limit" only where the help says so.
 """
@@ -217,10 +217,10 @@ class Settings:
         100, QUIC, "New QUIC connections per second above which --retry auto validates addresses.",
         minimum=0)
     token_key: str | None = option(
-        None, QUIC, "File with the keys for Retry tokens, address validation tokens and stateless "
-        "resets: lines of 64 hexadecimal digits. The first key seals; every key opens. Servers "
-        "that share it accept each other's tokens. Without it, a key is generated for the lifetime "
-        "of the process.", metavar="FILE")
+        None, QUIC, "File with the keys for Retry tokens, address validation tokens, session "
+        "tickets and stateless resets: lines of 64 hexadecimal digits. The first key seals; every "
+        "key opens. Servers that share it accept each other's tokens and tickets. Without it, a "
+        "key is generated for the lifetime of the process.", metavar="FILE")
     preferred_address: tuple[str, ...] = option(
         (), QUIC, "IP address and UDP port that clients are asked to migrate to after the "
         "handshake (RFC 9000 9.6), served in addition to --bind. Repeatable: one for IPv4, one for "
