@@ -63,12 +63,10 @@ class LoopWatchdog:
 
     def _look(self) -> None:
         """Check the loop. A separate call, so that no frame is held between two checks."""
-        asked, answered = self._asked, self._answered
-        if asked is not None and answered is not None:
-            if self._reported:
-                log.warning("the event loop runs again, after %.1f s", answered - asked)
-            asked = self._asked = None
-            self._reported = False
+        if self._answered is not None:
+            self._report_the_end()  # for an answer that came while the place was looked for
+            self._asked = None
+        asked = self._asked
         callback = self._callback()
         if not callback:
             return  # the loop waits: a question would only wake it up
@@ -95,6 +93,12 @@ class LoopWatchdog:
     def _answer(self) -> None:
         self._depth = len(_stack(sys._getframe())) - 1
         self._answered = time.monotonic()
+        self._report_the_end()  # here, as the watching may end before the next check
+
+    def _report_the_end(self) -> None:
+        if self._reported and self._asked is not None and self._answered is not None:
+            self._reported = False
+            log.warning("the event loop runs again, after %.1f s", self._answered - self._asked)
 
 
 def _stack(frame: FrameType | None) -> list[FrameType]:

@@ -75,6 +75,22 @@ def test_a_blocked_loop_is_told_once_with_where_and_once_when_it_runs_again(
 
 
 @either_loop
+def test_the_end_of_a_block_is_told_even_when_the_watching_ends_with_it(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        with watching(limit=4 * LIMIT):
+            await asyncio.sleep(4 * LIMIT)
+            time.sleep(13 * LIMIT)
+            await asyncio.sleep(LIMIT / 4)  # much shorter than the time between two checks
+
+    run(main(), kind)
+    assert [message.split(",")[0] for message in caplog.messages][1:] == [
+        "the event loop runs again"
+    ]
+
+
+@either_loop
 def test_a_callback_that_blocks_is_found_as_well(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
