@@ -75,7 +75,7 @@ class LoopWatchdog:
         elif not self._reported and (seconds := time.monotonic() - asked) >= self._limit:
             self._reported = True
             place = self._place(callback)
-            log.warning("the event loop is blocked for %.1f s, in %s", seconds, place)
+            log.warning("the event loop has been blocked for %.1f s, in %s", seconds, place)
 
     def _ask(self) -> None:
         """Ask the loop for an answer."""

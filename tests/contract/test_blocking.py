@@ -40,7 +40,7 @@ async def test_the_log_says_where_an_application_blocks_the_loop(
         assert (await client.get()).content == b"at last"
     told = [record for record in caplog.records if record.name == "tercel.loop"]
     assert told[0].levelno == logging.WARNING
-    assert told[0].getMessage().startswith("the event loop is blocked for 0.")
+    assert told[0].getMessage().startswith("the event loop has been blocked for 0.")
     assert told[0].getMessage().endswith(f" s, in {PLACE}")
 
 

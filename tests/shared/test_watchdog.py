@@ -60,7 +60,7 @@ def test_a_blocked_loop_is_told_once_with_where_and_once_when_it_runs_again(
 
     run(main(), kind)
     assert [record.msg for record in caplog.records] == 2 * [
-        "the event loop is blocked for %.1f s, in %s",
+        "the event loop has been blocked for %.1f s, in %s",
         "the event loop runs again, after %.1f s",
     ]
     for blocked, again in zip(caplog.records[::2], caplog.records[1::2], strict=True):
