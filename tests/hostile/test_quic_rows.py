@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 from aioquic.buffer import Buffer
+from aioquic.quic.connection import QuicConnectionId
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_header
 from aioquic.tls import Epoch
 
@@ -141,21 +142,19 @@ async def test_a_flood_of_packets_with_nothing_but_padding_ends_in_excessive_loa
 @asynctest
 async def test_a_flood_of_new_connection_ids_ends_in_excessive_load():
     async with serving() as server, H3Client(server.port) as client:
-        (connection,) = server.connections
-        # As the client's own: it gave out 0 to 7. Each of these retires the one before.
-        for sequence in range(8, 8 + 4 * LIMITS[Flood.CONNECTION_IDS][0]):
-            payload = b"\x18" + numbers(sequence, sequence) + b"\x08" + os.urandom(8 + 16)
-            client._socket.sendto(short_packet(client.quic, payload), client._address)
-            # The client does not listen to what it made up, so it never hears of the close.
-            await server.until(
-                lambda sequence=sequence: (
-                    connection.quic._peer_cid.sequence_number >= sequence
-                    or connection.quic.close_event is not None
-                )
-            )
-            if connection.quic.close_event is not None:
-                break
-        assert connection.quic.close_event.error_code == ErrorCode.EXCESSIVE_LOAD
+        issued = 0
+        while client.close_code is None:
+            # One more of the client's own, which retires all before it; and as the client answers
+            # to it, it hears and acknowledges what comes of that.
+            new = QuicConnectionId(os.urandom(8), client.quic._host_cid_seq, os.urandom(16), True)
+            client.quic._host_cid_seq += 1
+            client.quic._host_cids.append(new)
+            retiring = numbers(new.sequence_number, new.sequence_number)
+            client.send_packet(b"\x18" + retiring + b"\x08" + new.cid + new.stateless_reset_token)
+            await client.settled()
+            issued += 1
+            assert issued <= 4 * LIMITS[Flood.CONNECTION_IDS][0]
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
         assert server.endpoint.context.limits.met["too many connection ids"] == 1
 
 
