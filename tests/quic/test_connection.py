@@ -148,7 +148,7 @@ def test_narrow_windows_let_a_client_send_less_and_wide_ones_as_much_as_before()
 @pytest.mark.parametrize(("early_data", "share"), [(False, 4), (True, 1)])
 def test_a_connection_may_begin_with_narrow_windows_unless_clients_remember_them(early_data, share):
     class NarrowPair(Pair):
-        server_class = partial(QuicServerConnection, narrowing=2)
+        server_class = staticmethod(partial(QuicServerConnection, narrowing=2))
 
     whole = 16 * 65_536
     pair = NarrowPair(
