@@ -34,7 +34,7 @@ try:
     from tercel.shared.websocket.frame import WebsocketFrameAssembler
     from tercel.shared.websocket.impl import WebsocketImplProtocol
 except ModuleNotFoundError as error:
-    # Told by whoever uses one of the names: the command line tells it in one line.
+    # Reported by the user of a name: the command line reports it in one line.
     if missing_package(error) is None:
         raise
     _missing = error

@@ -6,7 +6,7 @@ from tercel.shared.requirements import advice, missing_package
 
 
 def main() -> int:
-    """Run the command line; the result is the exit code. A package that is missing is told."""
+    """Run the command line; the result is the exit code. Reports a missing package."""
     try:
         from tercel.cli import main as run_command_line
     except ImportError as error:

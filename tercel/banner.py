@@ -1,6 +1,6 @@
-"""What the command line prints when the server serves: where, how, and how to be trusted.
+"""The lines that the command line prints at start: addresses, protocols, and how to trust them.
 
-Only words: it looks at what was composed and changes nothing.
+Only text: it reads the composition and changes nothing.
 """
 
 import socket
@@ -14,13 +14,13 @@ from tercel.serve import Composition
 from tercel.shared.sockets import HostPort
 from tercel.version import __version__
 
-# By default true: Firefox does without HTTP/3 when it finds an authority that was imported.
+# True by default: Firefox disables HTTP/3 when it finds an imported authority.
 _FIREFOX_PREFERENCE = "network.http.http3.disable_when_third_party_roots_found"
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  told apart here, not bound
 
 
 def banner(composition: Composition, application: str, *, introduce: bool = True) -> str:
-    """The lines for `composition`, which serves what is called `application`.
+    """The lines for `composition`, which serves the application named `application`.
 
     With `introduce` they say how clients come to trust a development certificate, else where that
     is said.
@@ -58,7 +58,7 @@ def trust(development: DevelopmentCertificates, url: str, *, http3: bool = True)
     yield f"  curl      curl --cacert {authority} {url}/"
     if http3:
         yield f"            curl --http3-only --cacert {authority} {url}/   (a curl with HTTP/3)"
-        # Chromium takes QUIC from certificates of its own root store only, unless it is forced.
+        # Chromium uses QUIC only with certificates of its own root store, unless it is forced.
         flags += f" --origin-to-force-quic-on={url.removeprefix('https://')}"
     yield f"  Chromium  chromium --user-data-dir=/tmp/tercel-chromium {flags} {url}/"
     yield f"  Firefox   Settings, Certificates, Authorities: import {authority}"

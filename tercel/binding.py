@@ -1,6 +1,6 @@
-"""Which sockets the settings ask for, all bound before anything starts, or none.
+"""Binds the sockets that the settings ask for: all before anything starts, or none.
 
-Knows addresses and whether TLS protects them; what runs on the sockets is others'.
+Knows addresses and whether TLS protects them, but not what runs on the sockets.
 """
 
 import ipaddress
@@ -38,7 +38,7 @@ class Binding:
     owns_path: bool = False
     """Whether that file is this server's to remove."""
     preferred: bool = False
-    """Whether it is where clients of HTTP/3 are asked to go over to."""
+    """Whether it is a preferred address, to which HTTP/3 clients are asked to migrate."""
 
     @property
     def alternative(self) -> bool:
@@ -54,7 +54,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be bound."""
+    """The addresses to bind."""
 
     secure: tuple[HostPort, ...]
     plain: tuple[HostPort, ...] = ()
@@ -69,7 +69,7 @@ class Plan:
     backlog: int = 100
     reuse_port: bool = False
     preferred: tuple[HostPort, ...] = ()
-    """Preferred addresses of QUIC, IP addresses all."""
+    """The preferred addresses of QUIC, all of them IP addresses."""
 
     @property
     def has_tls(self) -> bool:
@@ -170,7 +170,7 @@ def bind(plan: Plan) -> list[Binding]:
                 Binding(sockets=sockets, secure=True, host=address.host, preferred=True)
             )
         if plan.sock is not None:
-            # Last: what fails before it must not close a socket that is not ours.
+            # Last: an earlier failure must not close the caller's socket.
             bindings.append(_beside(plan.sock, plan))
     except BaseException:
         for binding in bindings:
@@ -256,7 +256,7 @@ def _meet(one: _Host, other: _Host) -> bool:
 
 
 def _hosts(host: str) -> list[_Host]:
-    """The addresses that a host stands for, as far as that is known without asking anybody."""
+    """The addresses that a host stands for, as far as known without a name lookup."""
     if not host:
         return [ipaddress.IPv4Address(0), ipaddress.IPv6Address(0)]
     if host.lower().removesuffix(".") == "localhost":

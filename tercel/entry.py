@@ -1,6 +1,6 @@
-"""run() and Server: how a program starts a server. The command line comes the same way.
+"""run() and Server: how a program starts a server. The command line uses the same code.
 
-Settings by keyword go in, a running server comes out. What a server is made of is `serve`'s.
+They turn keyword settings into a running server, which `serve` composes.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ def serve_in_foreground(app: Any, settings: Settings, *, name: str | None = None
         settle_collector()
 
     run_loop(serve_composed(application, settings, announce=serving), settings.loop)
-    # After the last line of the log, and no part of it.
+    # After the last line of the log, and not part of it.
     flush_log()
     tell_terminal(get_goodbye())
 

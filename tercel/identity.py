@@ -1,7 +1,7 @@
-"""Which certificate the server shows, for both TLS stacks.
+"""Selects the certificate that the server presents, for both TLS stacks.
 
-Decides between what was given and the development certificate; loading and making certificates is
-`tercel.certs`'. Knows no sockets.
+Decides between a given certificate and the development certificate. `tercel.certs` loads and
+creates certificates. Knows no sockets.
 """
 
 import ipaddress
@@ -19,17 +19,17 @@ from tercel.shared.sockets import HostPort
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the server proves itself with."""
+    """The certificates and the TLS context of the server."""
 
     credentials: tuple[Credential, ...]
     """The default first; none for an SSLContext of the caller that names no files."""
     context: tls.SSLContext
     """For TCP."""
     development: DevelopmentCertificates | None = None
-    """Where the certificate comes from when none was given."""
+    """The source of the certificate when none was given."""
 
     def warnings(self) -> list[str]:
-        """What clients may stumble over, one line each."""
+        """Problems that clients may have with the certificate, one line each."""
         if self.development is not None:
             return []
         return [line for credential in self.credentials for line in credential.warnings()]
@@ -71,11 +71,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _from_context(context: tls.SSLContext, *, http3: bool) -> Identity:
-    # TCP uses the caller's context as it is: it may be set up in ways that no file tells of.
+    # TCP uses the caller's context as it is: it may have settings that no file contains.
     if not http3:
         return Identity((), context)
     if context.verify_mode is not tls.CERT_NONE:
-        # Over QUIC nobody would ask for the client's certificate, and the check be void.
+        # QUIC would not request the client's certificate, so the check would not happen.
         raise ConfigurationError(
             "this SSLContext asks for client certificates, which HTTP/3 does not support here: "
             "serve version=1, or a context with verify_mode CERT_NONE"

@@ -1,4 +1,4 @@
-"""install_sanic(): Sanic's own ways to start use tercel from then on.
+"""install_sanic(): makes Sanic's own ways to start a server use tercel.
 
 Knows which names Sanic binds where. The adapter of an application is
 `tercel.shared.apps.sanic`'s; here it is only started in Sanic's way: `app.run`, `Sanic.serve` with
@@ -42,7 +42,7 @@ log = logger("tercel.server")
 
 RELEASES = ("25.12",)
 
-# Where Sanic defines what is replaced, and what starts its servers: both must be there.
+# Where Sanic defines the replaced objects, and starts its servers: both modules must exist.
 _STARTUP = "sanic.mixins.startup"
 _WORKER = "sanic.worker.serve"
 _RUNNERS = "sanic.server.runners"
@@ -60,7 +60,7 @@ _USERS = (
 )
 
 _replaced: dict[int, tuple[Any, Any]] = {}
-"""What was replaced, by the identity of Sanic's own object: that and tercel's."""
+"""By the identity of Sanic's object: that object and tercel's replacement."""
 
 
 def install_sanic() -> None:
@@ -420,12 +420,12 @@ def _modules() -> Sequence[Any]:
 
 
 def _ours(protocol: Any) -> Any:
-    """tercel's class for a class of Sanic's that somebody has imported before."""
+    """tercel's class for a Sanic class that was imported before the replacement."""
     return _replaced.get(id(protocol), (protocol, protocol))[1]
 
 
 def _websocket_options(protocol: Any, config: Any) -> dict[str, Any]:
-    """What a protocol with WebSockets is called with beside the rest, as Sanic does."""
+    """The additional arguments of a protocol with WebSockets, as Sanic passes them."""
     if not hasattr(protocol, "websocket_handshake"):
         return {}
     return {

@@ -21,7 +21,7 @@ OTHER = "Other"
 
 # What else is read from the environment.
 _OTHER_VARIABLES = ("CONFIG", "DATA_DIR")
-# From here on a name is taken for another one that is mistyped.
+# From this similarity on, a name is treated as a mistyped one.
 _LIKENESS = 0.75
 
 _FIELDS: dict[str, Field[Any]] = {field.name: field for field in fields(Settings)}
@@ -66,7 +66,7 @@ class GroupedOption(click.Option):
 
 
 class Command(click.Command):
-    """A command whose mistakes are told in one line, whatever is wrong with them."""
+    """A command that reports every usage error in one line."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the arguments, and print what they ask for."""
@@ -239,7 +239,7 @@ def _checked(name: str, value: Any, path: str) -> Any:
         hint = f"did you mean {close[0]}?" if close else "tercel --help lists the names"
         raise ConfigurationError(f"{path}: unknown key {name!r}: {hint}")
     field = _FIELDS[name]
-    # `http = 3` is what anybody would write for the choice "3".
+    # `http = 3` is the natural spelling of the choice "3".
     if field.metadata["choices"] and type(value) is int:
         value = str(value)
     if wanted := mistyped(field, value):

@@ -1,7 +1,7 @@
 """The options of other servers by the names that they have there.
 
-One that means the same is taken; another is an error that names tercel's way, or says that there is
-none. `docs/coming-from-other-servers.md` has the same table.
+An option with the same meaning is accepted. Another is an error that names tercel's way, or says
+that there is none. `docs/coming-from-other-servers.md` has the same table.
 """
 
 from collections.abc import Iterator, Mapping
@@ -342,7 +342,7 @@ def _option(entry: Foreign, name: str) -> click.Option:
         [name, f"foreign{name.replace('-', '_')}"],
         hidden=True,
         expose_value=False,
-        # What is refused is refused whatever else is wrong, with a value or without one.
+        # A rejected option is reported before other errors, with a value or without one.
         is_eager=True,
         is_flag=flag,
         flag_value="",

@@ -1,4 +1,4 @@
-"""serve(): where everything is put together. Settings in, a server out.
+"""serve(): composes a server from settings.
 
 The only place that knows which listeners a server needs. `serve` and the command line both come
 through `compose`.
@@ -81,7 +81,7 @@ class Extras:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """A server that is ready to start, and what it was made of."""
+    """A server that is ready to start, and its parts."""
 
     server: AsyncioServer
     settings: Settings
@@ -259,7 +259,7 @@ def compose(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """What listeners are made of."""
+    """The parts that listeners are composed of."""
 
     app: Any
     loop: asyncio.AbstractEventLoop
@@ -271,9 +271,9 @@ class _Parts:
     endpoint: "type[QuicEndpoint] | None"
     added_fields: Sequence[Field]
     tasks: TaskSet
-    """The application's calls, those of all listeners."""
+    """The application's calls, of all listeners."""
     background: TaskSet
-    """What the application does beside them."""
+    """The application's background tasks."""
     limits: Limits
     memory: MemoryWatch
     watchdog: LoopWatchdog
@@ -295,7 +295,7 @@ class _Parts:
         return made
 
     def lifecycle(self) -> Lifecycle:
-        """What starts and stops with them."""
+        """The steps that run when the listeners start and stop."""
         return Lifecycle(
             application=self.application,
             calls=self.tasks,
@@ -431,7 +431,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
 
 
 def _check_settings(settings: Settings) -> None:
-    """What would fail only later, or once per connection."""
+    """Check for settings that would fail only later, or once per connection."""
     loop_factory(settings.loop)
     name = settings.server_name
     if not (name.isascii() and is_field_value(name.encode())):

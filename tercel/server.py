@@ -25,13 +25,13 @@ from tercel.shared.tasks import TaskSet
 
 log = logger("tercel.server")
 
-# How long connections that were closed, and tasks that were cancelled, have to be gone. Both only
-# have to notice; what does not is left behind rather than waited for.
+# The time that closed connections and cancelled tasks have to end. Both only have to react; those
+# that do not are abandoned.
 _CLOSE_SECONDS = 5.0
 
 
 class Stage(IntEnum):
-    """How far a server has come; each is reached once at most, and in this order."""
+    """The stages of a server's life; each is reached once at most, in this order."""
 
     NEW = 0
     STARTED = 1
@@ -68,7 +68,7 @@ class Lifecycle:
     signal: Signal = field(default_factory=Signal)
     """Is told when the server begins to stop."""
     release: Callable[[], None] = lambda: None
-    """Lets go of what was opened for the listeners, whether or not they ever started."""
+    """Releases the resources opened for the listeners, whether or not they ever started."""
 
 
 class AsyncioServer:
@@ -150,7 +150,7 @@ class AsyncioServer:
             try:
                 await self.after_start()
             except _Interrupted:
-                pass  # somebody closes it already
+                pass  # it is being closed already
             await self.wait_closed()
         except asyncio.CancelledError:
             await self.close()
@@ -279,7 +279,7 @@ class AsyncioServer:
             log.warning("exchanges were still running after %g s; they are ended", grace)
         calls = self._lifecycle.calls
         if drained and calls:
-            # Clients have all that they asked for; what the application still does is not theirs.
+            # Clients have their responses; the application's remaining work does not need them.
             self._tell(lambda listener: listener.close(), name="close")
         if calls is not None and not await calls.wait(max(0.0, deadline - self.loop.time())):
             log.warning(
@@ -289,7 +289,7 @@ class AsyncioServer:
             )
 
     async def _end(self) -> None:
-        """End everything that has begun, whatever fails on the way."""
+        """End everything that was started, even if a step fails."""
         stage = self._stage
         self._tell(lambda listener: listener.close(), name="close")
         await self._settle(self._wait_for_listeners(), name="connections")
@@ -305,7 +305,7 @@ class AsyncioServer:
         self._stopped.set()
 
     def _tell(self, step: Callable[[Listener], None], *, name: str) -> None:
-        """Let each listener take `step`, whatever becomes of it with another."""
+        """Run `step` on each listener, even if it fails on another."""
         for listener in self.listeners:
             try:
                 step(listener)
@@ -327,7 +327,7 @@ class AsyncioServer:
         await run_events(events, self.loop, self.app)
 
     async def _settle(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
-        """A step of the stop: whatever becomes of it, the next follows."""
+        """Run a step of the stop. The next step follows even if it fails."""
         try:
             await self._step(work, name=name)
         except _Interrupted:
@@ -361,8 +361,8 @@ class _Interrupted(ServerError):
 
 
 async def _outcome(work: Coroutine[Any, Any, None]) -> Exception | None:
-    # The error is the result, so that it reaches who waits for the step; a task that fails is
-    # logged with its traceback, which a wrong configuration does not deserve.
+    # The error is the result, so that it reaches the code that awaits the step. A failed task is
+    # logged with its traceback, which is not useful for a wrong configuration.
     try:
         await work
     except Exception as error:

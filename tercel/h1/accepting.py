@@ -1,7 +1,7 @@
 """Accepts connections on one listening socket, within the limits of the server.
 
-The loop's own server would shake hands with whoever comes before anybody is asked, and log a line
-a second while no file descriptor is left. Knows nothing of what is said on a connection.
+The loop's own server would complete every TLS handshake before a limit could be checked, and log
+a line a second while no file descriptor is left. Knows no application protocol.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from tercel.shared.tasks import TaskSet
 
 log = logger("tercel.h1")
 
-# Connections taken before other work gets its turn.
+# Connections accepted in one loop iteration.
 _BATCH = 64
-# What is missing then is missing for all sockets of the process, and comes back when others close.
+# Resources that are exhausted for all sockets of the process, until other connections close.
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 PAUSE_SECONDS = 0.5
 # RFC 8446 5.1: the content type of the record that a TLS connection begins with.
@@ -29,7 +29,7 @@ _TLS_HANDSHAKE = b"\x16"
 
 
 class Accepting:
-    """Makes a connection by `factory` for each that comes in on `sock`.
+    """Accepts connections on `sock` and calls `factory` for the protocol of each.
 
     `arguments` go to the loop's `connect_accepted_socket`.
     """
@@ -44,8 +44,9 @@ class Accepting:
         arguments: Mapping[str, Any],
         cleartext: Callable[[], asyncio.Protocol] | None = None,
     ) -> None:
-        """With `cleartext`, what begins with anything but a TLS handshake gets a connection made by
-        that, and without `arguments`.
+        """`cleartext` is the factory for connections that do not begin with a TLS handshake.
+
+        They get none of the `arguments`. Without `cleartext` the first byte is not checked.
         """
         self._context = context
         self._sock = sock
@@ -63,7 +64,7 @@ class Accepting:
         return self._sock.fileno() >= 0
 
     def close(self) -> None:
-        """Accept no more; handshakes that are under way go on."""
+        """Accept no more connections; handshakes in progress continue."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
@@ -72,7 +73,7 @@ class Accepting:
             self._sock.close()
 
     async def wait_closed(self) -> None:
-        """End the handshakes that are under way, too."""
+        """Cancel the handshakes in progress, and wait until they have ended."""
         await self._tasks.cancel_all()
 
     def _resume(self) -> None:
@@ -98,14 +99,14 @@ class Accepting:
             self._accept(sock, address[0] if isinstance(address, tuple) else None)
 
     def _rest(self) -> None:
-        """Let connections wait in the kernel until others have closed."""
+        """Leave new connections in the kernel's backlog until others have closed."""
         loop = self._context.loop
         loop.remove_reader(self._sock.fileno())
         self._pause = loop.call_later(PAUSE_SECONDS, self._resume)
 
     def _accept(self, sock: socket.socket, host: str | None) -> None:
         if not self._context.limits.open_connection(host):
-            # A reset costs neither side a state to wait for.
+            # After a reset neither side keeps state (TIME_WAIT) for the connection.
             if host is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
@@ -115,7 +116,7 @@ class Accepting:
         self._tasks.spawn(self._connect(sock, leave), name="accept")
 
     async def _connect(self, sock: socket.socket, leave: "_Once") -> None:
-        """Shake hands, and begin the connection."""
+        """Perform the TLS handshake, if any, and start the connection."""
         counted = False
         try:
             factory, arguments = self._factory, self._arguments
@@ -131,7 +132,7 @@ class Accepting:
             sock.close()
             log.debug("handshake failed: %s", error)
         except BaseException as error:
-            # Cancelled, or without the memory for it.
+            # Cancelled, or out of memory.
             leave()
             sock.close()
             if not isinstance(error, MemoryError):
@@ -139,12 +140,12 @@ class Accepting:
             self._context.limits.memory_ran_out()
         else:
             if not counted:
-                leave()  # nobody will say when it ends
+                leave()  # no callback will report its end
 
     async def _begins_tls(self, sock: socket.socket) -> bool:
-        """Whether the first byte is that of a TLS handshake; looked at, not taken.
+        """Whether the first byte is that of a TLS handshake. The byte is peeked, not consumed.
 
-        Raises TimeoutError, an OSError, when none has come within `header_timeout`.
+        Raises TimeoutError, an OSError, when none has arrived within `header_timeout`.
         """
         loop = self._context.loop
         async with asyncio.timeout(self._context.settings.header_timeout):
@@ -162,7 +163,7 @@ class Accepting:
 
 
 class _Once:
-    """Calls back the first time only."""
+    """Calls its callback the first time only."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self._callback: Callable[[], None] | None = callback

@@ -1,6 +1,6 @@
-"""TcpAcceptor: accepts connections on TCP and unix sockets and watches over their end.
+"""TcpAcceptor: accepts connections on TCP and unix sockets, and closes them when it stops.
 
-Knows nothing of what is said on a connection; the protocol class does.
+Knows no application protocol; the protocol class does.
 """
 
 import asyncio
@@ -19,22 +19,21 @@ from tercel.shared.flow import Wakeup
 from tercel.shared.listener import Listener
 from tercel.shared.signals import Signal
 
-# The loop's own limit, 30 seconds, would cut off what a slow client has not taken yet when its
-# connection closes. `SanicProtocol.close` watches over that instead.
+# The loop's own limit, 30 seconds, would discard data that a slow client has not received yet when
+# its connection closes. `SanicProtocol.close` enforces a limit instead.
 _TLS_CLOSE_SECONDS = 86_400.0
 
 _LARGE_BLOCK_BYTES = 524_288
 
 
 class TcpAcceptor(Listener):
-    """Serves `protocol` on `sockets`, which are bound and of type stream.
+    """Serves `protocol` on `sockets`, which are bound stream sockets.
 
-    With `ssl` all of them speak TLS. `protocol` is called with the keyword arguments of
-    `HttpProtocol`, `context` among them; a class of the user's own need not be a SanicProtocol,
-    but is then left alone when the server stops, until `close`; `protocol_arguments` are further
-    ones. `connections` is a set that every
-    connection is in while it lives. `asyncio_server_kwargs` go to the loop's `create_server`, which
-    accepts the connections then, without the limits on their number.
+    With `ssl` all of them use TLS. `protocol` is called with the keyword arguments of
+    `HttpProtocol`, including `context`, and with `protocol_arguments`. A user's own class need not
+    be a SanicProtocol; if it is not, its connections are not told that the server stops, and end at
+    `close`. `connections` is the set of open connections. `asyncio_server_kwargs` go to the loop's
+    `create_server`, which then accepts the connections, without the limits on their number.
     """
 
     def __init__(
@@ -68,11 +67,11 @@ class TcpAcceptor(Listener):
 
     @property
     def addresses(self) -> list[str]:
-        """Where clients reach it, in the order of the sockets."""
+        """The addresses of the listening sockets, in the order of the sockets."""
         return self._addresses
 
     async def start(self) -> None:
-        """Begin to accept connections on all sockets, or on none."""
+        """Start to accept connections on all sockets, or on none."""
         if self._ssl is not None:
             _keep_read_buffers()
         try:
@@ -87,10 +86,10 @@ class TcpAcceptor(Listener):
         return any(server.is_serving() for server in self._servers)
 
     def stop_accepting(self) -> None:
-        """Close the listening sockets; connections finish their exchange and close."""
+        """Close the listening sockets. Connections finish their exchange and close."""
         for server in self._servers:
             server.close()
-        # Also for connections whose TLS handshake is still under way.
+        # Also for connections whose TLS handshake is still in progress.
         self._connections.welcome = _stop
         for connection in self._connections.copy():
             _stop(connection)
@@ -118,7 +117,7 @@ class TcpAcceptor(Listener):
             sock.close()
 
     async def wait_closed(self) -> None:
-        """Return when every connection is gone."""
+        """Return when every connection has closed."""
         for server in self._servers:
             if isinstance(server, Accepting):
                 await server.wait_closed()
@@ -149,7 +148,7 @@ class TcpAcceptor(Listener):
         return await self._context.loop.create_server(factory, **arguments)
 
     def _redirecting(self, unix: str | None) -> Callable[[], asyncio.Protocol] | None:
-        """Makes connections for clients that speak cleartext where TLS is expected."""
+        """The protocol factory for clients that use cleartext where TLS is expected."""
         if not issubclass(self._protocol, HttpProtocol):
             return None
         context = self._context
@@ -178,21 +177,21 @@ class TcpAcceptor(Listener):
 
 
 def _keep_read_buffers() -> None:
-    # Both loops decrypt into 256 KiB that they shrink at once. glibc asks the system for so much
-    # each time, and gives it back, until it has seen a larger block come and go; then it keeps
-    # such blocks. Measured: 15 of the 45 us of a small message.
+    # Both loops decrypt into a buffer of 256 KiB that they shrink at once. glibc maps and unmaps
+    # such a block each time, until a larger block has been freed; then it keeps such blocks.
+    # Measured: 15 of the 45 us of a small message.
     bytes(_LARGE_BLOCK_BYTES)
 
 
 class _Connections(set[Any]):
-    """The set that connections add themselves to and leave; `also` gets the same members."""
+    """The set of open connections, which add and remove themselves; `also` mirrors it."""
 
     def __init__(self, also: set[Any] | None) -> None:
         super().__init__()
         self.gone = Wakeup()
-        """Set when a connection has left."""
+        """Set when a connection was removed."""
         self.welcome: Callable[[Any], None] | None = None
-        """Called with each connection that comes from now on."""
+        """Called with each connection that is added from now on."""
         self._also: set[Any] = set() if also is None else also
 
     def add(self, connection: Any) -> None:

@@ -1,6 +1,6 @@
-"""What every protocol on a stream transport has: the transport, its back-pressure, its end.
+"""The base class of protocols on a stream transport: transport, back-pressure, closing.
 
-Knows no HTTP: `HttpProtocol` and protocols of users' own stand on it.
+Knows no HTTP. `HttpProtocol` and users' own protocols derive from it.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from tercel.shared.tasks import TaskSet
 if TYPE_CHECKING:
     from tercel.shared.signals import Signal
 
-# How often a connection that closes is looked at. Once the peer has all of it, this is also how
-# long it may take to end TLS on its side: clients that pool connections do so at their next request
-# only, and need not (RFC 8446 6.1).
+# The interval at which a closing connection is checked. It is also the time that the peer has to
+# close TLS on its side once it has received everything: clients that pool connections do so at
+# their next request only, and need not (RFC 8446 6.1).
 _CLOSE_LOOK_SECONDS = 0.5
 
 
 class SanicProtocol(asyncio.Protocol):
     """One connection on TCP, TLS or a unix socket.
 
-    `app` is what the server was given. `connections` is a set that the connection is in while it
-    lives; `unix` is the path of the listening socket, if it is one. Among `kwargs`, which are a
-    subclass's own otherwise, the server passes its `context`; without one the settings are the
-    defaults, and `app` is served if it is an application of any kind.
+    `app` is the application as the server was given it. `connections` is the set of open
+    connections. `unix` is the path of the listening unix socket, None on TCP. The server passes its
+    `context` in `kwargs`; the other `kwargs` are for subclasses. Without a context the settings are
+    the defaults, and `app` is served if it is an application of any kind.
     """
 
     def __init__(
@@ -59,22 +59,22 @@ class SanicProtocol(asyncio.Protocol):
         self.info = ConnectionInfo()
         self.transport: asyncio.Transport | None = None
         self.recv_buffer = bytearray()
-        """What arrived, for protocols that do not override `data_received`."""
+        """Received data, for protocols that do not override `data_received`."""
         settings = self.context.settings
         self.write_gate = WriteGate(
             high=settings.max_unsent_bytes, low=settings.max_unsent_bytes // 4
         )
-        """Where writers wait while too much is unsent."""
+        """Writers wait here while too much data is unsent."""
         self._reading_paused = False
         self._received: Wakeup | None = None
         self._closed = asyncio.Event()
         self._abort_timer: asyncio.TimerHandle | None = None
         self.on_lost: Callable[[], None] | None = None
-        """Called when the connection is gone."""
+        """Called when the connection is lost."""
 
     @property
     def ctx(self) -> SimpleNamespace:
-        """Whatever an application wants to keep for the connection."""
+        """A namespace for the application's own data about the connection."""
         return self.info.ctx
 
     # -- the transport's calls ------------------------------------------------------------------
@@ -107,30 +107,30 @@ class SanicProtocol(asyncio.Protocol):
             self._received.set()
 
     def eof_received(self) -> bool | None:
-        """Let the transport close: whoever ends sending wants no more."""
+        """Let the transport close: a peer that ends sending expects no more data."""
         return None
 
     def pause_writing(self) -> None:
-        """Hold writers back: too much waits to be sent."""
+        """Make writers wait: too much data is unsent."""
         self.write_gate.pause()
 
     def resume_writing(self) -> None:
-        """Let writers go on."""
+        """Let writers continue."""
         self.write_gate.resume()
 
     # -- the application's side -----------------------------------------------------------------
 
     @property
     def byte_stream(self) -> ByteStream:
-        """The connection as what a WebSocket runs on.
+        """The connection as the byte stream of a WebSocket.
 
-        What is received is for a subclass to pass on: `data_received`, `eof_received` and
+        A subclass has to pass received data on: `data_received`, `eof_received` and
         `connection_lost` have no receiver here.
         """
         return _ConnectionBytes(self)
 
     async def send(self, data: bytes) -> None:
-        """Write `data` once little enough waits to be sent. Raises as `drain` does."""
+        """Write `data` after `drain`. Raises as `drain` does."""
         await self.drain()
         assert self.transport is not None  # noqa: S101  # else drain had nothing to wait for
         self.transport.write(data)
@@ -138,8 +138,8 @@ class SanicProtocol(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until more may be written.
 
-        Raises ConnectionClosed when the connection is gone, and StreamAborted, after it aborted
-        the connection, when the peer took nothing for `send_timeout` seconds.
+        Raises ConnectionClosed when the connection is closed. When the peer accepts no data for
+        `send_timeout` seconds, aborts the connection and raises StreamAborted.
         """
         while True:
             unsent = self._unsent()
@@ -151,11 +151,11 @@ class SanicProtocol(asyncio.Protocol):
 
     @property
     def takes_transfers(self) -> bool:
-        """Whether `transfer` is there: not under TLS, and not on every system."""
+        """Whether `transfer` is available: not under TLS, and not on every system."""
         return SUPPORTED and not self.info.secure
 
     def transfer(self, transfer: Transfer, size: int) -> AsyncIterator[int]:
-        """Have `transfer` send `size` bytes past the transport; yields what it has sent."""
+        """Let `transfer` send `size` bytes past the transport; yields the bytes sent each time."""
         assert self.transport is not None  # noqa: S101  # there is an exchange
         return past_transport(
             transfer,
@@ -167,7 +167,7 @@ class SanicProtocol(asyncio.Protocol):
         )
 
     async def receive_more(self) -> None:
-        """Wait until more data arrives, or the connection is gone; reading goes on if paused."""
+        """Wait until more data arrives or the connection closes; resumes reading if paused."""
         if not self._closed.is_set():
             self._resume_reading()
             if self._received is None:
@@ -175,33 +175,34 @@ class SanicProtocol(asyncio.Protocol):
             await self._received.wait()
 
     def stop_accepting(self) -> None:
-        """Finish what runs, then close. There is nothing to finish unless a subclass says so."""
+        """Finish the current exchange, then close. In this class there is none to finish."""
         self.close()
 
     def close(self, timeout: float | None = None) -> None:
-        """Close when what was written has been sent.
+        """Close when all written data has been sent.
 
-        The connection is aborted when that takes longer than `timeout` seconds, or, without one,
-        when the peer took nothing for `send_timeout` seconds, or has all and does not end TLS.
+        The connection is aborted when that takes longer than `timeout` seconds. Without a `timeout`
+        it is aborted when the peer accepts no data for `send_timeout` seconds, or has received
+        everything and does not close TLS.
         """
         if self.transport is None or self._closed.is_set():
             return
         if not self.transport.is_closing():
-            # A second time asyncio's TLS transport lets go of what it would be asked about below.
+            # A second call would make asyncio's TLS transport drop the state that is read below.
             self.transport.close()
         if timeout is not None:
             self._set_abort_timer(timeout, self.abort)
         elif self._abort_timer is None:
-            # TLS adds to what waits while it encrypts it, so this first look tells nothing yet.
+            # Encrypting the waiting data makes it larger, so the first check cannot be compared.
             self._watch_close(math.inf)
 
     def abort(self) -> None:
-        """Close at once; what was not sent is lost."""
+        """Close at once; unsent data is lost."""
         if self.transport is not None:
             self.transport.abort()
 
     def _watch_close(self, unsent_before: float, stalled: float = 0.0) -> None:
-        """Look again and again; `stalled` is for how many seconds nothing has changed."""
+        """Check the closing connection repeatedly; `stalled` is the seconds without progress."""
         unsent = self._unsent()
         if unsent < unsent_before:
             stalled = 0.0
@@ -226,8 +227,8 @@ class SanicProtocol(asyncio.Protocol):
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def _limit_writing(self, limit: int) -> None:
-        """Hold writers back while more than `limit` bytes wait in the transport."""
-        # Not while a transfer wants it empty, and has set the limit to 0.
+        """Make writers wait while the transport buffers more than `limit` bytes."""
+        # Not during a transfer, which has set the limit to 0 to get an empty buffer.
         if self.transport is not None and self.transport.get_write_buffer_limits()[1]:
             self.transport.set_write_buffer_limits(high=limit, low=limit // 4)
 
@@ -286,12 +287,12 @@ class _ConnectionBytes(ByteStream):
 
 
 def _own_context(app: Any, loop: asyncio.AbstractEventLoop) -> ServerContext:
-    """For a connection that a program has made by itself, without a server."""
+    """The context of a connection that a program has created itself, without a server."""
     settings, tasks = Settings(), TaskSet(loop)
     try:
         application = wrap(app, settings=settings, tasks=tasks, background=TaskSet(loop))
     except ConfigurationError:
-        # A protocol that is not HTTP may have anything for an app.
+        # A protocol other than HTTP may have any object as its app.
         return ServerContext(loop=loop, settings=settings, application=app)
     return ServerContext(
         loop=loop,
@@ -305,7 +306,7 @@ def _connection_info(transport: asyncio.Transport, unix: str | None) -> Connecti
     peer = transport.get_extra_info("peername")
     local = transport.get_extra_info("sockname")
     tls = transport.get_extra_info("ssl_object")
-    # A unix socket has a path for a name, or none at all; IP addresses come in tuples.
+    # The name of a unix socket is a path or empty; an IP address is a tuple.
     is_ip = isinstance(local, tuple)
     return ConnectionInfo(
         client=peer[:2] if isinstance(peer, tuple) else None,

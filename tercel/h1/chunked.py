@@ -1,7 +1,7 @@
 """Chunked content (RFC 9112 7.1): bytes -> content and trailer section. Sans-I/O.
 
-llhttp could do it too, but through httptools it tells neither where a message ends nor what its
-chunk extensions cost, and it takes a Content-Length among the trailers for the message's own.
+llhttp could do it too. But httptools reports neither where a message ends nor the size of its chunk
+extensions, and llhttp takes a Content-Length among the trailers for the message's own.
 """
 
 import re
@@ -15,11 +15,11 @@ from tercel.shared.settings import Settings
 if TYPE_CHECKING:
     from tercel.shared.messages import Fields
 
-# RFC 9112 7.1.1: extensions are read and forgotten. Nobody sends more of them in earnest; without
-# a budget they are content that escapes every limit (CVE-2023-39326).
+# RFC 9112 7.1.1: extensions are read and ignored. Real clients do not send more of them. Without
+# this limit they would be data that no content limit counts (CVE-2023-39326).
 MAX_EXTENSION_BYTES = 16_384
 
-# Sixteen digits hold every size below 2^64; 2^63 and up is refused below.
+# Sixteen digits hold every size below 2^64; sizes of 2^63 and more are rejected below.
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:\r\n|(;))")
 _UNFINISHED_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,16}+\r?)?")
 # An extension may hold neither LF nor a CR of its own (CVE-2025-22871, CVE-2025-55315).
@@ -48,16 +48,16 @@ class ChunkedDecoder:
         self._extension_left = MAX_EXTENSION_BYTES
         self._in_trailers = False
         self._scanned = 0
-        """How much of the trailer section was looked through without finding its end."""
+        """Bytes of the trailer section that were searched without finding its end."""
         self._received = 0
         self.trailers: Fields | None = None
-        """The trailer section once the content has ended."""
+        """The trailer fields, once the content has ended."""
 
     def feed(self, data: bytes | bytearray, start: int) -> tuple[bytes, int]:
-        """Decode `data` from `start`; the content in it, and where decoding stopped.
+        """Decode `data` from `start`. Returns the content, and the position where decoding stopped.
 
-        What follows is to be given again, with more behind it. Raises MalformedMessage,
-        FieldsTooLarge and ContentTooLarge.
+        The bytes after that position have to be passed again, with more data appended. Raises
+        MalformedMessage, FieldsTooLarge and ContentTooLarge.
         """
         # All content of one call is one piece: a chunk of one byte costs the application no more
         # than its share of the whole (CVE-2025-69229).
@@ -114,7 +114,7 @@ class ChunkedDecoder:
             self._spend_extension(1)
 
     def _skip_extension(self, data: bytes | bytearray, position: int) -> int:
-        """Pass over what has come of a chunk's extensions; they are not kept."""
+        """Skip the part of a chunk's extensions that has arrived; they are not kept."""
         text = _EXTENSION.match(data, position)
         end = position if text is None else text.end()
         self._spend_extension(end - position)
@@ -131,12 +131,12 @@ class ChunkedDecoder:
             raise MalformedMessage("chunk extensions over their budget")
 
     def _decode_trailers(self, data: bytes | bytearray, position: int) -> int:
-        """Take the trailer section and the empty line that ends the message."""
+        """Decode the trailer section and the empty line that ends the message."""
         if data.startswith(b"\r\n", position):
             self.trailers = []
             return position + 2
-        # Sections are counted from the CRLF before their first line, so that an empty one and any
-        # other end alike.
+        # A section is searched from the CRLF before its first line, so that an empty section ends
+        # like any other.
         end = data.find(b"\r\n\r\n", max(position, self._scanned - 3))
         limit = self._settings.max_field_section_bytes
         if (len(data) if end < 0 else end) - position > limit:

@@ -1,4 +1,4 @@
-"""One time limit per connection, moved with every request and met by few."""
+"""One time limit per connection, which every request moves and few reach."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,8 +7,9 @@ from collections.abc import Callable
 class Deadline:
     """A point in time by `clock`; `check` is called at or after it.
 
-    `check` asks `expired` and ends with `rearm`. Moving the deadline to a later time costs no
-    timer: the one that is set fires early and is set again, which is cheaper than one per request.
+    `check` has to call `expired`, and `rearm` at its end. Moving the deadline to a later time needs
+    no new timer: the current one fires early and is set again, which is cheaper than one per
+    request.
     """
 
     __slots__ = ("_check", "_clock", "_loop", "_timer", "_timer_at", "at")
@@ -24,12 +25,12 @@ class Deadline:
         self._clock = clock
         self._check: Callable[[], None] | None = check
         self.at: float | None = None
-        """The point in time. Set to None there is no limit for what goes on now."""
+        """The point in time. None means that there is no limit now."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
     def set(self, seconds: float) -> None:
-        """Put the deadline `seconds` from now."""
+        """Set the deadline to `seconds` from now."""
         now = self._clock()
         self.at = now + seconds
         if self._timer is None or self.at < self._timer_at:
@@ -40,14 +41,14 @@ class Deadline:
         return self.at is not None and self._clock() >= self.at
 
     def rearm(self) -> None:
-        """Go on watching."""
+        """Continue watching."""
         if self.at is not None:
             self._arm(self._clock())
 
     def cancel(self) -> None:
         """Stop watching for good: the deadline has no effect from here on."""
         self.at = None
-        # Whose method it is has this deadline: both would wait for the garbage collector.
+        # The owner of the method refers to this deadline: a cycle for the garbage collector.
         self._check = None
         if self._timer is not None:
             self._timer.cancel()
@@ -58,7 +59,7 @@ class Deadline:
             return
         if self._timer is not None:
             self._timer.cancel()
-        assert self.at is not None  # noqa: S101  # both callers have seen to it
+        assert self.at is not None  # noqa: S101  # both callers have checked it
         self._timer_at = self.at
         self._timer = self._loop.call_later(max(0.0, self.at - now), self._fired)
 

@@ -1,4 +1,4 @@
-"""What the HTTP/1.1 parser finds in the bytes: heads, content, ends and faults."""
+"""The events of the HTTP/1.1 parser: heads, content, ends of messages and faults."""
 
 from dataclasses import dataclass, field
 
@@ -8,9 +8,9 @@ from tercel.shared.messages import Fields, RequestHead
 
 @dataclass(slots=True)
 class HeadReceived:
-    """A request begins. What is derived from its fields is decided here and nowhere else.
+    """A request begins. Everything derived from its fields is decided here and nowhere else.
 
-    Without content the request is whole, and no MessageComplete follows.
+    Without content the request is complete, and no MessageComplete follows.
     """
 
     head: RequestHead
@@ -19,14 +19,14 @@ class HeadReceived:
     has_content: bool
     """Content may follow: it is chunked, or its length is not zero."""
     content_length: int | None
-    """None for chunked content, and without any."""
+    """None for chunked content, and without content."""
     expect_continue: bool
     """The client waits for 100 Continue before it sends content (RFC 9110 10.1.1)."""
 
 
 @dataclass(slots=True)
 class ContentReceived:
-    """The next content of the request, freed from its framing; never empty."""
+    """The next content of the request, without its framing; never empty."""
 
     data: bytes
 
@@ -40,7 +40,7 @@ class MessageComplete:
 
 @dataclass(slots=True)
 class MessageFailed:
-    """The peer broke the rules; nothing more comes out of the parser."""
+    """The peer violated the protocol; the parser returns no further events."""
 
     error: RemoteProtocolError
 

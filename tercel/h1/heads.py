@@ -1,7 +1,7 @@
-"""Whole header sections to heads of requests: their limits, the forms of a target, and what the
-fields say about framing and persistence (RFC 9112 3, 6, 9).
+"""Decodes complete header sections into request heads: their limits, the forms of a request target,
+and the fields for framing and persistence (RFC 9112 3, 6, 9).
 
-Knows neither where a section ends nor what follows it.
+Does not find the end of a section, and knows nothing of what follows it.
 """
 
 from dataclasses import replace
@@ -29,12 +29,12 @@ from tercel.shared.messages import RequestHead, is_token, parse_content_length
 from tercel.shared.request_fields import check_expectations, list_elements, with_single_lines
 from tercel.shared.settings import Settings
 
-# A request line without its target: method, spaces, version, CRLF. The longest method that llhttp
-# knows has 11 characters.
+# The size of a request line without its target: method, spaces, version, CRLF. The longest method
+# that llhttp knows has 11 characters.
 _REQUEST_LINE_REST_BYTES = 64
 
-# A head up to this size may be kept for the next request: an idle connection must not cost what its
-# client once wrote. Those of browsers without large cookies are shorter.
+# A head up to this size may be kept for the next request: an idle connection must not hold a large
+# head that its client once sent. Heads of browsers without large cookies are shorter.
 MOST_KNOWN_BYTES = 2048
 
 _HIGHEST_VERSION = b"1.1"
@@ -43,23 +43,23 @@ _NO_LINES: list[bytes] = []
 
 
 class _KnownSection:
-    """The field section of the last plain request, and what it was found to mean.
+    """The field section of the last plain request, and the event decoded from it.
 
-    Most clients send the same fields again on a connection that persists: not to parse them again
-    saves 2 us for a head of one field and 9 us for one of twelve.
+    Most clients repeat the same fields on a persistent connection. Not parsing them again saves
+    2 us for a head of one field and 9 us for one of twelve.
     """
 
     __slots__ = ("alone", "event", "raw", "whole")
 
     def __init__(self, raw: bytes, event: HeadReceived) -> None:
         self.raw = raw
-        """From the space before the version to the empty line."""
+        """The head from the space before the version to the empty line."""
         self.whole = b""
-        """The last whole head: who polls asks for the same again, for 0.7 us less."""
-        # One event for all requests, which differ in their heads only: 0.4 us less.
+        """The last complete head: polling clients repeat it, which saves 0.7 us."""
+        # One event object for all requests, of which only the head changes: 0.4 us less.
         self.event = replace(event)
         self.alone: list[Event] = [] if event.has_content else [self.event]
-        """The events of the last whole head, if no content follows it."""
+        """The events of the last complete head, if no content follows it."""
 
 
 class HeadDecoder:
@@ -73,14 +73,14 @@ class HeadDecoder:
         self._fields: FieldParser | None = None
         self._known_hosts: list[bytes] | None = None
         self.known: _KnownSection | None = None
-        """The last request's fields, which the next is likely to have, too."""
-        # A head up to this size breaks none of the byte limits.
+        """The last request's fields, which the next request is likely to repeat."""
+        # A head up to this size exceeds none of the byte limits.
         self._small = min(settings.max_target_bytes, settings.max_field_section_bytes)
 
     def repeated(self, raw: bytes) -> HeadReceived | None:
-        """The head `raw`, if all after its target is what the head before it had.
+        """The event for the head `raw`, if all after its target equals the previous head.
 
-        Anything else than one whole head is none: the target's pattern has no line ends.
+        Data other than one complete head never matches: the target's pattern has no line ends.
         """
         known = self.known
         if known is None:
@@ -99,7 +99,7 @@ class HeadDecoder:
         return known.event
 
     def received(self, raw: bytes) -> HeadReceived:
-        """What the whole header section `raw` says. Raises RemoteProtocolError."""
+        """Decode the complete header section `raw`. Raises RemoteProtocolError."""
         settings = self._settings
         size = len(raw)
         lines = raw.count(b"\n") - 2
@@ -112,8 +112,8 @@ class HeadDecoder:
             raise syntax.head_fault(raw)
         method, target, version = match.groups()
         if version > _HIGHEST_VERSION:
-            # RFC 9110 2.5: a higher minor version is processed as the highest that is known here.
-            # llhttp would refuse it.
+            # RFC 9110 2.5: a higher minor version is processed as the highest supported one.
+            # llhttp would reject it.
             start, end = match.span(3)
             raw, version = raw[:start] + _HIGHEST_VERSION + raw[end:], _HIGHEST_VERSION
         if len(target) > settings.max_target_bytes:
@@ -134,9 +134,9 @@ class HeadDecoder:
             http_version="1.1" if version == _HIGHEST_VERSION else "1.0",
         )
         event = self._decide(head, section.decisive)
-        # A large one leaves nothing behind, the last section in the parser included.
+        # Nothing of a large head is kept, including the last section in the parser.
         is_small = size <= MOST_KNOWN_BYTES
-        # With content to come llhttp waits for it, which it does not get.
+        # After a head with content llhttp would wait for the content, which it never gets.
         reuses = is_small and section.is_reusable and not event.has_content
         self._fields = parser if reuses else None
         if not is_small:
@@ -148,20 +148,20 @@ class HeadDecoder:
         return event
 
     def check_size(self, line_end: int, size: int) -> None:
-        """Check a header section, or what has arrived of it, against the limits in bytes.
+        """Check a header section, complete or not, against the limits in bytes.
 
-        `line_end` is where its request line ends, negative while that has not come.
+        `line_end` is the offset of the end of its request line, negative while it is incomplete.
         """
         line_size = size if line_end < 0 else line_end
         if line_size > self._settings.max_target_bytes + _REQUEST_LINE_REST_BYTES:
             raise TargetTooLong(f"a request line of {line_size} bytes or more")
-        # A field line takes less on the wire than it counts, unless white space pads it.
+        # A field line is smaller on the wire than the size it counts, unless padded with spaces.
         limit = self._settings.max_field_section_bytes
         if line_end >= 0 and size - line_end - 4 > limit:
             raise FieldsTooLarge(f"header section over {limit} bytes")
 
     def _decide(self, head: RequestHead, decisive: dict[bytes, list[bytes]]) -> HeadReceived:
-        """What the fields say of the message; each is read from all its lines at once."""
+        """Decide framing and persistence by the fields; each is read from all its lines at once."""
         coding = length = None
         if b"content-length" in decisive or b"transfer-encoding" in decisive:
             coding = decisive.get(b"transfer-encoding")
@@ -175,7 +175,7 @@ class HeadDecoder:
             self._read_host(head, hosts)
         if head.target[0] != _SLASH or head.method == b"CONNECT":  # not origin-form
             self._rewrite_target(head)
-        # Before an Upgrade has its say: it makes no tunnel of CONNECT.
+        # Before Upgrade is considered: it must not make a tunnel of CONNECT.
         check_served(head, self._scheme)
         expects = b"expect" in decisive
         if expects:
@@ -189,7 +189,7 @@ class HeadDecoder:
             head.protocol = _upgrade_protocol(decisive.get(b"upgrade", _NO_LINES))
         return HeadReceived(
             head,
-            # RFC 9112 9.3: close goes before keep-alive, whoever else says what.
+            # RFC 9112 9.3: close takes precedence over keep-alive.
             b"close" not in options and (not old or b"keep-alive" in options),
             has_content,
             length,
@@ -201,15 +201,15 @@ class HeadDecoder:
         self, lengths: list[bytes] | None, codings: list[bytes] | None, version: str
     ) -> int | None:
         if codings is not None:
-            # RFC 9112 6.1: both is how requests are smuggled; 1.0 knows no transfer codings.
+            # RFC 9112 6.1: both together mean request smuggling; HTTP/1.0 has no transfer codings.
             if lengths is not None or version == "1.0":
                 raise MalformedMessage("Transfer-Encoding with Content-Length or in HTTP/1.0")
             coding = b", ".join(codings)
             if coding.lower() != b"chunked":
                 raise coding_fault(coding)
             return None
-        assert lengths is not None  # noqa: S101  # one of both is there
-        # RFC 9110 8.6: a list of lengths, in one line or in several, may be refused.
+        assert lengths is not None  # noqa: S101  # one of both is present
+        # RFC 9110 8.6: a list of lengths, in one line or in several, may be rejected.
         size = parse_content_length(b", ".join(lengths))
         if size is None:
             raise MalformedMessage("Content-Length is not one number below 2^63")
@@ -228,7 +228,7 @@ class HeadDecoder:
         head.authority, self._known_hosts = hosts[0], hosts
 
     def _rewrite_target(self, head: RequestHead) -> None:
-        """Bring the other forms of a target to origin-form (RFC 9112 3.2)."""
+        """Convert the other forms of a request target to origin-form (RFC 9112 3.2)."""
         if head.method == b"CONNECT":
             check_tunnel(head.target)
         elif head.target == b"*":
@@ -243,8 +243,8 @@ class HeadDecoder:
 
 
 def _upgrade_protocol(values: list[bytes]) -> bytes | None:
-    """The protocol that an Upgrade asks for, None to ignore it.
+    """The protocol in an Upgrade field, None to ignore the field.
 
-    RFC 9110 7.8: it may be ignored, and a list is: nobody has ever offered two.
+    RFC 9110 7.8: it may be ignored. A list is ignored: no client is known to offer two protocols.
     """
     return values[0].lower() if len(values) == 1 and is_token(values[0]) else None

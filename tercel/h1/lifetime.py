@@ -1,7 +1,7 @@
 """How long an HTTP/1.1 connection lives, and how it ends.
 
-Owns its phase, its time limits, how much may wait on it, and what a fault brings about: an answer
-where one is still possible, and the lingering close. Knows nothing of how requests are received.
+Owns its phase, its time limits, its buffer limits, and the handling of faults: an error response
+where one is still possible, and the lingering close. Does not parse requests.
 """
 
 import asyncio
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
 
 log = logger("tercel.h1")
 
-# How much longer than the last answer a connection is read, and how many bytes are read and
-# dropped then: closing with unread data resets the connection, and the client might lose the
-# answer (RFC 9112 9.6).
+# After the last response a connection is read for this many seconds, and up to this many bytes are
+# dropped: closing with unread data resets the connection, and the client might lose the response
+# (RFC 9112 9.6).
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 1_048_576
 
-# How many bytes are written before it is asked again whether they are still here: that takes up to
-# a microsecond and a half.
+# Bytes that are written before the unsent ones are measured again: measuring takes up to a
+# microsecond and a half.
 _UNCOUNTED_BYTES = 16_384
-# What is left of a window at the least when all of them are narrow.
+# The minimum size of a window when all windows are narrowed.
 _LEAST_WINDOW_BYTES = 16_384
 
-# There `writelines` of asyncio's transports never pauses who writes (CVE-2024-12254).
+# In these versions `writelines` of asyncio's transports never pauses the writer (CVE-2024-12254).
 _HAS_ENDLESS_WRITELINES = (3, 12) <= sys.version_info < (3, 12, 9) or (
     (3, 13) <= sys.version_info < (3, 13, 2)
 )
 
 
 class Phase(Enum):
-    """What the connection is doing."""
+    """The state of the connection."""
 
     NEW = auto()
     """Nothing was received yet."""
@@ -65,7 +65,7 @@ class Phase(Enum):
     UPGRADED = auto()
     """The bytes are another protocol's (RFC 9110 7.8), and the exchange is the last."""
     LINGERING = auto()
-    """Everything was written; what arrives is dropped until the client closes."""
+    """Everything was written; received data is dropped until the client closes."""
     CLOSED = auto()
 
 
@@ -77,7 +77,7 @@ _ENDED: Final = SendState.ENDED
 
 
 class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
-    """What of an HTTP/1.1 connection is about its time and its end. Parameters: SanicProtocol's."""
+    """The time limits and the end of an HTTP/1.1 connection. Parameters: SanicProtocol's."""
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop, app: Any, **kwargs: Any) -> None:
         super().__init__(loop=loop, app=app, **kwargs)
@@ -92,19 +92,19 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         self._lingered = 0
         self._head_since = 0.0
         self._written = 0
-        """Bytes that were given to the transport."""
+        """Bytes that were passed to the transport."""
         self._count_at = _UNCOUNTED_BYTES
-        """How many of them make it worth to count what is buffered."""
+        """The value of `_written` at which buffered bytes are counted next."""
         self._consumed = 0
-        """Bytes of content that applications have taken."""
+        """Bytes of content that applications have read."""
         self._unsent_bytes: UnsentBytes | None = None
         self._unsent_counted = 0
-        """What of the written bytes was not in the kernel's hands then."""
+        """Written bytes that the kernel had not accepted at the last count."""
         self._narrowing = 0
         self._deadline = Deadline(loop, clock=self.context.clock, check=self.check_timeouts)
 
     def write(self, buffers: list[bytes]) -> None:
-        """Send `buffers` in order; nothing happens when the connection is closing."""
+        """Send `buffers` in order; does nothing when the connection is closing."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return
@@ -133,21 +133,21 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
     # -- faults -----------------------------------------------------------------------------------
 
     def _fail(self, error: RemoteProtocolError) -> None:
-        """Answer a fault of the client where that is still possible, and close."""
+        """Respond to a fault of the client where that is still possible, and close."""
         if self._phase in (_LINGERING, _CLOSED):
             return
         log.debug("%s: %s", self.info.client_name, error)
         self._refuse(error, error.status)
 
     def _abandon(self, error: ServerError) -> None:
-        """End the exchange, if there is one, and tell the application why."""
+        """End the exchange, if there is one, with `error` for the application."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.receive_abort(error)
             self._finish(stream.stream_id)
 
     def _refuse(self, error: ServerError, status: int | None) -> None:
-        """End the exchange by an answer of `status` if nothing was written, and the connection."""
+        """End exchange and connection, with a response of `status` if nothing was written."""
         stream = self._stream
         if stream is not None and stream.writer.framing is not None:
             ended, framing = stream.send_state is _ENDED, stream.writer.framing
@@ -176,13 +176,13 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         self._linger()
 
     def _head_seconds(self) -> float:
-        """How long the head that arrives has been arriving."""
+        """Seconds since the first byte of the incomplete head arrived."""
         return self.context.clock() - self._head_since if self._phase is Phase.HEAD else 0.0
 
     def _truncate(self, framing: Framing) -> None:
-        """Close so that the client sees that the response is not whole."""
+        """Close so that the client sees that the response is incomplete."""
         if framing in (Framing.CLOSE, Framing.UPGRADED) and self.transport is not None:
-            # The end of the connection is what ends this content: only a reset is none.
+            # This content ends with the connection, so only a reset shows that it is incomplete.
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.abort()
@@ -192,26 +192,26 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
     # -- the end of the connection --------------------------------------------------------------
 
     def stop_accepting(self) -> None:
-        """Begin no further exchange: the response under way says `connection: close`."""
+        """Begin no further exchange: the current response gets `connection: close`."""
         self._stopping = True
         self._tell_going_away()
         if self.transport is not None:
             self.close_if_idle()
 
     def close_if_idle(self) -> bool:
-        """Close the connection unless a request or its response is under way; True if closed."""
+        """Close the connection unless it has a request or response in progress; True if closed."""
         if self._phase in (Phase.NEW, _IDLE) and not self._buffered():
             self.close()
         return self._phase is _CLOSED
 
     def close(self, timeout: float | None = None) -> None:
-        """Close when what was written has been sent, or after `timeout` seconds."""
+        """Close when all written data has been sent, or after `timeout` seconds."""
         self._phase = _CLOSED
         self._deadline.cancel()
         super().close(timeout)
 
     def _linger(self) -> None:
-        """Close, but go on reading for a while so that the client can read the answer."""
+        """Close, but continue reading for a while so that the client can read the response."""
         transport = self.transport
         if transport is None or self._phase in (_LINGERING, _CLOSED):
             return
@@ -225,7 +225,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
             transport.write_eof()
 
     def _drop(self, data: bytes) -> None:
-        """Read on, for no more than the limit, what nobody wants any more."""
+        """Drop `data` that arrives while lingering; close above the limit."""
         self._lingered += len(data)
         if self._lingered > _LINGER_BYTES:
             self.close()
@@ -233,7 +233,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
     # -- time and memory ------------------------------------------------------------------------
 
     def check_timeouts(self) -> None:
-        """Enforce the time limit of what is going on. Runs by itself when one may be over."""
+        """Enforce the time limit of the current phase. Called by the deadline's timer."""
         if self._deadline.expired():
             self._deadline.at = None
             self._time_out()
@@ -249,7 +249,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
             case Phase.EXCHANGE:
                 self._fail(RequestTimeout("the content did not arrive within content_timeout"))
             case Phase.IDLE if 0 < self._unsent() != self._unsent_before:
-                # The last response is still on its way to a slow client.
+                # The last response is still being sent to a slow client.
                 self._unsent_before = self._unsent()
                 self._deadline.set(self._settings.send_timeout)
             case Phase.NEW | Phase.IDLE | Phase.LINGERING:
@@ -260,7 +260,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
                 assert_never(self._phase)
 
     def count_buffers(self) -> None:
-        """Say what the connection makes the server hold, and follow what windows may be."""
+        """Update the account of buffered bytes, and apply the current size of windows."""
         if self._unsent_bytes is None:
             return
         self._unsent_counted = self._unsent_bytes.measure(self._written)
@@ -278,8 +278,8 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
             self._limit_writing(min(most, self._settings.max_unsent_bytes))
 
     def give_up_buffers(self) -> None:
-        """Abort the connection for what it makes the server hold."""
-        # Not in the call stack of whoever needs the memory: it may be this one's exchange.
+        """Abort the connection because of the memory that its buffers use."""
+        # Not in the caller's stack: the caller may be this connection's own exchange.
         self.loop.call_soon(self._give_up_buffers)
 
     def _give_up_buffers(self) -> None:
@@ -289,11 +289,11 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
         self.abort()
 
     def _limit_reading(self) -> None:
-        """Pause reading while too much waits to be parsed or to be read by the application."""
+        """Pause reading while too much data is not parsed, or not read by the application."""
         unread = self._unread()
         if unread >= COUNTED_FROM_BYTES or self.info.account.held:
             self._settle_account(unread)
-        # What has come of a request that is not whole has limits of its own.
+        # An incomplete request has limits of its own.
         waiting = 0 if self._parser is None else self._parser.waiting
         if self._stream is not None:
             waiting += self._stream.content.size
@@ -305,7 +305,7 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
             self._resume_reading()
 
     def _unread(self) -> int:
-        """Bytes that wait to be parsed, or to be read by the application."""
+        """Bytes that are not parsed yet, or not read by the application."""
         return self._buffered() + (0 if self._stream is None else self._stream.content.size)
 
     def _buffered(self) -> int:

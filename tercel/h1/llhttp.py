@@ -1,6 +1,6 @@
-"""llhttp by way of httptools, for heads alone: the lines of a header section.
+"""llhttp through httptools, for heads only: parses the lines of a header section.
 
-What llhttp takes leniently is refused before it comes here (`tercel.h1.syntax`). Knows no limits
+Input that llhttp would accept leniently is rejected before (`tercel.h1.syntax`). Knows no limits
 and no framing.
 """
 
@@ -19,7 +19,7 @@ from tercel.shared.errors import (
 if TYPE_CHECKING:
     from tercel.shared.messages import Fields
 
-# The fields that decide about framing, routing and persistence, and those that applications get in
+# The fields that decide framing, routing and persistence, and the fields that applications get in
 # one line.
 _DECISIVE = frozenset(
     (
@@ -36,7 +36,7 @@ _DECISIVE = frozenset(
 
 
 class FieldParser:
-    """llhttp, used for heads only: each is given whole, and its content is not."""
+    """llhttp, used for heads only: it gets each head complete, and no content."""
 
     __slots__ = ("_llhttp", "_section")
 
@@ -45,7 +45,7 @@ class FieldParser:
         self._llhttp = httptools.HttpRequestParser(self._section)
 
     def parse(self, raw: bytes, version: bytes) -> "FieldSection":
-        """What one header section says that `syntax.HEAD` matches; valid until the next.
+        """Parse a header section that `syntax.HEAD` matches. The result is valid until the next.
 
         Raises RemoteProtocolError.
         """
@@ -54,7 +54,7 @@ class FieldParser:
         try:
             self._llhttp.feed_data(raw)
         except httptools.HttpParserUpgrade:
-            pass  # where the next protocol would begin: after the head, as for every message
+            pass  # raised at the end of the head, where the next protocol would begin
         except httptools.HttpParserInvalidMethodError:
             # RFC 9110 9.1: a method that is not recognised.
             raise NotImplementedByServer("unknown method") from None
@@ -72,21 +72,22 @@ class FieldSection:
 
     def __init__(self) -> None:
         self.llhttp: httptools.HttpRequestParser | None = None
-        """What calls this, while it does: it has this for good, and a ring of the two would be left
-        to the garbage collector, by each request with content."""
+        """The parser that calls this object, set only during the parse. The parser refers to this
+        object permanently, so each request with content would leave a cycle to the garbage
+        collector."""
         self._padded = False
         self.fields: Fields = []
         self.decisive: dict[bytes, list[bytes]] = {}
-        """The fields that decide what the message is, each with the values of all its lines."""
+        """The fields in `_DECISIVE`, each with the values of all its lines."""
         self.is_reusable = False
-        """Whether llhttp takes another request after this one."""
+        """Whether llhttp can parse another request after this one."""
 
     def begin(self, raw: bytes, llhttp: httptools.HttpRequestParser) -> None:
-        """Forget the section before; `llhttp` is to be given `raw`."""
+        """Forget the previous section; `llhttp` is about to parse `raw`."""
         self.llhttp = llhttp
         self.fields = []
         self.decisive = {}
-        # llhttp leaves the white space after a value.
+        # llhttp does not strip the white space after a value.
         self._padded = b" \r\n" in raw or b"\t\r\n" in raw
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -102,12 +103,12 @@ class FieldSection:
 
     def on_headers_complete(self) -> None:
         assert self.llhttp is not None  # noqa: S101  # who calls
-        # Only now: it forgets both when a message without content ends.
+        # Only now: llhttp forgets both when a message without content ends.
         self.is_reusable = self.llhttp.should_keep_alive() and not self.llhttp.should_upgrade()
 
 
 def _framing_fault(raw: bytes, version: bytes, reason: str) -> RemoteProtocolError:
-    """Find the status for what llhttp refused: it has one error for all that is wrong."""
+    """Find the status for input that llhttp rejected: it has one error for every fault."""
     lines = raw[raw.index(b"\r\n") + 2 : -2]
     values: dict[bytes, list[bytes]] = {}
     for line in lines.split(b"\r\n")[:-1]:
@@ -120,7 +121,7 @@ def _framing_fault(raw: bytes, version: bytes, reason: str) -> RemoteProtocolErr
 
 
 def coding_fault(coding: bytes) -> RemoteProtocolError:
-    """Say what is wrong with a Transfer-Encoding other than chunked (RFC 9112 6.1)."""
+    """The error for a Transfer-Encoding other than chunked (RFC 9112 6.1)."""
     if syntax.is_list_of_codings(coding):
         return UnsupportedTransferCoding("a transfer coding other than chunked alone")
     return MalformedMessage("malformed Transfer-Encoding")

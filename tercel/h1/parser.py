@@ -1,7 +1,7 @@
 """The sans-I/O parser of HTTP/1.1 requests: bytes -> events.
 
-Owns where heads and messages end, and the framing of content: httptools does not tell where a
-message ends, and what follows a message must wait. What a head says is `heads`'. Knows neither
+Finds the ends of heads and messages, and removes the framing of content: httptools does not report
+where a message ends, and bytes after a message must wait. `heads` decodes heads. Knows neither
 sockets nor exchanges.
 """
 
@@ -35,52 +35,52 @@ _COMPLETE: Final = _State.COMPLETE
 class RequestParser:
     """Parses the requests of one connection, one at a time.
 
-    `feed` and `resume` return events in order: HeadReceived, and where it announces content any
-    number of ContentReceived and a MessageComplete; or MessageFailed as the last. What follows a
-    message is kept unparsed, without a bound of its own, until `resume`.
+    `feed` and `resume` return events in order. A HeadReceived that announces content is followed by
+    any number of ContentReceived and a MessageComplete. MessageFailed is the last event. Bytes
+    after a message are kept unparsed until `resume`; the parser does not limit their size.
     """
 
     def __init__(self, settings: Settings, *, scheme: bytes) -> None:
         self._settings = settings
         self._state = _HEAD
-        # Grows and shrinks in place: how small the pieces are that come, the peer decides.
+        # Grows and shrinks in place, because the peer may send very small pieces.
         self.unparsed = bytearray()
-        """What was received and belongs to no event yet."""
+        """Received bytes that belong to no event yet."""
         self._scanned = 0
-        """How much of a head was looked through without finding its end."""
+        """Bytes of an incomplete head that were searched without finding its end."""
         self._line_end = -1
-        """Where its request line ends; negative while that has not come."""
+        """Offset of the end of its request line; negative while the line is incomplete."""
         self._left = 0
         self._chunked: ChunkedDecoder | None = None
         self._heads = HeadDecoder(settings, scheme)
 
     @property
     def started(self) -> bool:
-        """Whether a request has begun to arrive and is not whole."""
+        """Whether a request has begun to arrive and is incomplete."""
         if self._state is _HEAD:
             return bool(self.unparsed)
         return self._state in (_State.CONTENT, _State.CHUNKED)
 
     @property
     def request_line(self) -> bytes | None:
-        """The request line of a head that is arriving, as far as it has; None if it is none."""
+        """The received part of an incomplete head's request line; None if it is not one."""
         return syntax.begun_request_line(self.unparsed)
 
     @property
     def waiting(self) -> int:
-        """Bytes that follow a whole message; limits of its own bound one that is not."""
+        """Bytes after a complete message; an incomplete message has limits of its own."""
         return len(self.unparsed) if self._state is _COMPLETE else 0
 
     @property
     def content_left(self) -> int | None:
-        """Content bytes that are still to come; None where only the client knows."""
+        """Content bytes still to come; None for chunked content."""
         return self._left if self._state is not _State.CHUNKED else None
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take the next bytes from the peer."""
+        """Parse the next bytes from the peer."""
         state = self._state
         if state is _HEAD and not self.unparsed:
-            # Most data is one whole head, and nothing else; and who polls sends the same again.
+            # Most data is exactly one complete head, and polling clients repeat it.
             known = self._heads.known
             if known is not None and data == known.whole and known.alone:
                 self._state = _COMPLETE
@@ -100,21 +100,21 @@ class RequestParser:
         return self._parse(data)
 
     def resume(self) -> list[Event]:
-        """Go on with what follows the message that was completed."""
+        """Continue with the bytes after the completed message."""
         if self._state is not _COMPLETE:
             return []
         self._state = _HEAD
         return self._parse(self.unparsed) if self.unparsed else []
 
     def feed_eof(self) -> list[Event]:
-        """Note that nothing follows. It is a fault in the middle of a message only."""
+        """Handle the end of input. It is a fault only inside a message."""
         if not self.started:
             return []
         self._state = _State.FAILED
         return [MessageFailed(IncompleteMessage("the client closed in the middle of a request"))]
 
     def take_unparsed(self) -> bytes:
-        """Hand over what came after the head, which asked for another protocol, and stop."""
+        """Return the bytes after the head, which belong to the upgraded protocol, and stop."""
         data, self.unparsed = bytes(self.unparsed), bytearray()
         self._state = _State.FAILED
         return data
@@ -192,7 +192,7 @@ class RequestParser:
         return end
 
     def _check_unfinished(self, data: bytes | bytearray, start: int) -> None:
-        """Refuse at once what the rest of the head cannot mend. Looks at what is new only."""
+        """Reject a fault that the rest of the head cannot correct. Checks new bytes only."""
         new = max(start, self._scanned - 1)
         is_line_new = False
         if self._line_end < 0:

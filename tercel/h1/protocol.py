@@ -1,8 +1,8 @@
 """HttpProtocol: one HTTP/1.1 connection, from bytes to exchanges and back.
 
-Owns the order of exchanges and what passes between them and the bytes. The receive path never
-waits for an application. Grammar is the parser's, framing of responses the writer's; time limits
-and ends are `lifetime`'s.
+Owns the order of exchanges, and connects them to the parser and the transport. The receive path
+never waits for an application. The parser has the grammar, the writer the framing of responses,
+and `lifetime` the time limits and the close.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tercel.shared.bytestream import ByteStream
 from tercel.shared.errors import ConnectionClosed, ResetReason, ServerError, StreamAborted
 from tercel.shared.stream import SendState
 
-# Pipelined requests that are begun in one turn of the loop; others get theirs in between.
+# Pipelined requests that are started in one loop iteration, so that other connections get theirs.
 _PIPELINE_BATCH = 16
 
 # See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
@@ -33,7 +33,7 @@ _ENDED: Final = SendState.ENDED
 class HttpProtocol(ConnectionLifetime):
     """HTTP/1.1 on one connection. The parameters are SanicProtocol's.
 
-    `state` is a dict for whoever passes it; the protocol does nothing with it.
+    `state` is a dict for the caller's use; the protocol does not use it.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class HttpProtocol(ConnectionLifetime):
 
     @property
     def http(self) -> RequestParser | None:
-        """What parses the requests; None before the connection is made."""
+        """The parser of the requests; None before the connection is made."""
         return self._parser
 
     @property
@@ -72,20 +72,20 @@ class HttpProtocol(ConnectionLifetime):
 
     @property
     def byte_stream(self) -> ByteStream:
-        """What the connection has become by an upgrade. Raises ServerError before that."""
+        """The byte stream of an upgraded connection. Raises ServerError before the upgrade."""
         upgraded = None if self._stream is None else self._stream.upgraded
         if upgraded is None:
             raise ServerError("the connection is not another protocol's")
         return upgraded
 
     async def connection_task(self) -> None:
-        """Return when the connection is gone. Exchanges run by themselves."""
+        """Return when the connection has closed. Exchanges run independently of it."""
         await self._closed.wait()
 
     # -- the transport's calls ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for the first request."""
+        """Start to wait for the first request."""
         super().connection_made(transport)
         assert self.transport is not None  # noqa: S101  # it was just taken over
         self.info.protocol = self
@@ -97,7 +97,7 @@ class HttpProtocol(ConnectionLifetime):
         self.context.application.connected(self.info)
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data` and apply what it holds."""
+        """Parse `data` and handle the events."""
         if self._received is not None:
             self._received.set()
         if self._phase is _LINGERING:
@@ -114,7 +114,7 @@ class HttpProtocol(ConnectionLifetime):
             return
         self._receiving = True
         for event in parser.feed(data):
-            if type(event) is HeadReceived:  # most bring nothing else
+            if type(event) is HeadReceived:  # most data has no other event
                 self._open(event)
             else:
                 self._apply(event)
@@ -126,12 +126,12 @@ class HttpProtocol(ConnectionLifetime):
             self._advance()
 
     def eof_received(self) -> bool | None:
-        """Finish what was asked for whole: a client may end sending and still read."""
+        """Finish complete requests: a client may end sending and still read."""
         self._half_closed = True
         stream = self._stream
         if stream is not None and self._phase is _UPGRADED:
             stream.receive_end([])
-            # This side is the other protocol's to end, unless it has, or TLS ends both at once.
+            # The other protocol ends this side, unless it already has, or TLS ends both at once.
             if self.info.secure or stream.send_state is _ENDED:
                 self.close()
             return self._phase is _UPGRADED
@@ -139,11 +139,11 @@ class HttpProtocol(ConnectionLifetime):
         if stream is not None and (
             not stream.content.ended or stream.head.protocol == b"websocket"
         ):
-            # A WebSocket that the client takes no part in is none either.
+            # A WebSocket does not work with a client that has ended sending.
             what = "in the middle of its request" if stream.upgraded is None else "the connection"
             self._abandon(ConnectionClosed(f"the client closed {what}"))
             waits = False
-        # asyncio cannot keep the sending half of a TLS connection.
+        # asyncio cannot keep the sending half of a TLS connection open.
         if waits and not self.info.secure:
             if stream is not None and stream.handler is not None:
                 stream.handler.client_ended()
@@ -152,7 +152,7 @@ class HttpProtocol(ConnectionLifetime):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the exchange that was under way."""
+        """End the current exchange."""
         super().connection_lost(exc)
         self._phase = _CLOSED
         self._deadline.cancel()
@@ -161,7 +161,7 @@ class HttpProtocol(ConnectionLifetime):
         self.context.application.disconnected(self.info)
 
     def resume_writing(self) -> None:
-        """Let writers go on, and begin what waited for the responses before it to leave."""
+        """Let writers continue, and start requests that waited for earlier responses to be sent."""
         super().resume_writing()
         self.count_buffers()
         self._advance()
@@ -183,7 +183,7 @@ class HttpProtocol(ConnectionLifetime):
             assert_never(event)
 
     def _advance(self) -> None:
-        """Begin the requests that wait in the parser, and watch over how much may wait."""
+        """Start the requests that wait in the parser, and limit reading if too much waits."""
         if self._parser is None or self._receiving:
             return
         for _ in range(_PIPELINE_BATCH):
@@ -215,7 +215,7 @@ class HttpProtocol(ConnectionLifetime):
         self._waited = 0.0
         stream = self._stream = H1RequestStream(event, self, self._requests)
         if event.has_content:
-            # It may fail before the application has heard of it, and is to be logged then, too.
+            # It may fail before the application gets it, and has to be logged then, too.
             self.streams[self._requests] = stream
             stream.opened_at = self.context.clock()
         else:
@@ -224,9 +224,9 @@ class HttpProtocol(ConnectionLifetime):
         self._opening = stream
 
     def _begin_exchange(self, stream: H1RequestStream) -> None:
-        """Let the application begin, after all events of what arrived with the head.
+        """Start the application, after all events of the data that arrived with the head.
 
-        So it finds a small request whole, and does not wait for what is there: 6 us less.
+        So a small request is already complete, and the application does not wait: 6 us less.
         """
         self._opening = None
         if stream is self._stream:
@@ -264,20 +264,20 @@ class HttpProtocol(ConnectionLifetime):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait to be sent."""
+        """Bytes that are not sent yet."""
         return self._unsent()
 
     @property
     def leaves_too_much(self) -> bool:
-        """Whether more content is still to come than is read when nobody wants it.
+        """Whether more content is still to come than the server reads to discard it.
 
-        False where only the client knows how much there is.
+        False for chunked content, whose length only the client knows.
         """
         left = None if self._parser is None else self._parser.content_left
         return left is not None and left > self._settings.max_drain_bytes
 
     def response_ended(self, stream: H1RequestStream) -> None:
-        """Go on to the next request, once the rest of this one is out of the way."""
+        """Continue with the next request, once the rest of this one is received or discarded."""
         if stream is not self._stream:
             return
         if self._phase is _UPGRADED:
@@ -305,7 +305,7 @@ class HttpProtocol(ConnectionLifetime):
             stream.content.append(rest)
 
     def close_upgraded(self, stream: H1RequestStream) -> None:
-        """Close when what was written has been sent."""
+        """Close when all written data has been sent."""
         if stream is self._stream:
             self.close()
 
@@ -316,18 +316,18 @@ class HttpProtocol(ConnectionLifetime):
         self._waiting_since = self.context.clock()
         seconds = self._settings.content_timeout
         if rate := self._settings.min_content_rate:
-            # content_timeout is also the grace: what was received buys further time to wait.
+            # content_timeout is also the grace period; received content extends the time to wait.
             seconds = min(seconds, seconds + stream.content.received / rate - self._waited)
         self._deadline.set(seconds)
 
     def content_consumed(self, size: int) -> None:
-        """Go on reading when reading was paused for too much unread content."""
+        """Resume reading if it was paused because of too much unread content."""
         self._consumed += size
         if self._reading_paused or self.info.account.held:
             self._limit_reading()
 
     def give_up(self, stream: H1RequestStream, reason: ResetReason) -> None:
-        """End the exchange unfinished, by an error status if nothing was written yet."""
+        """Abort the exchange, with an error status if nothing was written yet."""
         if stream is not self._stream:
             return
         self._refuse(StreamAborted(reason.value), refusal_of(reason))

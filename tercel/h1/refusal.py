@@ -1,4 +1,4 @@
-"""The answers that the server gives by itself: a status, its phrase, and nothing to follow."""
+"""The server's own error responses: a status and its phrase; the connection closes after it."""
 
 from typing import assert_never
 
@@ -7,17 +7,17 @@ from tercel.shared.errors import ResetReason
 from tercel.shared.messages import RequestHead, ResponseHead
 from tercel.shared.response_fields import ResponseFields
 
-# RFC 9110 10.2.1: a 405 has to list what is allowed; whatever the application takes, TRACE is not.
+# RFC 9110 10.2.1: a 405 has to list the allowed methods; TRACE is never one of them.
 _ALLOW = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
-# Stands for a request whose head could not be read.
+# A placeholder for a request whose head could not be parsed.
 _UNREADABLE = RequestHead(
     method=b"GET", scheme=b"http", authority=b"", target=b"/", fields=[], http_version="1.1"
 )
 
 
 def refusal_of(reason: ResetReason) -> int | None:
-    """The status for an exchange that is given up before its response; None to close in silence."""
+    """The status for an exchange aborted before its response; None to close without one."""
     match reason:
         case ResetReason.INTERNAL_ERROR:
             return 500
@@ -38,9 +38,9 @@ def refusal_response(
     response_fields: ResponseFields,
     advertise: bool,
 ) -> tuple[list[bytes], int]:
-    """A whole response that ends the connection, and the size of its content.
+    """A complete response that ends the connection, and the size of its content.
 
-    `request` is None when it could not be read.
+    `request` is None when it could not be parsed.
     """
     request = request or _UNREADABLE
     content = b"%d %b\n" % (status, reason_phrase(status).encode())

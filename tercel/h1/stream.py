@@ -1,7 +1,7 @@
 """H1RequestStream: one request and its response on an HTTP/1.1 connection.
 
-Turns the parts of a response into writes, one for head and content together where they come
-together. Knows its connection only as an `Owner`, and no parser.
+Turns the parts of a response into writes; head and content that are sent together become one write.
+Knows its connection only as an `Owner`, and no parser.
 """
 
 import asyncio
@@ -19,52 +19,52 @@ from tercel.shared.stream import RequestStream, SendState, Transfer
 
 
 class Owner(Protocol):
-    """What an exchange needs of its connection."""
+    """The interface of a connection that an exchange uses."""
 
     loop: asyncio.AbstractEventLoop
     context: ServerContext
     info: ConnectionInfo
     write_gate: WriteGate
-    """Says whether more may be written; `drain` waits at it."""
+    """Tells whether more may be written; `drain` waits at it."""
 
     def write(self, buffers: list[bytes]) -> None:
-        """Send `buffers` in order; nothing happens when the connection is closing."""
+        """Send `buffers` in order; does nothing when the connection is closing."""
 
     def may_persist(self) -> bool:
-        """Whether the connection has a use for another request."""
+        """Whether another request may follow on the connection."""
 
     @property
     def leaves_too_much(self) -> bool:
-        """Whether more content is still to come than is read when nobody wants it."""
+        """Whether more content is still to come than the server reads to discard it."""
 
     def response_ended(self, stream: Any) -> None:
-        """The response is whole."""
+        """The response is complete."""
 
     def content_wanted(self, stream: Any) -> None:
         """The application waits for content."""
 
     def upgraded(self, stream: Any) -> None:
-        """The connection is another protocol's from the next byte on."""
+        """The connection belongs to another protocol from the next byte on."""
 
     def close_upgraded(self, stream: Any) -> None:
-        """That protocol is done."""
+        """The upgraded protocol has ended."""
 
     def content_consumed(self, size: int) -> None:
-        """The application took `size` bytes of content."""
+        """The application has read `size` bytes of content."""
 
     def give_up(self, stream: Any, reason: ResetReason) -> None:
-        """End the exchange unfinished."""
+        """Abort the exchange."""
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait to be sent."""
+        """Bytes that are not sent yet."""
 
     async def drain(self) -> None:
         """Wait until more may be written."""
 
     @property
     def takes_transfers(self) -> bool:
-        """Whether `transfer` is there."""
+        """Whether `transfer` is available."""
 
     def transfer(self, transfer: Transfer, size: int) -> AsyncIterator[int]:
         """Send `size` bytes past this process; yields what was sent, piece by piece."""
@@ -91,7 +91,7 @@ class H1RequestStream(RequestStream):
         RequestStream.__init__(self, head, content, owner.info)
         self.stream_id = stream_id
         self.request_complete = False
-        """The request is whole, and the handler knows."""
+        """The request is complete, and the handler was notified."""
         self._owner = owner
         self._keep_alive = event.keep_alive
         self._writer: ResponseWriter | None = None
@@ -100,7 +100,7 @@ class H1RequestStream(RequestStream):
 
     @property
     def writer(self) -> ResponseWriter:
-        """Says whether the head was written, how it is framed, and if the connection persists."""
+        """The response's writer, which knows its framing and whether the connection persists."""
         writer = self._writer
         if writer is None:
             owner = self._owner
@@ -115,25 +115,26 @@ class H1RequestStream(RequestStream):
         return self._keep_alive if self._writer is None else self._writer.keep_alive
 
     def want_content(self) -> None:
-        """Send 100 Continue if the client waits for it (RFC 9110 10.1.1), and start the clock."""
+        """Send 100 Continue if the client waits for it (RFC 9110 10.1.1), and start the timer."""
         if self.content.ended or self.aborted is not None:
             return
         if self._expect_continue:
             self._expect_continue = False
-            # The final response would answer the expectation as well, and content that has come
-            # already shows that the client does not wait.
+            # A final response satisfies the expectation as well, and content that has arrived shows
+            # that the client does not wait.
             if self.send_state is SendState.HEAD and not self.content.received:
                 self._owner.write([self.writer.informational(100, [])])
         self._owner.content_wanted(self)
 
     def reset(self, reason: ResetReason) -> None:
-        """Give up the exchange: an error status if nothing was written, else the connection."""
+        """Abort the exchange: send an error status if nothing was written, else close."""
         self._owner.give_up(self, reason)
 
     async def drain(self) -> None:
         """Wait until more may be sent.
 
-        Raises StreamAborted when the peer is gone, or took nothing for `send_timeout` seconds.
+        Raises StreamAborted when the peer has closed, or accepted no data for `send_timeout`
+        seconds.
         """
         if self.aborted is not None:
             raise StreamAborted(str(self.aborted)) from self.aborted
@@ -145,9 +146,9 @@ class H1RequestStream(RequestStream):
         return self.writer.framing is Framing.LENGTH and self._owner.takes_transfers
 
     async def send_transfer(self, transfer: Transfer, size: int) -> None:
-        """Have `transfer` send the next `size` bytes of content past this process.
+        """Let `transfer` send the next `size` bytes of content without copying them through Python.
 
-        Fewer where what it sends from ends before. Raises as `send_content` and `drain` do.
+        Fewer if its source ends before. Raises as `send_content` and `drain` do.
         """
         if self.send_state is not SendState.CONTENT or self._suppress_content:
             raise LocalProtocolError("no content can be sent now")
@@ -167,15 +168,15 @@ class H1RequestStream(RequestStream):
 
     @property
     def unsent(self) -> int:
-        """Bytes of the connection that the kernel has not taken yet."""
+        """Bytes of the connection that the kernel has not accepted yet."""
         return self._owner.unsent
 
     def close_upgraded(self) -> None:
-        """End both sides of an upgraded exchange: close the connection after what was written."""
+        """End both sides of an upgraded exchange: close when all written data has been sent."""
         self._owner.close_upgraded(self)
 
     def write_upgraded(self, data: bytes) -> None:
-        """Send bytes of the protocol that the connection has become."""
+        """Send bytes of the upgraded protocol."""
         self.content_sent += len(data)
         self._owner.write([data])
 
@@ -191,7 +192,7 @@ class H1RequestStream(RequestStream):
             owner.response_ended(self)
         else:
             # Most responses are one head and one piece of content: one write for both. A head
-            # without content must not wait longer than this turn of the loop.
+            # without content must not wait longer than this loop iteration.
             self._held = head
             owner.loop.call_soon(self._release_head)
 
@@ -237,7 +238,7 @@ class H1RequestStream(RequestStream):
         self._owner.response_ended(self)
 
     def _write_upgrade(self, fields: Fields) -> None:
-        assert self.head.protocol is not None  # noqa: S101  # accept_upgrade has seen to it
+        assert self.head.protocol is not None  # noqa: S101  # accept_upgrade has checked it
         self.response = ResponseHead(101, fields)
         self._owner.write([self.writer.upgrade(self.head.protocol, fields)])
         self._owner.upgraded(self)
@@ -252,12 +253,12 @@ class H1RequestStream(RequestStream):
         return self.writer.head(head, content_length)
 
     def _decide_persistence(self, *, whole: bool) -> None:
-        """Let the head say whether the connection closes; `whole` if all of the response is known.
+        """Decide whether the head says `close`; `whole` if the complete response is known.
 
-        Then nobody reads what of the request is still to come (RFC 9112 9.6).
+        With `whole`, the rest of the request will not be read (RFC 9112 9.6).
         """
-        # Without 100 Continue nobody knows whether the content will come (RFC 9110 10.1.1), so
-        # nobody knows where the next request would begin.
+        # Without 100 Continue it is unknown whether the content will arrive (RFC 9110 10.1.1), so
+        # it is unknown where the next request would begin.
         if (
             not self._owner.may_persist()
             or (self._expect_continue and not self.content.received)

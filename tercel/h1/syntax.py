@@ -1,5 +1,5 @@
 """The grammar of request lines and field lines (RFC 9112 2, 3, 5), stricter than llhttp's: each
-pattern is possessive, so none can backtrack. What a request line says is `shared.control_data`'s.
+pattern is possessive, so none can backtrack. `shared.control_data` interprets request lines.
 """
 
 import re
@@ -31,7 +31,7 @@ METHOD_AND_PATH = re.compile(rb"(" + _TOKEN + rb") (/" + TARGET_CHARACTER + rb"*
 _FIELD_LINES = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+")
 _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")\r\n")
 
-# What no continuation can make valid in a section whose end has not arrived: waiting for it would
+# Bytes in an incomplete section that no continuation can make valid: waiting for the rest would
 # turn a fault into a time-out.
 UNFINISHED_FAULT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
 # A request line of any version, or the beginning of one.
@@ -46,7 +46,7 @@ _LIST_OF_CODINGS = re.compile(
 
 
 def head_fault(head: bytes | bytearray) -> RemoteProtocolError:
-    """Say what is wrong with a header section that `HEAD` does not match."""
+    """The error for a header section that `HEAD` does not match."""
     if REQUEST_LINE.match(head):
         return MalformedMessage("malformed field line")
     if _LATER_VERSION.match(head):
@@ -55,13 +55,13 @@ def head_fault(head: bytes | bytearray) -> RemoteProtocolError:
 
 
 def begun_request_line(data: bytes | bytearray) -> bytes | None:
-    """The request line that `data` begins with, as far as it has arrived; None if it is none."""
+    """The received part of the request line at the start of `data`; None if it is not one."""
     match = _BEGUN_LINE.match(data)
     return None if match is None else bytes(match[1])
 
 
 def field_section(lines: bytes, settings: Settings) -> Fields:
-    """The fields of a whole section, each line with its CRLF.
+    """The fields of a complete section, in which each line has its CRLF.
 
     Raises MalformedMessage and FieldsTooLarge.
     """

@@ -1,4 +1,4 @@
-"""The ASGI `tls` extension of a TCP connection: what the handshake agreed on."""
+"""The ASGI `tls` extension of a TCP connection: the parameters negotiated in the handshake."""
 
 import ssl
 from typing import Any
@@ -18,13 +18,13 @@ _ATTRIBUTES = {
     "userId": "UID",
 }
 
-# Name -> number, of every suite that a context offered; asking for them takes 50 us each time.
+# Name -> number, for every suite that a context offered; listing them takes 50 us each time.
 _suites: dict[str, int] = {}
 
 
 def tls_extension(tls: ssl.SSLObject | ssl.SSLSocket) -> dict[str, Any]:
-    """The extension's keys (ASGI TLS extension 0.2). A client's certificate is there only if it
-    was asked for and verified, since the handshake fails with any other.
+    """The extension's keys (ASGI TLS extension 0.2). A client's certificate is included only if it
+    was requested and verified, since the handshake fails with any other.
     """
     certificate = tls.getpeercert()
     cipher = tls.cipher()

@@ -1,6 +1,6 @@
-"""Content that the kernel sends by itself: past the transport, through the socket below it.
+"""Content that the kernel sends directly: past the transport, through the socket below it.
 
-Knows neither messages nor files, only when the socket is free and when it takes more.
+Knows neither messages nor files, only when the socket is free and when it is writable.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ async def past_transport(
 ) -> AsyncIterator[int]:
     """Call `transfer` until it has sent `size` bytes or has no more; yields each number.
 
-    `gate` is the one that `drain` waits at. Nobody else may write meanwhile. Raises what `drain`
-    raises, and StreamAborted when the socket fails.
+    `gate` is the one that `drain` waits at. No other code may write meanwhile. Raises as `drain`
+    does, and StreamAborted when the socket fails.
     """
     if transport.is_closing():
         raise StreamAborted("the connection is closing")
-    # The loop watches its own descriptor for the transport and takes no second watch for it.
+    # The loop watches the transport's descriptor already, and does not allow a second watch.
     descriptor = os.dup(transport.get_extra_info("socket").fileno())
     low, high = transport.get_write_buffer_limits()
     try:
-        # What the transport has goes first: the gate opens when it has nothing.
+        # The transport's data is sent first: the gate opens when its buffer is empty.
         transport.set_write_buffer_limits(high=0)
         while size > 0:
             await drain()

@@ -1,7 +1,7 @@
-"""What of a connection's bytes has not reached the kernel, under TLS, too.
+"""The number of a connection's bytes that the kernel has not accepted, also under TLS.
 
-A TLS transport tells what waits to be encrypted. What the transport below it could not hand to the
-kernel nobody tells, and a response that is written in one piece goes there at once.
+A TLS transport reports only the bytes that wait to be encrypted. The bytes in the transport below
+it are not reported, and a response that is written in one piece goes there at once.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ class UnsentBytes:
         self._hidden = 0
 
     def measure(self, written: int) -> int:
-        """How many there are, when `written` bytes were written since the connection was made.
+        """The unsent bytes, when `written` bytes were written since the connection was made.
 
-        Exact without TLS. With it, a little less: records are larger than what is in them, which is
-        forgotten again whenever nothing waits.
+        Exact without TLS. With TLS the result is a little too low, because records are larger than
+        their content; the error is reset whenever nothing is unsent.
         """
         known = self._transport.get_write_buffer_size()
         if not self._secure:

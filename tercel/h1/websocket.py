@@ -1,6 +1,6 @@
-"""WebSocketProtocol: HTTP/1.1 whose WebSockets have limits of the connection's own.
+"""WebSocketProtocol: HTTP/1.1 with its own limits for WebSockets.
 
-Knows nothing of frames, and of the upgrade only whom to ask: `HttpProtocol` does that by itself.
+Knows no frames, and leaves the upgrade to `HttpProtocol`.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ _PING_SECONDS = 20.0
 
 
 class WebSocketProtocol(HttpProtocol):
-    """HTTP/1.1 on one connection, with WebSockets for who calls `websocket_handshake`.
+    """HTTP/1.1 on one connection, with WebSockets by `websocket_handshake`.
 
     `websocket_timeout` is how long a peer has for its part of the closing handshake; times are in
     seconds, and None or 0 for a ping's is none. `websocket_max_size` is the size of a message in
-    bytes. What is left as it is comes from the settings, whose defaults are the same. All else is
-    HttpProtocol's.
+    bytes. A parameter that keeps its default is taken from the settings, whose defaults are the
+    same. The other parameters are HttpProtocol's.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class WebSocketProtocol(HttpProtocol):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.websocket: WebsocketImplProtocol | None = None
-        """What the connection has become."""
+        """The WebSocket, after the handshake."""
         self.websocket_timeout = websocket_timeout
         self.websocket_max_size = websocket_max_size
         self.websocket_ping_interval = websocket_ping_interval
@@ -45,10 +45,10 @@ class WebSocketProtocol(HttpProtocol):
     async def websocket_handshake(
         self, request: Any, subprotocols: Sequence[str] | None = None
     ) -> WebsocketImplProtocol:
-        """Grant the WebSocket that `request`, a Sanic application's, asks for.
+        """Accept the WebSocket handshake of `request`, a Sanic application's.
 
-        The first of `subprotocols` that the client offers is chosen. Raises what the application
-        answers with when it cannot be granted.
+        The first of `subprotocols` that the client offers is chosen. When the handshake cannot be
+        accepted, raises the exception from which the application makes its response.
         """
         self.websocket = await request.stream.websocket_handshake(
             subprotocols,
@@ -61,7 +61,7 @@ class WebSocketProtocol(HttpProtocol):
 
     @staticmethod
     def sanic_request_to_ws_request(request: Any) -> Request:
-        """A Sanic `request` as the websockets library has it, every line of a field by itself."""
+        """Convert a Sanic `request` to one of the websockets library, each field line separate."""
         return Request(path=request.path, headers=Headers(list(request.headers.items())))
 
 

@@ -1,4 +1,4 @@
-"""The shapes of ASGI 3: what an application is called with, and what passes between."""
+"""The types of ASGI 3: the application, its scope, its two callables and their messages."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any

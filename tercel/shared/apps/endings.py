@@ -1,4 +1,4 @@
-"""How an exchange ends when the application does not end it: errors logged once, a status sent."""
+"""Ends an exchange that the application did not end: logs the error once, sends a status."""
 
 import asyncio
 from http import HTTPStatus
@@ -11,22 +11,22 @@ from tercel.shared.tasks import TaskSet
 
 log = logger("tercel.asgi")
 
-# What frameworks raise when `receive` tells them that the client has gone; no error of theirs.
+# Exceptions of frameworks for a disconnect message; they are not errors of the application.
 _DISCONNECT_ERRORS = frozenset(
     ("ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect")
 )
 
 
-# One request does not decide about the process: a sys.exit() in its handler, or in a library that
+# One request must not end the process: a sys.exit() in its handler, or in a library that
 # the handler calls, is an error like any other. A KeyboardInterrupt comes from outside.
 APPLICATION_ERRORS = (Exception, SystemExit)
 
 
 def is_from_outside(error: BaseException, tasks: TaskSet) -> bool:
-    """Whether `error`, which left a call that runs in `tasks`, ends it from outside.
+    """Whether `error`, raised by an application call in `tasks`, was caused from outside it.
 
-    A CancelledError does when the server stops and its grace period is over. Else the application
-    has cancelled what it waits for, or itself, and that is an error of its own.
+    A CancelledError was when the server stops and its grace period is over. Else the application
+    has cancelled what it awaits, or itself, and that is an error of the application.
     """
     if isinstance(error, asyncio.CancelledError):
         return tasks.cancelled
@@ -34,9 +34,9 @@ def is_from_outside(error: BaseException, tasks: TaskSet) -> bool:
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Whether `error` left an application only because its client had gone.
+    """Whether an application raised `error` only because its client had disconnected.
 
-    That is StreamAborted, or what a framework made of it or of a disconnect message.
+    Such an error is StreamAborted, or a framework's exception for it or for a disconnect message.
     """
     if isinstance(error, BaseExceptionGroup):
         return all(is_disconnect(part) for part in error.exceptions)
@@ -49,9 +49,9 @@ def is_disconnect(error: BaseException) -> bool:
 
 
 def log_failure(name: str, error: BaseException, *, gone: bool) -> None:
-    """Log what left the application that served `name`, with its traceback if it is a fault.
+    """Log `error`, raised by the application for `name`, with its traceback if it is a fault.
 
-    `gone` is whether the application was told that its client has gone.
+    `gone` says whether the application was told that its client has disconnected.
     """
     if gone and is_disconnect(error):
         log.debug("%s ended when its client had gone: %r", name, error)

@@ -1,6 +1,6 @@
-"""What an application's own code raises before it serves: in which module, and its traceback.
+"""Reports of exceptions from an application's code before it serves: the module and the traceback.
 
-Frames of this server and of the import system tell nobody what to mend, so they are left out.
+Frames of this server and of the import system do not show what to fix, so they are left out.
 """
 
 import importlib
@@ -24,9 +24,9 @@ _STANDARD = (_PATHS["stdlib"], _PATHS["platstdlib"])
 
 
 def failure(what: str, error: BaseException, *, package: str = "") -> ApplicationFailed:
-    """The error that says that `what` failed, in which module, and why.
+    """An ApplicationFailed that says that `what` failed, in which module, and why.
 
-    `package` is the application's, where that is known: it may be installed like a library.
+    `package` is the application's package, where known: it may be installed like a library.
     """
     own = _own_files(error, package)
     place = _place(error, own)
@@ -36,7 +36,7 @@ def failure(what: str, error: BaseException, *, package: str = "") -> Applicatio
 
 @contextmanager
 def reported(what: str, *, package: str = "") -> Iterator[None]:
-    """Let ApplicationFailed say that `what` failed, for whatever the application raises."""
+    """Convert exceptions of the application to ApplicationFailed, saying that `what` failed."""
     try:
         yield
     except ServerError:
@@ -58,14 +58,14 @@ def report(error: BaseException) -> str:
 
 
 def raised_in_application(error: BaseException) -> bool:
-    """Whether any code but this server's and the import system's had a part in `error`."""
+    """Whether the traceback of `error` has frames outside this server and the import system."""
     return any(not _is_machinery(name) for _, name, _ in _frames(error.__traceback__))
 
 
 def running_place(frames: Sequence[FrameType]) -> str:
-    """Module, file, line and function of the innermost of `frames` that is to blame.
+    """Module, file, line and function of the frame in `frames` that is to blame.
 
-    `frames` are of a thread, the innermost last, and at least one.
+    `frames` are the frames of a thread, at least one, the innermost last.
     """
     others = [frame for frame in frames if not _is_machinery(frame.f_code.co_filename)]
     frame = _to_blame(others or frames, lambda frame: frame.f_code.co_filename, _is_own)
@@ -74,7 +74,7 @@ def running_place(frames: Sequence[FrameType]) -> str:
 
 
 def _own_files(error: BaseException, package: str = "") -> set[str]:
-    """The files of the application's own that `error` went through; of `package` all are."""
+    """The application's own files in the traceback of `error`, all of `package` included."""
     return {
         filename
         for module, filename, _ in _frames(error.__traceback__)
@@ -83,9 +83,9 @@ def _own_files(error: BaseException, package: str = "") -> set[str]:
 
 
 def _place(error: BaseException, own: set[str]) -> str:
-    """The module, file and line that are to blame: the innermost of the application's own.
+    """Module, file and line of the frame to blame: the innermost of the application's own.
 
-    Without one it is the innermost of a library, and only then of Python's.
+    Without one it is the innermost frame of a library, and only then of Python.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
@@ -101,7 +101,7 @@ def _to_blame(
     filename: Callable[[Frame], str],
     is_own: Callable[[str], bool],
 ) -> Frame:
-    """The innermost of the application's own `frames`; of a library's or Python's without one."""
+    """The innermost of the application's own `frames`; else of a library, else of Python."""
     for blamed in (is_own, lambda name: not _is_standard(name)):
         for frame in reversed(frames):
             if blamed(filename(frame)):
@@ -124,7 +124,7 @@ def _frames(entry: TracebackType | None) -> Iterator[tuple[str, str, int]]:
 
 
 def _shorten(shown: traceback.TracebackException, own: set[str]) -> None:
-    """Leave out the machinery, and what called the application's first frame."""
+    """Leave out the machinery, and the frames before the application's first one."""
     stack = [frame for frame in shown.stack if not _is_machinery(frame.filename)]
     first = next(
         (n for n, frame in enumerate(stack) if frame.filename in own or _is_own(frame.filename)), 0
@@ -140,7 +140,7 @@ def _is_machinery(filename: str) -> bool:
 
 
 def _is_own(filename: str) -> bool:
-    """Whether the file is the application's, and of no library."""
+    """Whether the file belongs to the application and not to a library."""
     return not (_is_machinery(filename) or _is_installed(filename) or _is_standard(filename))
 
 

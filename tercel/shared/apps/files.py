@@ -1,15 +1,15 @@
-"""Stretches of files for responses, read in worker threads: a slow disk never stops the loop."""
+"""Parts of files for responses, read in worker threads: a slow disk never blocks the event loop."""
 
 import asyncio
 import contextlib
 import os
 from typing import IO, Any, Self
 
-# Large enough that the thread's hop (about 60 us) is small beside reading; small enough that a
+# Large enough that the thread switch (about 60 us) is short beside the read; small enough that a
 # response holds no more than this over its watermark.
 CHUNK_BYTES = 262_144
 
-# What one hop to a thread sends at most by sendfile; a socket takes no more than a few MiB at once.
+# The most that one call in a thread sends by sendfile; a socket takes at most a few MiB at once.
 _TRANSFER_BYTES = 16_777_216
 
 
@@ -27,7 +27,7 @@ class FilePart:
 
     @classmethod
     async def of_path(cls, path: str, *, limit: int | None) -> Self:
-        """The whole file at `path`, as long as it is now, but `limit` bytes at most.
+        """The whole file at `path`, at its present size, but `limit` bytes at most.
 
         Raises OSError when it cannot be read.
         """
@@ -35,7 +35,7 @@ class FilePart:
         try:
             descriptor, size, first = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The thread cannot be stopped; what it opens is closed as soon as it has.
+            # The thread cannot be stopped; the file is closed as soon as it is open.
             opening.add_done_callback(_close_opened)
             raise
         left = size if limit is None else min(size, limit)
@@ -43,9 +43,10 @@ class FilePart:
 
     @classmethod
     def of_file(cls, file: IO[bytes] | int, *, offset: int | None, count: int | None) -> Self:
-        """`count` bytes of an open file from `offset`; without them to its end, from where it is.
+        """`count` bytes of an open file from `offset`.
 
-        `file` is a file object or a descriptor; it stays its owner's to close.
+        By default the part goes from the file's position to its end. `file` is a file object or a
+        descriptor; its owner closes it.
         """
         descriptor = file if isinstance(file, int) else file.fileno()
         if offset is None:
@@ -56,7 +57,7 @@ class FilePart:
         return cls(os.dup(descriptor), offset=offset, left=left)
 
     async def read(self) -> bytes:
-        """The next bytes, CHUNK_BYTES at most; b"" after the last, or where the file was cut."""
+        """The next bytes, CHUNK_BYTES at most; b"" after the last, or if the file was truncated."""
         if not self.left:
             return b""
         data, self._first = self._first, b""
@@ -64,17 +65,18 @@ class FilePart:
             self._pending = reading = asyncio.get_running_loop().run_in_executor(
                 None, os.pread, self._descriptor, min(self.left, CHUNK_BYTES), self.offset
             )
-            # Shielded, so that `close` can see when the thread has let go of the descriptor.
+            # Shielded, so that `close` can see when the thread no longer uses the descriptor.
             data = await asyncio.shield(reading)
         self.offset += len(data)
         self.left -= len(data)
         return data
 
     async def transfer(self, socket_descriptor: int) -> int:
-        """Let the kernel send what it takes now through a socket that does not block.
+        """Let the kernel send as much as a non-blocking socket takes now.
 
-        The number of bytes: 0 when it takes none now, -1 where the file was cut. Raises OSError
-        when nothing can be sent any more. When cancelled it returns after its thread.
+        Returns the number of bytes: 0 when the socket takes none now, -1 where the file was
+        truncated. Raises OSError when nothing can be sent any more. When cancelled, it returns
+        only after its thread has ended.
         """
         size = min(self.left, _TRANSFER_BYTES)
         self._pending = sending = asyncio.get_running_loop().run_in_executor(
@@ -83,7 +85,7 @@ class FilePart:
         try:
             sent = await asyncio.shield(sending)
         except asyncio.CancelledError:
-            # Closed before the thread is done, the socket's number might be another one's.
+            # If the socket were closed before the thread ends, its descriptor might be reused.
             await _ended(sending)
             raise
         self.offset += max(sent, 0)
@@ -91,14 +93,14 @@ class FilePart:
         return sent
 
     def advance(self, file: IO[bytes] | int) -> None:
-        """Move the position of `file`, which this is a part of, behind what was read."""
+        """Move the position of `file`, from which this part was made, behind the bytes read."""
         if isinstance(file, int):
             os.lseek(file, self.offset, os.SEEK_SET)
         else:
             file.seek(self.offset)
 
     def close(self) -> None:
-        """Give the descriptor back, when no thread reads from it any more."""
+        """Close the descriptor as soon as no thread uses it any more."""
         descriptor = self._descriptor
         if self._pending is None or self._pending.done():
             os.close(descriptor)
@@ -107,8 +109,8 @@ class FilePart:
 
 
 def _open(path: str) -> tuple[int, int, bytes]:
-    """Descriptor, size and first chunk of a file, in one hop to a thread."""
-    # O_NONBLOCK: a FIFO is an error then, where it would hold the thread for ever.
+    """Descriptor, size and first chunk of a file, in one call in a thread."""
+    # O_NONBLOCK: a FIFO is then an error; otherwise it would block the thread for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         return descriptor, os.fstat(descriptor).st_size, os.pread(descriptor, CHUNK_BYTES, 0)
@@ -137,7 +139,7 @@ def _send(sock: int, descriptor: int, offset: int, size: int) -> int:
 
 
 async def _ended(future: asyncio.Future[Any]) -> None:
-    """Return when `future` is done, cancelled or not in between."""
+    """Return when `future` is done, even if this task is cancelled in between."""
     while not future.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({future})

@@ -1,6 +1,6 @@
-"""Answers a request that came in cleartext to a port of TLS: the same, but by https.
+"""Redirects a cleartext request on a TLS port to the same URI with the scheme https.
 
-Knows nothing of how such a request is told from a TLS handshake.
+Knows nothing of how such a request is distinguished from a TLS handshake.
 """
 
 from tercel.shared.errors import ServerError
@@ -17,7 +17,7 @@ class HttpsRedirect(Application):
     """Redirects to the same authority and target with the scheme https (RFC 9110 15.4.9)."""
 
     def open(self, stream: RequestStream) -> RequestHandler:
-        """Answer at once; of a request without a Host nobody knows where to (400)."""
+        """Answer at once; a request without a Host cannot be redirected and gets a 400."""
         fields = [_TEXT, _CLOSE]
         location = _location(stream.head)
         if location is None:
@@ -36,7 +36,7 @@ class HttpsRedirect(Application):
 
 
 class _Answered(RequestHandler):
-    """Of no interest: the response is complete before there is a handler."""
+    """Ignores all events: the response is complete before there is a handler."""
 
     def content_received(self) -> None: ...
 

@@ -1,6 +1,6 @@
 """The ASGI lifespan: starts an application before the first request, stops it after the last.
 
-Knows no requests and no connections.
+Knows neither requests nor connections.
 """
 
 import asyncio
@@ -44,19 +44,20 @@ class Lifespan:
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """What requests get a copy of; None when the application has no lifespan."""
+        """The lifespan state, copied to each request; None when the application has no lifespan."""
         return self._state if self.supported else None
 
     async def startup(self) -> None:
         """Wait until the application has started.
 
-        Raises ApplicationFailed when it refuses to, and ServerError when it does not answer in
-        `lifespan_timeout`, or, with lifespan "on", does not know the lifespan.
+        Raises ApplicationFailed when startup fails or, with lifespan "on", when the application
+        does not support the lifespan. Raises ServerError when it does not answer in
+        `lifespan_timeout`.
         """
         if self._mode == "off":
             return
-        # A set of its own: the requests' tasks are waited for, and cancelled, while the
-        # lifespan still runs.
+        # A separate set: the requests' tasks are awaited, and cancelled, while the lifespan
+        # still runs.
         self._tasks = TaskSet(asyncio.get_running_loop())
         self._task = task = self._tasks.spawn(self._run(), name="asgi lifespan")
         try:
@@ -75,7 +76,7 @@ class Lifespan:
             self.supported = True
             return
         if kind == "lifespan.startup.failed":
-            # Most raise then what has made them fail.
+            # Most applications then raise the exception that made them fail.
             error = await self._last_error()
             await _end(task)
             raise _start_failure(answer, error) from error
@@ -133,7 +134,7 @@ class Lifespan:
     # -- the server's side ------------------------------------------------------------------
 
     async def _ask(self, event: str) -> Message | None:
-        """Send `event`; the answer, or None when there was none in time."""
+        """Send `event`; return the answer, or None when there was none in time."""
         self._expected = event
         self._events.put_nowait({"type": event})
         try:
@@ -142,7 +143,7 @@ class Lifespan:
             return None
 
     async def _last_error(self) -> Exception | None:
-        """What the application raises after its answer, if it ends soon."""
+        """The exception that the application raises after its answer, if it ends soon."""
         try:
             ended = await asyncio.wait_for(self._answers.get(), _LINGER)
         except TimeoutError:
@@ -161,7 +162,7 @@ class Lifespan:
                 "" if error is None else report(error),
             ) from error
         if error is not None and self._received:
-            # The ASGI text says to go on; one that waited for its startup meant to have one.
+            # ASGI says to go on; an application that received its startup meant to have a lifespan.
             log.warning(
                 "the application raised in its lifespan's startup; going on without a lifespan\n%s",
                 report(error).rstrip(),
@@ -177,9 +178,9 @@ class _NotAwaitable(ServerError):
 
 
 def _awaitable(called: Any) -> Any:
-    """What the application's call has returned. Raises _NotAwaitable for what it cannot mean.
+    """The value that the application's call has returned. Raises _NotAwaitable for an invalid one.
 
-    None it may: a plain function that hands requests on to others has none for the lifespan.
+    None is valid: a plain function that dispatches requests to others has none for the lifespan.
     """
     if called is None or isawaitable(called):
         return called
@@ -191,7 +192,7 @@ def _awaitable(called: Any) -> Any:
 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
-    # An application that swallows the cancellation must not keep the server.
+    # An application that swallows the cancellation must not keep the server running.
     await asyncio.wait([task], timeout=_LINGER)
     if not task.done():
         log.warning("the application's lifespan does not end; going on without it")
@@ -204,7 +205,7 @@ def _start_failure(answer: Message, error: Exception | None) -> ApplicationFaile
         raised = failure(what, error)
         return ApplicationFailed(f"{what}: {message}", raised.report) if message else raised
     if error is not None:
-        # Starlette's message is the whole traceback, its own frames first.
+        # Starlette's message is the whole traceback, with Starlette's frames first.
         return failure(what, error)
     if "\n" in message:
         return ApplicationFailed(f"{what}: {message.splitlines()[-1]}", message)

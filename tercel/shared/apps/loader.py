@@ -1,7 +1,7 @@
-"""From MODULE:ATTRIBUTE to an application that serves: import, look up, choose the adapter.
+"""Loads the application named by MODULE:ATTRIBUTE: import, look up, choose the adapter.
 
-Every mistake is a ConfigurationError whose one line says what to do; what the application's own
-code raises meanwhile is an ApplicationFailed with its traceback. Knows no connections.
+Every mistake is a ConfigurationError whose one line says what to do. An exception of the
+application's own code becomes an ApplicationFailed with its traceback. Knows no connections.
 """
 
 import difflib
@@ -23,12 +23,12 @@ from tercel.shared.settings import Settings
 from tercel.shared.stream import Application
 from tercel.shared.tasks import TaskSet
 
-# What applications are mostly called; suggested when only the module is named.
+# The usual names of applications; suggested when only the module is named.
 _USUAL_NAMES = ("app", "application")
 
 
 class Interface(Enum):
-    """What an object looks like from outside."""
+    """The kind of interface of an object, judged by its type and signature."""
 
     ASGI = auto()
     ASGI2 = auto()
@@ -55,7 +55,9 @@ _REFUSALS = {
 
 
 def resolve_application(app: Any, settings: Settings) -> Any:
-    """`app` itself, or what it names as MODULE:ATTRIBUTE, or makes with the setting `factory`.
+    """`app` itself, or the object that it names as MODULE:ATTRIBUTE.
+
+    With the setting `factory` it is called, and the application is the value that it returns.
 
     Raises as `load_application` does.
     """
@@ -65,11 +67,11 @@ def resolve_application(app: Any, settings: Settings) -> Any:
 
 
 def load_application(spec: str, *, app_dir: str = ".", factory: bool = False) -> Any:
-    """The application that `spec`, MODULE:ATTRIBUTE, names; ATTRIBUTE may have dots.
+    """The application named by `spec`, MODULE:ATTRIBUTE; ATTRIBUTE may have dots.
 
     MODULE is imported from `app_dir` first. With `factory` the attribute is called without
     arguments and returns the application. Raises ConfigurationError, and ApplicationFailed when
-    that code of the application fails.
+    the application's code fails meanwhile.
     """
     _search_first(app_dir)
     module_name, colon, attribute = spec.partition(":")
@@ -98,16 +100,16 @@ def load_application(spec: str, *, app_dir: str = ".", factory: bool = False) ->
 
 
 def wrap(app: Any, *, settings: Settings, tasks: TaskSet, background: TaskSet) -> Application:
-    """The adapter for `app`; one that is an adapter stays as it is.
+    """The adapter for `app`; an `app` that is an adapter already is returned as it is.
 
-    Requests, and nothing else, run in `tasks`, what else an application does in `background`.
-    Raises ConfigurationError when `app` has no interface that is served.
+    Only requests run in `tasks`; all other tasks of the application run in `background`.
+    Raises ConfigurationError when the interface of `app` is not supported.
     """
     if isinstance(app, Application):
         return app
     interface = interface_of(app)
     if interface is Interface.SANIC:
-        # Only here: whoever serves something else need not have Sanic.
+        # Imported only here: other applications do not need Sanic installed.
         from tercel.shared.apps.sanic.application import SanicApplication
 
         return SanicApplication(app, settings=settings, tasks=tasks, background=background)
@@ -117,7 +119,7 @@ def wrap(app: Any, *, settings: Settings, tasks: TaskSet, background: TaskSet) -
 
 
 def interface_of(app: Any) -> Interface:
-    """Tell from its type and its signature what `app` is. Calls nothing."""
+    """Determine the interface of `app` from its type and signature. Calls nothing."""
     for base in type(app).__mro__:
         if base.__name__ == "Sanic" and base.__module__.partition(".")[0] == "sanic":
             return Interface.SANIC
@@ -126,7 +128,7 @@ def interface_of(app: Any) -> Interface:
     try:
         signature = inspect.signature(app)
     except (TypeError, ValueError):
-        # Written in C, without a signature: the first request will tell.
+        # Written in C, without a signature: the first request will show whether it is.
         return Interface.ASGI
     if next(iter(signature.parameters), "") == "environ":
         return Interface.WSGI
@@ -197,7 +199,7 @@ def _module(name: str, app_dir: str) -> ModuleType:
             failed = failure(f"importing {name!r} failed", error, package=_top(name))
             advice = f"install {error.name!r} where tercel is installed, if it is a package"
             raise type(failed)(f"{failed}; {advice}", failed.report) from error
-        # Nothing was found that could import anything: the operator's typing.
+        # No code of the application ran, so the operator mistyped the name.
         raise ConfigurationError(
             f"no module {error.name!r} in {os.path.abspath(app_dir)} or among the installed "
             "packages; --app-dir names the directory that it lies in"
@@ -205,7 +207,7 @@ def _module(name: str, app_dir: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        # SystemExit, too: a module that ends the program is not one that can be served.
+        # SystemExit, too: a module that ends the program cannot be served.
         raise failure(f"importing {name!r} failed", error, package=_top(name)) from error
 
 
@@ -239,7 +241,7 @@ def _suggestion(owner: Any, wanted: str) -> str:
 
 
 def _made(factory: Any, spec: str) -> Any:
-    """What `factory` returns."""
+    """The application that `factory` returns."""
     if not callable(factory):
         raise ConfigurationError(
             f"{spec} is no function but {described(factory)}; leave out --factory"
@@ -265,10 +267,10 @@ def _made(factory: Any, spec: str) -> Any:
 
 
 def _is_synchronous(app: Any) -> bool:
-    """Whether a call of `app` returns for certain what cannot be awaited.
+    """Whether a call of `app` certainly returns a value that cannot be awaited.
 
-    Its kind does not tell: a plain function may return what another one's call has returned. Only
-    one that has nothing to return, or is a generator, is certain not to.
+    A plain function may return the awaitable that another function returned. Only a function that
+    returns nothing, or is a generator, certainly returns none.
     """
     while isinstance(app, functools.partial):
         app = app.func

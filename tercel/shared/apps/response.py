@@ -1,4 +1,4 @@
-"""The messages that an ASGI application sends, turned into a stream's response.
+"""Turns the messages that an ASGI application sends into a stream's response.
 
 Owns the order and the types of the `http.response.*` messages. Knows neither how the application
 is run nor what goes on the wire.
@@ -28,12 +28,12 @@ from tercel.shared.request_fields import takes_trailers
 from tercel.shared.stream import RequestStream, SendState
 
 # An application that sends less than its client can take never waits in drain(). After this many
-# bytes, each message counted with something for its handling, the other exchanges get a turn.
+# bytes, with a fixed cost added for each message, it yields to the other exchanges.
 _FAIR_SHARE_BYTES = 1_048_576
 _MESSAGE_COST_BYTES = 1024
 
 # From this size on the kernel sends files by itself where it can: 30 % less CPU for 200 MB over
-# loopback, where it has to copy them all the same.
+# loopback, where the kernel has to copy them, too.
 _TRANSFER_BYTES = 524_288
 
 
@@ -46,14 +46,14 @@ class Expected(Enum):
     NOTHING = "nothing"
 
 
-# See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
+# See tercel.shared.stream: looking a member up in its class costs 0.12 us on Python 3.11.
 _START: Final = Expected.START
 _BODY: Final = Expected.BODY
 NOTHING: Final = Expected.NOTHING
 
 
 class AsgiResponse:
-    """One response. `wakeup`, if there is one, is set when it is complete."""
+    """One response. `wakeup`, if given, is set when the response is complete."""
 
     __slots__ = (
         "_burst",
@@ -72,20 +72,20 @@ class AsgiResponse:
         self._wakeup = wakeup
         self.expected = _START
         self._head: ResponseHead | None = None
-        """The head until it is sent. An application that fails before gets a 500."""
+        """The head until it is sent. If the application fails before, the response is a 500."""
         self._head_due = True
-        """Whether a head without content is sent at the end of the loop's iteration."""
+        """Whether a head without content is sent in the next iteration of the event loop."""
         self._opening_file = False
-        """Whether the head waits to see that there is the file that is to follow it."""
+        """Whether the head waits until the file for its content has been opened."""
         self._trailers: Fields | None = None
         self._trailers_follow = False
         self._burst = 0
 
     async def send(self, message: Message) -> None:
-        """Do what `message` says; wait while too much is unsent.
+        """Handle `message`; wait while too much is unsent.
 
-        Raises LocalProtocolError for a message that is wrong here or at all, StreamAborted (an
-        OSError) when the client has gone, OSError when a file cannot be read.
+        Raises LocalProtocolError for a message that is invalid or out of order, StreamAborted (an
+        OSError) when the client has disconnected, and OSError when a file cannot be read.
         """
         try:
             kind = message["type"]
@@ -99,10 +99,10 @@ class AsgiResponse:
                 self._send_content(body, more=True)
                 await self._pace()
             elif self._head is not None and not self._trailers_follow:
-                # Head and content at once, as most responses come: 2 us less than in two steps.
+                # Head and content at once, as in most responses: 2 us less than in two steps.
                 if self.expected is not _BODY:
                     raise self._unexpected("http.response.body")
-                # Refused for a wrong length, it leaves the stream as it was: the answer is a 500.
+                # A response refused for a wrong length leaves the stream unchanged, for a 500.
                 self._stream.send_response(self._head, body)
                 self._head = None
                 self.complete()
@@ -122,17 +122,17 @@ class AsgiResponse:
             raise LocalProtocolError(f"{kind!r} is no message of an HTTP response")
 
     def release_head(self) -> None:
-        """Send a head that was given and no content with it: a client may wait for that alone."""
+        """Send a head that has no content yet: a client may wait for the head alone."""
         if self._head is None or self._opening_file:
             return
         try:
             self._stream.send_head(self._head)
         except ServerError:
-            return  # what is wrong with it the application hears from its next message
+            return  # the application gets this error from its next message
         self._head = None
 
     def complete(self) -> None:
-        """Nothing follows: `receive` has to tell of it, and nobody reads the request's rest.
+        """The response is complete: wake `receive` and discard the rest of the request's content.
 
         Idempotent.
         """
@@ -145,12 +145,12 @@ class AsgiResponse:
                 self._wakeup.set()
 
     def end_if_whole(self) -> bool:
-        """End a response of which nothing is missing that its client would get; whether it is one.
+        """End a response that lacks nothing that its client would get; return whether it does.
 
-        It can have no content (RFC 9110 6.4.1), or lacks only trailers that its client does not
-        take: middleware that does not know http.response.trailers drops them (brotli-asgi,
-        asgi-gzip). No other may look whole. Raises LocalProtocolError for a head that cannot be
-        sent.
+        Such a response can have no content (RFC 9110 6.4.1), or lacks only trailers that its client
+        does not take: middleware that does not know http.response.trailers drops them (brotli-asgi,
+        asgi-gzip). No other response may appear complete. Raises LocalProtocolError for a head that
+        cannot be sent.
         """
         if self.expected in (_START, NOTHING) or not (self._is_bodiless() or self._lacks_no_more()):
             return False
@@ -182,7 +182,7 @@ class AsgiResponse:
             asyncio.get_running_loop().call_soon(self.release_head)
 
     def _send_content(self, data: bytes, *, more: bool) -> None:
-        """Send `data`, and the head before the first."""
+        """Send `data`, preceded by the head if that is not sent yet."""
         if self.expected is not _BODY:
             raise self._unexpected("http.response.body")
         last = not more and not self._trailers_follow
@@ -227,14 +227,15 @@ class AsgiResponse:
         if self.expected is not _BODY:
             raise self._unexpected("http.response.pathsend")
         path = message.get("path")
-        # ASGI asks for an absolute path; frameworks pass on the one that their user gave.
+        # ASGI asks for an absolute path; frameworks pass on the path that their user gave.
         if not isinstance(path, str) or not path:
             raise LocalProtocolError(f"{path!r} is not a path")
         if self._is_bodiless():
             self._send_content(b"", more=False)
             return
         self._opening_file = True
-        # The promise holds where the file has grown since the application looked at it.
+        # The content-length limits the part: the file may have grown since the application read
+        # its size.
         part = await FilePart.of_path(path, limit=self._promised_length())
         try:
             await self._send_part(part, more=False)
@@ -268,14 +269,14 @@ class AsgiResponse:
         return LocalProtocolError(f"{kind} where {self.expected.value} is expected")
 
     def _is_bodiless(self) -> bool:
-        """Whether the stream leaves content out anyway, so that no file need be read."""
+        """Whether the stream omits the content anyway, so that no file need be read."""
         head = self._head or self._stream.response
         return self._stream.head.method == b"HEAD" or (
             head is not None and head.status in BODILESS_STATUS
         )
 
     def _lacks_no_more(self) -> bool:
-        """Whether only trailers are missing, and are not what the client takes."""
+        """Whether only trailers are missing, and the client does not take trailers."""
         return self.expected is Expected.TRAILERS and not takes_trailers(self._stream.head.fields)
 
     def _promised_length(self) -> int | None:
@@ -283,8 +284,8 @@ class AsgiResponse:
         return None if value is None else parse_content_length(value)
 
     def _check_promise(self, size: int, *, more: bool) -> None:
-        # The stream counts too, but once it has the head a wrong length can only be a reset;
-        # seen before, it is a 500.
+        # The stream checks the length, too. But once it has the head, it can only be reset;
+        # a wrong length found before gives a 500.
         promised = self._promised_length()
         if promised is None or self._is_bodiless():
             return
@@ -312,7 +313,7 @@ class AsgiResponse:
 
 
 def message_fields(headers: Iterable[Field]) -> Fields:
-    """The fields of a message, as they may be sent. Raises LocalProtocolError for what is none."""
+    """The checked header fields of a message. Raises LocalProtocolError for invalid ones."""
     try:
         return checked_fields(headers)
     except (TypeError, ValueError):

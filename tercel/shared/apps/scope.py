@@ -1,7 +1,7 @@
 """The ASGI `http` scope of a request. Reads the stream's head; knows nothing of messages.
 
-Beside the extensions that ASGI registers there is one of tercel's own, `tercel.request.trailers`:
-a list that is empty until the `http.request` message with `more_body` False has been received, and
+Beside the extensions of ASGI there is one of tercel, `tercel.request.trailers`. It is a list that
+is empty until the `http.request` message with `more_body` False has been received, and
 from then on holds the request's trailer fields as (name, value) pairs of bytes.
 """
 
@@ -24,7 +24,7 @@ _EXTENSIONS: dict[str, Any] = {
     "http.response.zerocopysend": {},
 }
 
-# The text of what is nearly always the same.
+# Common methods and schemes as str.
 _TEXTS = {
     name.encode(): name
     for name in (
@@ -36,20 +36,20 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """Where the application is mounted. An ASGI path includes the root_path, whoever put it there.
+    """Where the application is mounted. An ASGI path always includes the root_path.
 
-    Whether a request's path has it already is the operator's to say. To look would let
+    The operator says whether a request's path has it already. To guess it from the path would let
     `/api/api/admin` past a proxy that strips `/api` and guards `/api/admin`.
     """
 
     root_path: str = ""
     """Without a slash at its end."""
     in_target: bool = False
-    """A proxy leaves the root_path in requests; else it strips it, and it is put back."""
+    """Whether a proxy keeps the root_path in requests; else it strips it, and it is added."""
 
     @property
     def stripped(self) -> str:
-        """What was taken off the path of a request on its way."""
+        """The prefix that a proxy has stripped from the path of a request."""
         return "" if self.in_target else self.root_path
 
     def includes(self, path: str) -> bool:
@@ -77,13 +77,13 @@ def http_scope(
 ) -> Scope:
     """The scope that an application is called with.
 
-    `state` is what the lifespan set, None without one; the request gets a copy. `trailers` is the
-    list that will be filled, `offered` is `offered_extensions(...)`.
+    `state` is the lifespan's state, None without one; the request gets a copy. `trailers` is the
+    list to which the trailers will be added, `offered` is `offered_extensions(...)`.
     """
     head = stream.head
     template = head.adapted
     if template is None:
-        # Kept with the head: the same request comes again with the same, for 1.3 us less.
+        # Cached with the head: a repeated request has the same head, which saves 1.3 us.
         template = head.adapted = _template(head, stream.connection, mount, offered)
     scope: Scope = template.copy()
     scope["headers"] = template["headers"].copy()
@@ -99,7 +99,7 @@ def http_scope(
 def _template(
     head: RequestHead, connection: ConnectionInfo, mount: MountPoint, offered: dict[str, Any]
 ) -> Scope:
-    """What of the scope is the same for every request with `head`, none of it to be given out."""
+    """The part of the scope that all requests with `head` share; applications get copies of it."""
     target, _, query = head.target.partition(b"?")
     path = decoded_path(target) if b"%" in target or not target.isascii() else target.decode()
     # RFC 9112 3.2.4: `*` asks about the server as a whole, so it is below no mount point.
@@ -119,7 +119,7 @@ def _template(
         "raw_path": target,
         "query_string": query,
         "root_path": mount.root_path,
-        # Over HTTP/1.1 Host is among the fields, and is what the target says.
+        # Over HTTP/1.1 Host is among the fields, and agrees with the target.
         "headers": head.fields if head.http_version != "3" else header_fields(head),
         "client": None,
         "server": connection.server,
@@ -128,17 +128,17 @@ def _template(
 
 
 def decoded_path(target: bytes) -> str:
-    """A path without percent-encoding; what is not UTF-8 becomes U+FFFD."""
+    """The percent-decoded path; bytes that are not UTF-8 become U+FFFD."""
     if b"%" in target:
         target = unquote_to_bytes(target)
     return target.decode("utf-8", "replace")
 
 
 def header_fields(head: RequestHead) -> Fields:
-    """The request's fields with the `host` that it is for.
+    """The request's fields with its authority as `host`.
 
     HTTP/3 carries it in `:authority` (RFC 9114 4.3.1); where an absolute-form target and Host
-    differ, the target holds (RFC 9112 3.2.2).
+    differ, the target takes precedence (RFC 9112 3.2.2).
     """
     authority = head.authority
     if not authority:

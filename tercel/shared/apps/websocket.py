@@ -1,6 +1,6 @@
 """The ASGI `websocket` scope on a RequestStream, for an Upgrade and for an extended CONNECT alike.
 
-Owns the order of the `websocket.*` messages. The protocol itself is `tercel.shared.websocket`'s.
+Owns the order of the `websocket.*` messages. The protocol itself is in `tercel.shared.websocket`.
 """
 
 from contextlib import suppress
@@ -32,7 +32,7 @@ _INTERNAL_ERROR = 1011
 
 
 class _Step(Enum):
-    """How far the WebSocket has come, seen from the application."""
+    """The state of the WebSocket, as the application sees it."""
 
     OPENING = auto()
     OPEN = auto()
@@ -41,7 +41,7 @@ class _Step(Enum):
     CLOSED = auto()
 
 
-# See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
+# See tercel.shared.stream: looking a member up in its class costs 0.12 us on Python 3.11.
 _OPEN: Final = _Step.OPEN
 
 
@@ -88,7 +88,7 @@ class AsgiWebSocketHandler(RequestHandler):
         """Whether the application was told that the client, or the server, has closed."""
 
     async def run(self) -> None:
-        """Call the application, and end the WebSocket whatever it does."""
+        """Call the application, and end the WebSocket however the call ends."""
         try:
             await self._app(self._scope, self._receive, self._send)
         except BaseException as error:
@@ -107,10 +107,10 @@ class AsgiWebSocketHandler(RequestHandler):
     # -- the stream's side, until the upgrade ---------------------------------------------------
 
     def content_received(self) -> None:
-        """What comes before the WebSocket is accepted waits."""
+        """Data that arrives before the WebSocket is accepted stays in the stream."""
 
     def message_complete(self) -> None:
-        """Of no meaning: a WebSocket's request has no end, an Upgrade's ends with its head."""
+        """Ignored: a WebSocket's request has no end, and that of an Upgrade ends with its head."""
 
     def aborted(self, error: ServerError) -> None:
         """The client went before the application had answered."""
@@ -143,7 +143,7 @@ class AsgiWebSocketHandler(RequestHandler):
         return {"type": "websocket.receive", "bytes": data}
 
     async def _receive_early(self) -> Message | None:
-        """What there is to receive before the WebSocket is open; None once it is, or never can."""
+        """The next message before the WebSocket is open; None once it is, or never can be."""
         if not self._connect_received:
             self._connect_received = True
             return {"type": "websocket.connect"}
@@ -197,7 +197,7 @@ class AsgiWebSocketHandler(RequestHandler):
         self._wakeup.set()
 
     def _sendable(self, message: Message) -> tuple[WebsocketImplProtocol, Any]:
-        """The content of a message, and what it may be sent by."""
+        """The WebSocket that may send now, and the content of `message`."""
         websocket = self._websocket
         if websocket is None:
             raise LocalProtocolError("websocket.send before websocket.accept")
@@ -210,7 +210,7 @@ class AsgiWebSocketHandler(RequestHandler):
 
     async def _close(self, message: Message) -> None:
         if self._step is _Step.OPENING:
-            # ASGI: closed before it was accepted is a refusal.
+            # ASGI: a close before the accept is a refusal.
             self._step = _Step.CLOSED
             answer_status(self._stream, HTTPStatus.FORBIDDEN)
             self._wakeup.set()
@@ -238,7 +238,7 @@ class AsgiWebSocketHandler(RequestHandler):
     # -- an application that ends -----------------------------------------------------------
 
     def _denied_without_content(self) -> bool:
-        """Whether it returned after the head of an answer that can have no content."""
+        """Whether the application returned after the head of a denial that can have no content."""
         if self._denial is None or self._stream.aborted is not None:
             return False
         with suppress(LocalProtocolError):
@@ -246,7 +246,7 @@ class AsgiWebSocketHandler(RequestHandler):
         return False
 
     async def _end(self, code: int) -> None:
-        """Do what the application left undone: say no, or good-bye."""
+        """End the WebSocket or the response, if the application has not done it."""
         if self._websocket is not None:
             self._step = _Step.CLOSED
             await self._websocket.close(code)
@@ -257,7 +257,7 @@ class AsgiWebSocketHandler(RequestHandler):
         self._stream.content.discard()
 
     def _expected(self) -> str:
-        """The message that had to come next."""
+        """The message that the application had to send next."""
         if self._denial is None:
             return "websocket.accept or websocket.close"
         return f"websocket.{self._denial.expected.value}"
@@ -273,7 +273,7 @@ class AsgiWebSocketHandler(RequestHandler):
 
 
 def websocket_scope(scope: Scope, subprotocols: list[str]) -> Scope:
-    """The scope of a WebSocket, made of the `http` scope of its request."""
+    """The `websocket` scope, made from the `http` scope of its request."""
     changed: dict[str, Any] = {
         "type": "websocket",
         "scheme": "wss" if scope["scheme"] == "https" else "ws",
@@ -287,11 +287,11 @@ def websocket_scope(scope: Scope, subprotocols: list[str]) -> Scope:
 
 
 def _close_parts(message: Message) -> tuple[int, str]:
-    """Code and reason of a close frame; whether a frame may have them is up to the protocol."""
+    """Code and reason of a close frame; the protocol checks whether a frame may have them."""
     code, reason = message.get("code"), message.get("reason")
     code = _NORMAL if code is None else code
     reason = "" if reason is None else reason
-    # RFC 6455 7.4.1: 1006 is never sent. The protocol would take it for an end without a word.
+    # RFC 6455 7.4.1: 1006 is never sent. The library takes it for an end without a close frame.
     if not isinstance(code, int) or code == _ABNORMAL or not isinstance(reason, str):
         raise _not_of_a_close(code, reason)
     return code, reason

@@ -2,5 +2,5 @@
 
 from websockets.exceptions import ConnectionClosed, ProtocolError
 
-# For those above, who do not know the library.
+# Exported for callers that do not import the websockets library.
 __all__ = ["ConnectionClosed", "ProtocolError"]

@@ -1,7 +1,7 @@
 """How a WebSocket ends (RFC 6455 7): the closing handshake, its time limit, and every other way.
 
-Owns which side has ended and why. Does not decide to close: that is the application's, the
-peer's, or a broken rule's.
+Owns the state of both sides and the reason of the end. Does not decide to close: the application,
+the peer or a protocol error does.
 """
 
 from functools import partial
@@ -35,7 +35,7 @@ _REGULAR = frozenset((NORMAL, GOING_AWAY, NO_STATUS))
 
 
 class Closing:
-    """The end of one connection, from its first sign until the byte stream is gone."""
+    """The closing of one connection, from its start until the byte stream is closed."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class Closing:
         self.begun = False
         """Whether a close frame was sent, or this side has ended."""
         self.lost = False
-        """Whether the byte stream is gone."""
+        """Whether the byte stream is closed."""
         self.reading = True
-        """Whether the application may still want what the peer has sent."""
+        """Whether the application may still read the peer's messages."""
         self.changed = Wakeup()
         """Set when `begun` or `lost` is."""
         self.output: FrameOutput | None = None
@@ -72,27 +72,27 @@ class Closing:
         return output is not None and not output.stopped and self._protocol.state is State.OPEN
 
     def error(self) -> ConnectionClosed:
-        """What the application gets for using the connection after its end."""
+        """The exception for an application that uses the connection after its end."""
         return _error_of(self._protocol)
 
     def ending(self, lost: ServerError | None) -> str:
-        """The code and reason of the end, for the access log; empty for a regular end.
+        """The close code and reason, for the access log; empty for a regular end.
 
-        `lost` is why the byte stream is gone, where neither side has closed it.
+        `lost` is the reason of the byte stream's end, where neither side has closed it.
         """
         error = self.error()
         if isinstance(error, ConnectionClosedOK):
             return ""
         first = error.rcvd if error.rcvd_then_sent or error.sent is None else error.sent
         if first is None or (error.rcvd is None and first.code in _REGULAR):
-            # RFC 6455 7.1.5: what the connection closed with is the peer's to say.
+            # RFC 6455 7.1.5: the close code of the connection is the one that the peer sent.
             code, reason = ABNORMAL, "no close frame" if lost is None else str(lost)
         else:
             code, reason = first.code, first.reason
         return f"closed with {code}: {reason}" if reason else f"closed with {code}"
 
     def begin(self, output: "FrameOutput") -> None:
-        """A close frame was sent: the peer has a limited time for the rest."""
+        """A close frame was sent: limit the peer's time for the rest of the handshake."""
         if self.begun:
             return
         self.begun = True
@@ -103,13 +103,13 @@ class Closing:
         self.changed.set()
 
     def read_no_more(self) -> None:
-        """Drop what nobody will read: the peer's close frame stands behind it."""
+        """Drop messages that nobody will read: the peer's close frame follows them."""
         self.reading = False
         if self._input.paused:
             self._assembler.discard()
 
     def output_ended(self, output: "FrameOutput") -> None:
-        """This side sends nothing more; the peer may end its own in peace (RFC 6455 7.1.1)."""
+        """This side sends nothing more; the peer may still close regularly (RFC 6455 7.1.1)."""
         self._finish_input()
         output.stream.write_eof()
         self.begin(output)
@@ -118,7 +118,7 @@ class Closing:
             output.stream.resume_reading()
 
     def input_ended(self) -> None:
-        """No byte comes any more, and all that came are parsed."""
+        """The peer's side has ended, and all received bytes are parsed."""
         if self._protocol.state is State.CLOSED:
             return
         regular = self._input.over
@@ -134,14 +134,14 @@ class Closing:
         self.changed.set()
 
     def drop_output(self) -> None:
-        """Abort the byte stream. What it brings until it is gone still counts."""
+        """Abort the byte stream. Data received before it is closed is still processed."""
         self._keepalive.stop()
         if self.output is not None and not self.lost:
             self.output.stop()
             self.output.stream.abort()
 
     def abort(self, reason: str = "") -> None:
-        """End both sides without a word (close code 1006)."""
+        """End both sides without a close frame (close code 1006)."""
         protocol = self._protocol
         if protocol.state is not State.CLOSED:
             protocol.fail(ABNORMAL, reason)
@@ -153,7 +153,7 @@ class Closing:
         self.changed.set()
 
     def connection_lost(self) -> None:
-        """The byte stream is gone. What it brought before can still be read."""
+        """The byte stream is closed. Messages received before can still be read."""
         if self.lost:
             return
         self.lost = True
@@ -168,12 +168,12 @@ class Closing:
 
     def _finish_input(self) -> None:
         self._input.stop()
-        # Not the method, which would be a ring.
+        # Not the method: that would be a reference cycle.
         self._assembler.end(partial(_error_of, self._protocol))
 
     def _overdue(self) -> bool:
         if self._input.paused and self.reading:
-            return False  # its close frame may stand behind what the application is still reading
+            return False  # its close frame may follow messages the application is still reading
         log.info("the peer did not complete the closing handshake in %s seconds", self._timeout)
         self.abort()
         return True
@@ -185,11 +185,11 @@ class Closing:
             self._timer = None
 
     def _let_go(self) -> None:
-        """Take the library's rings apart, once it gets no further bytes.
+        """Break the library's reference cycles, once it gets no further bytes.
 
-        Its parser is a generator that knows it, and so do the tracebacks of what the parser met.
-        In them it would stay, and the buffers of its compression with it, until the garbage
-        collector comes.
+        Its parser is a generator that refers to the protocol, and so do the tracebacks of the
+        parser's exceptions. These would keep the protocol and its compression buffers in memory
+        until the garbage collector runs.
         """
         protocol = self._protocol
         if self.lost and protocol.state is State.CLOSED:
@@ -201,7 +201,7 @@ class Closing:
 
 
 def _error_of(protocol: ServerProtocol) -> ConnectionClosed:
-    """What the end of `protocol` is to an application."""
+    """The exception that tells an application of the end of `protocol`."""
     received, sent = protocol.close_rcvd, protocol.close_sent
     if received is None or sent is None:
         error: ConnectionClosed = ConnectionClosedError(received, sent)

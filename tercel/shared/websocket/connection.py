@@ -12,9 +12,9 @@ Message = MutableMapping[str, Any]
 
 
 class WebSocketConnection:
-    """A WebSocket of any ASGI server: `send` and `receive` are what the application was given.
+    """A WebSocket of any ASGI server: `send` and `receive` are the application's callables.
 
-    `subprotocols` are those that the client offers, in its order.
+    `subprotocols` are the subprotocols that the client offers, in its order.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class WebSocketConnection:
     async def send(self, data: str | bytes, *args: Any, **kwargs: Any) -> None:
         """Send `data`: bytes and the like as a binary message, everything else as its text.
 
-        Further arguments are ignored; they are what other interfaces take.
+        Further arguments are ignored; other interfaces take them.
         """
         if isinstance(data, bytes | bytearray | memoryview):
             await self._send({"type": "websocket.send", "bytes": bytes(data)})
@@ -79,7 +79,7 @@ class WebSocketConnection:
 
 
 def _data(message: Message) -> str | bytes:
-    # ASGI: one of the two is there, and the other missing or None.
+    # ASGI: one of the two is present, and the other missing or None.
     text: str | None = message.get("text")
     if text is not None:
         return text

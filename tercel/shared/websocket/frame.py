@@ -1,8 +1,8 @@
-"""Frames to messages: the queue between the connection and the application.
+"""The message queue between the connection and the application, filled frame by frame.
 
-Owns what was received and not yet read, its limits, and when the connection is held back. Knows
-no bytes on a wire and no closing handshake. Frames go in without waiting; only the application
-waits.
+Owns the messages received and not yet read, their limits, and when the connection is paused.
+Knows neither bytes on the wire nor the closing handshake. Frames are added without waiting; only
+the application waits.
 """
 
 import asyncio
@@ -20,42 +20,42 @@ from tercel.shared.flow import Wakeup
 from tercel.shared.websocket.wire import Data
 
 DEFAULT_MAX_QUEUE = 32
-"""Messages that wait to be read before the peer is held back."""
+"""The number of unread messages at which the peer is paused."""
 
 HIGH_WATER_BYTES = 65_536
-"""Bytes, or characters of text, that wait to be read before the peer is held back.
+"""The number of unread bytes, or characters of text, at which the peer is paused.
 
-One message may be as large as the connection allows: it is held whole, but alone.
+One message may be as large as the connection allows: it is held completely, but alone.
 """
 
-# From this size on it matters how wide the characters of a text are in memory.
+# From this size on the width of a text's characters in memory is taken into account.
 _WEIGHED_TEXT = 1024
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 MERGED_FRAGMENTS = 256
-"""So many fragments of a message that nobody streams are joined, for an object costs memory too."""
+"""This many fragments of a message that is not streamed are joined, as each object costs memory."""
 
 
 class FrameSource(Protocol):
-    """Where frames come from, and what can be held back: see `WebsocketImplProtocol`."""
+    """The source of frames, which can be paused: see `WebsocketImplProtocol`."""
 
     max_queue: int | None
 
     def messages_taken(self) -> None:
-        """Less is held: called only where `watched` is set."""
+        """Messages were taken from the queue: called only if `watched` is set."""
 
     def pause_frames(self) -> bool:
-        """Send no frames for now; False when that cannot be had."""
+        """Send no frames for now; False when that is not possible."""
 
     def resume_frames(self) -> bool:
         """Send frames again."""
 
 
 class WebsocketFrameAssembler:
-    """Joins frames to messages, in order, each once.
+    """Joins the frames of `protocol` to messages, in order, each once.
 
-    Of what `protocol` brings, complete messages stay readable after `end`. Does not keep it.
+    Complete messages stay readable after `end`. Holds only a weak reference to `protocol`.
     """
 
     __slots__ = (
@@ -79,16 +79,16 @@ class WebsocketFrameAssembler:
     )
 
     def __init__(self, protocol: FrameSource) -> None:
-        # Weakly: a source has its assembler, and in a ring with it would stay after its end until
-        # the garbage collector comes.
+        # Weakly: a source refers to its assembler, and a reference cycle would keep both in memory
+        # after the end until the garbage collector runs.
         self._protocol = weakref.ref(protocol)
         self.max_queue = protocol.max_queue or DEFAULT_MAX_QUEUE
         self.paused = False
-        """Whether `protocol` is held back from here."""
+        """Whether this assembler has paused `protocol`."""
         self.size = 0
         """Bytes, or characters of text, that are held."""
         self.watched = False
-        """Set by the owner: whether `protocol` wants to know that messages were taken."""
+        """Set by the owner: whether to call `protocol.messages_taken`."""
         self._width = 1
         self._queue: deque[Data | _Fragments] = deque()
         self._open: _Fragments | None = None
@@ -109,7 +109,7 @@ class WebsocketFrameAssembler:
 
     @property
     def fragmented(self) -> bool:
-        """Whether a message has begun whose last frame has not come."""
+        """Whether a message has begun whose last frame has not arrived."""
         return self._open is not None
 
     @property
@@ -122,8 +122,8 @@ class WebsocketFrameAssembler:
     async def get(self, timeout: float | None = None) -> Data | None:
         """Take the next message; None when none is complete after `timeout` seconds.
 
-        Raises ServerError while another task reads, and what `end` was given once no message is
-        left. Being cancelled loses nothing.
+        Raises ServerError while another task reads, and the error of `end` once no message is left.
+        Being cancelled loses nothing.
         """
         if self._reading or self._streamed is not None:
             self._check_reader()
@@ -133,7 +133,7 @@ class WebsocketFrameAssembler:
                 if not await self._wait(self._ready, timeout):
                     return None
             else:
-                # As `_wait`, without a time limit: 1 us less, for each message that comes.
+                # As `_wait`, without a time limit: 1 us less for each message.
                 self._reading, self._wanted = True, self._ready
                 create_future = asyncio.get_running_loop().create_future
                 try:
@@ -177,7 +177,7 @@ class WebsocketFrameAssembler:
             await self._fetched.wait()
 
     def feed(self, frame: Frame) -> None:
-        """Add `frame` at once. The order of frames is the sender's to keep.
+        """Add `frame` at once. The caller ensures the order of frames.
 
         Raises UnicodeDecodeError for text that is not UTF-8.
         """
@@ -230,19 +230,19 @@ class WebsocketFrameAssembler:
             self._hold_back()
 
     def discard(self) -> None:
-        """Drop every frame from now on: nobody will read what comes. What is here stays."""
+        """Drop every frame from now on, as nobody will read it. Messages in the queue stay."""
         self._discarding = True
         self._resume()
 
     def clear(self) -> None:
-        """Drop what is here, too."""
+        """Drop the messages in the queue."""
         self._queue.clear()
         self.size = 0
         if self.watched:
             self._tell_taken()
 
     def end(self, error: Callable[[], Exception]) -> None:
-        """No frame comes any more: whoever reads past the last message gets `error()`."""
+        """No more frames will arrive: reading past the last message raises `error()`."""
         if self._ended is None:
             self._ended = error
             self._drop_unfinished()
@@ -273,7 +273,7 @@ class WebsocketFrameAssembler:
             protocol.messages_taken()
 
     def _stream(self) -> "_Fragments":
-        """Take what is first in the queue, complete or not, to be read frame by frame."""
+        """Take the first message of the queue, complete or not, to be read frame by frame."""
         first = self._queue.popleft()
         if not isinstance(first, _Fragments):
             whole, first = first, _Fragments(text=isinstance(first, str))
@@ -303,7 +303,7 @@ class WebsocketFrameAssembler:
         return not isinstance(first, _Fragments) or first.complete
 
     async def _wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait until `ready()`; False after `timeout` seconds. Raises what `end` was given."""
+        """Wait until `ready()`; False after `timeout` seconds. Raises the error of `end`."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle | None = None
         if timeout is not None and timeout > 0:
@@ -352,7 +352,7 @@ class WebsocketFrameAssembler:
                 protocol.resume_frames()
 
     def _unread(self) -> int:
-        """Messages beside the one that whoever waits will take in a moment."""
+        """The number of unread messages, without the one that a waiting reader will take."""
         count = len(self._queue) - (self._waiter is not None)
         if self._open is not None and self._open.queued:
             count -= 1
@@ -416,14 +416,14 @@ class MessageFrames(AsyncIterator[Data]):
         return data
 
     async def aclose(self) -> None:
-        """Drop what is left of the message."""
+        """Drop the rest of the message."""
         if not self._done and self._message is not None:
             self._assembler._stop_streaming(self._message)
         self._done = True
 
 
 class _Fragments:
-    """A message in several frames. Text is decoded as it comes, a broken character and all."""
+    """A message in several frames. Text is decoded incrementally, across split characters."""
 
     __slots__ = ("_decoder", "_unmerged", "complete", "dropped", "parts", "queued", "text")
 

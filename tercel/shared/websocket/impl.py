@@ -1,8 +1,8 @@
 """One WebSocket connection (RFC 6455, 9220) on a byte stream of any transport.
 
-The interface of applications and of transports, and what holds its parts together: `input`,
-`frame`, `sending`, `output`, `pings`, `timers` and `closing`. The frames' rules are those of
-websockets' `ServerProtocol`. Receiving never waits and needs no task.
+The interface for applications and for transports. It joins the modules `input`, `frame`,
+`sending`, `output`, `pings`, `timers` and `closing`. websockets' `ServerProtocol` implements the
+rules for frames. Receiving never waits and needs no task.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class WebsocketImplProtocol(MessageSender):
     `max_queue` messages may wait to be read, `DEFAULT_MAX_QUEUE` by default, before the peer is
     held back. Times are in seconds; None or 0 for `ping_interval` sends no pings, for
     `ping_timeout` it waits for ever. `close_timeout` is how long the peer has for its part of the
-    closing handshake. Without `loop` it is the one that runs at `connection_made`.
+    closing handshake. The default of `loop` is the loop that runs at `connection_made`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class WebsocketImplProtocol(MessageSender):
         self._held: HeldMessages | None = None
         self._timer: MessageTimer | None = None
         self._watching = False
-        """Whether a message is held, or not complete, that has to be told of when that changes."""
+        """Whether a message is counted, or not complete, so that changes must be noted."""
         self._eof = False
         self._going_away = False
         self._closing = Closing(
@@ -156,7 +156,7 @@ class WebsocketImplProtocol(MessageSender):
         self.attach(io_proto, loop)
 
     async def wait_for_connection_lost(self, timeout: float | None = None) -> bool:
-        """Wait until the byte stream is gone, `timeout` seconds at most; whether it is."""
+        """Wait until the byte stream is closed, `timeout` seconds at most; return whether it is."""
         closing = self._closing
         try:
             async with asyncio.timeout(timeout):
@@ -167,7 +167,7 @@ class WebsocketImplProtocol(MessageSender):
         return closing.lost
 
     async def auto_close_connection(self) -> None:
-        """Wait for the end of the data transfer, then until the byte stream is gone.
+        """Wait for the end of the data transfer, then until the byte stream is closed.
 
         No call is needed for a connection to be closed in time; being cancelled aborts it.
         """
@@ -197,9 +197,9 @@ class WebsocketImplProtocol(MessageSender):
     async def recv(self, timeout: float | None = None) -> Data | None:
         """Receive the next message; None when none came for `timeout` seconds, 0 does not wait.
 
-        What arrived before the end is received first; then ConnectionClosedOK is raised for a
-        regular closing handshake and ConnectionClosedError for any other end. Raises ServerError
-        when another task receives. Being cancelled loses no message.
+        Messages that arrived before the end are received first. Then ConnectionClosedOK is raised
+        for a regular closing handshake and ConnectionClosedError for any other end. Raises
+        ServerError when another task receives. Being cancelled loses no message.
         """
         return await self.assembler.get(timeout)
 
@@ -241,18 +241,18 @@ class WebsocketImplProtocol(MessageSender):
     # -- the end --------------------------------------------------------------------------------
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close with a handshake, and wait until the byte stream is gone.
+        """Close with a handshake, and wait until the byte stream is closed.
 
         The peer has `close_timeout` seconds to answer; then, and for the code 1006, the stream is
-        aborted. Without effect when the end has begun, but for the waiting. Once nobody reads, what
-        the peer still sends is dropped. Raises ProtocolError for a code that must not be sent.
+        aborted. If the closing has begun, this only waits. Messages that nobody reads any more are
+        dropped. Raises ProtocolError for a code that must not be sent.
         """
         self._attached()
         self.end_connection(code, reason)
         await self.wait_for_connection_lost()
 
     def end_connection(self, code: int = 1000, reason: str = "") -> bool:
-        """Begin to close as `close` does, without waiting; whether the end is here already."""
+        """Begin to close as `close` does, without waiting; return whether the end is reached."""
         over = self._begin_closing(code, reason)
         self._closing.read_no_more()
         return over
@@ -260,8 +260,8 @@ class WebsocketImplProtocol(MessageSender):
     def fail_connection(self, code: int = 1006, reason: str = "") -> bool:
         """Fail the connection (RFC 6455 7.1.7): receive nothing more, say why, close.
 
-        With the code 1006 nothing is said and the stream is aborted. True when the end is here,
-        False when the byte stream will be gone within `close_timeout`.
+        With the code 1006 no close frame is sent and the stream is aborted. True when the end is
+        reached, False when the byte stream will be closed within `close_timeout`.
         """
         if self._output is None or self._closing.lost or code == ABNORMAL:
             self._closing.abort(reason)
@@ -272,7 +272,7 @@ class WebsocketImplProtocol(MessageSender):
         return False
 
     def abort_pings(self) -> None:
-        """Let everyone who waits for a pong have ConnectionClosed.
+        """Raise ConnectionClosed in every task that waits for a pong.
 
         Raises ServerError while a pong can still come.
         """
@@ -283,11 +283,11 @@ class WebsocketImplProtocol(MessageSender):
     # -- backpressure ---------------------------------------------------------------------------
 
     def pause_frames(self) -> bool:
-        """Receive no frames for now, and let the peer send no more; whether that is new."""
+        """Receive no frames for now, and pause the byte stream; return whether this is new."""
         if self._output is None or self._input.paused or self._input.over or self._closing.lost:
             return False
         if self._closing.begun and not self._closing.reading:
-            # The peer's close frame stands behind what nobody reads.
+            # The peer's close frame follows messages that nobody reads.
             self.assembler.discard()
             return False
         self._input.paused = True
@@ -295,7 +295,7 @@ class WebsocketImplProtocol(MessageSender):
         return True
 
     def resume_frames(self) -> bool:
-        """Receive frames again, first those that came in between; whether they were paused."""
+        """Receive frames again, first those that were held; return whether they were paused."""
         if not self._input.paused:
             return False
         self._input.paused = False
@@ -328,7 +328,7 @@ class WebsocketImplProtocol(MessageSender):
             self._closing.input_ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take the end of the byte stream. What was received before can still be read."""
+        """Take the end of the byte stream. Messages received before can still be read."""
         if exc is not None:
             log.debug("the byte stream is lost: %s", exc)
         if self._timer is not None:
@@ -354,19 +354,19 @@ class WebsocketImplProtocol(MessageSender):
     async def async_data_received(
         self, data_to_send: Iterable[bytes], events_to_process: Iterable[Event]
     ) -> None:
-        """Send and process what `ws_proto` made of received bytes."""
+        """Send and process the output of `ws_proto` for received bytes."""
         await self.send_data(data_to_send)
         await self.process_events(events_to_process)
 
     async def async_eof_received(
         self, data_to_send: Iterable[bytes], events_to_process: Iterable[Event]
     ) -> None:
-        """Send and process what `ws_proto` made of the end of the bytes."""
+        """Send and process the output of `ws_proto` for the end of the bytes."""
         await self.async_data_received(data_to_send, events_to_process)
         self.eof_received()
 
     async def process_events(self, events: Iterable[Event]) -> None:
-        """Process `events` of `ws_proto` in order; what is no frame is ignored."""
+        """Process `events` of `ws_proto` in order; events other than frames are ignored."""
         for event in events:
             self._process(event)
 
@@ -392,7 +392,7 @@ class WebsocketImplProtocol(MessageSender):
         ]
 
     def _watch_messages(self) -> None:
-        """Count what is held, and watch over the time of what is not complete."""
+        """Count the held bytes, and start or stop the timer for an incomplete message."""
         held, timer, input = self._held, self._timer, self._input
         assert held is not None  # noqa: S101  # attach() has seen to it
         assert timer is not None  # noqa: S101
@@ -453,8 +453,8 @@ class WebsocketImplProtocol(MessageSender):
         return pong
 
     def _pong_excused(self) -> bool:
-        # The pong may stand behind messages that the application does not read, or the ping
-        # behind bytes that the peer is still taking.
+        # The pong may follow messages that the application does not read, or the ping may follow
+        # bytes that the peer is still receiving.
         return self._input.paused or (self._progress is not None and self._progress.made())
 
     def _pong_overdue(self) -> None:

@@ -1,6 +1,6 @@
 """What a WebSocket receives: bytes to frames, one frame at a time.
 
-Owns the bytes that cannot be processed yet. Knows nothing of what is sent, nor what a frame means
+Owns the bytes that cannot be processed yet. Knows nothing of sending, nor of what a frame means
 for the connection.
 """
 
@@ -24,9 +24,9 @@ _CONTROL = 0x08
 class FrameInput:
     """The receiving half. Messages go to `assembler`.
 
-    `process` gets each event of `protocol`; `answer` is called after that, with whether it was a
-    ping, to send what `protocol` has to say to it. Both may pause or stop the input: that takes
-    effect before the next frame is parsed or inflated. `room` says how many bytes more may be held.
+    `process` gets each event of `protocol`. `answer` is called after that, with whether it was a
+    ping, to send the response of `protocol`. Both may pause or stop the input: that takes effect
+    before the next frame is parsed or inflated. `room` returns how many more bytes may be held.
     """
 
     __slots__ = (
@@ -56,11 +56,11 @@ class FrameInput:
         room: Callable[[], int],
     ) -> None:
         self.paused = False
-        """Set by the owner: hold what comes."""
+        """Set by the owner: hold received bytes."""
         self.over = False
-        """Whether what comes is ignored: the peer has closed, or broken the rules."""
+        """Whether received bytes are ignored: the peer has closed, or violated the protocol."""
         self.unfinished = False
-        """Whether the rest of a frame, or of a message, has still to come."""
+        """Whether a frame or a message is incomplete."""
         self.received = 0
         """Bytes of messages in frames or pieces that took more than one step; it only grows."""
         self._protocol = protocol
@@ -69,7 +69,7 @@ class FrameInput:
         self._answer = answer
         self._room = room
         self._limit = _short_cut_limit(protocol)
-        # Grows and shrinks in place: how small the pieces are that come, the peer decides.
+        # Grows and shrinks in place, as the peer may send very small pieces.
         self._held = bytearray()
         self._frame_left = 0
         self._frame_fed = 0
@@ -77,7 +77,7 @@ class FrameInput:
 
     @property
     def held(self) -> int:
-        """Bytes that are no frame yet, here or in `protocol`."""
+        """Bytes of incomplete frames, here or in `protocol`."""
         return len(self._held) + self._frame_fed
 
     @property
@@ -86,11 +86,11 @@ class FrameInput:
         return self.paused and bool(self._held)
 
     def receive(self, data: bytes = b"") -> None:
-        """Process what was held, then `data`, as far as there is no pause."""
+        """Process the held bytes, then `data`, until there is a pause."""
         if self.over:
             return
         if not self._held and not self.paused and not self._frame_left:
-            # One message in one frame in one piece: by far the most of all.
+            # One message in one frame in one piece: by far the most common case.
             assembler = self._assembler
             if not assembler.fragmented:
                 message = whole_message(data, 0, self._limit)
@@ -111,14 +111,14 @@ class FrameInput:
             self.unfinished = bool(left)
 
     def stop(self) -> None:
-        """Ignore what was held and what comes."""
+        """Drop the held bytes and ignore all later ones."""
         self.over = True
         self.unfinished = False
         self._held = bytearray()
         self._frame_fed = 0
 
     def _process_frames(self, data: bytes | bytearray) -> int:
-        """Process the frames in `data` until there is a pause; how many bytes they take."""
+        """Process the frames in `data` until there is a pause; return their size in bytes."""
         assembler = self._assembler
         at, size = 0, len(data)
         while at < size and not (self.paused or self.over):
@@ -163,11 +163,11 @@ class FrameInput:
 
 
 def _forget_fragments(protocol: ServerProtocol) -> None:
-    """Let a close frame stand between fragments, as it may (RFC 6455 5.4, 5.5.1).
+    """Allow a close frame between fragments (RFC 6455 5.4, 5.5.1).
 
     The library would answer it with a protocol error.
     """
-    # The second is its name until version 15 of the library.
+    # The second is the attribute's name until version 15 of the library.
     for name in ("current_size", "cur_size"):
         if hasattr(protocol, name):
             setattr(protocol, name, None)

@@ -1,4 +1,4 @@
-"""The opening handshake (RFC 6455 4.2, RFC 7692, RFC 9220): a request's head to an open WebSocket.
+"""The opening handshake (RFC 6455 4.2, RFC 7692, RFC 9220): from request head to open WebSocket.
 
 The same for an Upgrade on HTTP/1.1 and for an extended CONNECT, which has no key. Knows no I/O.
 """
@@ -30,7 +30,7 @@ VERSION = b"13"
 _websockets_log = logger("tercel.websocket.protocol")
 _websockets_log.setLevel(logging.WARNING)
 
-# What this side decides about, so what an application may not send beside it.
+# Fields that the handshake sets, so an application may not send them.
 _OWN_FIELDS = frozenset(
     (
         b"connection",
@@ -55,7 +55,7 @@ class HandshakeRefused(RemoteProtocolError):
 
 @dataclass(slots=True)
 class Negotiated:
-    """What both sides agreed on."""
+    """The result of the opening handshake."""
 
     status: int
     """101 for an Upgrade, 200 for an extended CONNECT."""
@@ -95,10 +95,10 @@ class Handshake:
             self._check_upgrade()
         elif field_values(head.fields, b"sec-websocket-key"):
             # RFC 8441 5: neither the key nor its answer means anything here. Clients that send
-            # the one all the same (urllib3-future does) want the other.
+            # the key all the same (urllib3-future does) require the answer.
             self._fields.append((b"sec-websocket-accept", self._accept_value()))
         self.subprotocols: list[str] = []
-        """What the client offers, in its order."""
+        """The subprotocols that the client offers, in its order."""
         try:
             self.protocol.origin = self.protocol.process_origin(self._headers)
             for value in self._headers.get_all("Sec-WebSocket-Protocol"):
@@ -112,7 +112,7 @@ class Handshake:
             self._fields.append((b"sec-websocket-extensions", extensions.encode("ascii")))
 
     def choose(self, subprotocols: Sequence[str] | None = None) -> Negotiated:
-        """Grant it with the first of `subprotocols` that is offered. Raises HandshakeRefused."""
+        """Accept with the first of `subprotocols` that is offered. Raises HandshakeRefused."""
         self.protocol.available_subprotocols = cast(list[Subprotocol], list(subprotocols or ()))
         try:
             chosen = self.protocol.process_subprotocol(self._headers)
@@ -121,10 +121,10 @@ class Handshake:
         return self.accept(chosen)
 
     def accept(self, subprotocol: str | None = None, fields: Fields | None = None) -> Negotiated:
-        """Grant it with `subprotocol` and with further response `fields`.
+        """Accept with `subprotocol` and with further response `fields`.
 
         Raises LocalProtocolError for a subprotocol that is not offered, and for fields that the
-        handshake itself decides about.
+        handshake itself sets.
         """
         response = list(self._fields)
         if subprotocol is not None:
@@ -141,7 +141,7 @@ class Handshake:
         return Negotiated(status=status, fields=response, protocol=self.protocol)
 
     def _check_version(self) -> None:
-        # RFC 6455 4.2.2: say which version would do.
+        # RFC 6455 4.2.2: name the supported version.
         if field_values(self._head.fields, b"sec-websocket-version") != [VERSION]:
             raise HandshakeRefused(
                 "not version 13 of the WebSocket protocol",
@@ -154,7 +154,7 @@ class Handshake:
             raise HandshakeRefused(
                 "a WebSocket is opened with GET", status=405, fields=[(b"allow", b"GET")]
             )
-        # What Connection and Upgrade say was read with the head (RFC 9110 7.8).
+        # Connection and Upgrade were parsed with the head (RFC 9110 7.8).
         if self._head.protocol != b"websocket":
             raise HandshakeRefused(
                 "no upgrade to websocket", status=426, fields=self._upgrade_fields()

@@ -1,6 +1,6 @@
-"""What a WebSocket sends: frames in order, batched, and held back while the peer reads too little.
+"""Sends the frames of a WebSocket: in order, batched, and paused while the peer reads too little.
 
-Owns the bytes between the application and the byte stream. Knows nothing of what is received, of
+Owns the bytes between the application and the byte stream. Knows nothing of receiving, of
 time-outs, or of when to close.
 """
 
@@ -15,7 +15,7 @@ from tercel.shared.tasks import TaskSet
 from tercel.shared.websocket.wire import message_frame
 
 BATCH_BYTES = 16_384
-"""Frames of one turn of the loop go out in one write, unless they are more than this."""
+"""Frames of one event loop iteration go out in one write, unless they are larger than this."""
 
 
 class FrameOutput:
@@ -41,7 +41,7 @@ class FrameOutput:
         self.stream = stream
         self.loop = loop
         self.batched: list[bytes] = []
-        """What waits for the next `flush`."""
+        """Frames to be written by the next `flush`."""
         self._plain = not protocol.extensions and not protocol.debug
         self._size = 0
         self._flush_due = False
@@ -50,13 +50,13 @@ class FrameOutput:
         self.stopped = False
 
     async def drain(self) -> None:
-        """Wait until more may be sent. Raises StreamAborted when nothing ever may."""
+        """Wait until more may be sent. Raises StreamAborted when the stream has ended."""
         if not self.stream.writable:
             self.flush()
             await self.stream.drain()
 
     def send_message(self, opcode: Opcode, payload: bytes, *, more: bool) -> None:
-        """Send one message in one frame; with `more` there may be others in this turn of the loop.
+        """Send one message in one frame; with `more`, others may follow in this loop iteration.
 
         Raises InvalidState unless the connection is open.
         """
@@ -86,16 +86,16 @@ class FrameOutput:
         self.send_pending()
 
     def send_pending(self) -> bool:
-        """Send what `protocol` has made; True when that was its last."""
+        """Send the output of `protocol`; True when that was its last."""
         last = self.collect()
         self.flush()
         return last
 
     def collect(self, *, pong: bool = False) -> bool:
-        """Take what `protocol` has made, for the next `flush`; True when that was its last.
+        """Take the output of `protocol` for the next `flush`; True when that was its last.
 
-        With `pong` it is the answer to a ping. While the peer takes nothing, only the latest of
-        those is kept (RFC 6455 5.5.3), so that pings cannot fill the memory.
+        With `pong` it is the answer to a ping. While the peer accepts no data, only the latest pong
+        is kept (RFC 6455 5.5.3), so that pings cannot fill the memory.
         """
         last = False
         for frame in self.protocol.data_to_send():
@@ -107,12 +107,12 @@ class FrameOutput:
                 self.batched.append(frame)
                 self._size += len(frame)
         if self._size >= BATCH_BYTES:
-            # What is written counts against the stream's limit; what is only batched does not.
+            # Written bytes count against the stream's limit; batched ones do not.
             self.flush()
         return last
 
     def flush(self) -> None:
-        """Write what was batched, in one piece."""
+        """Write the batched frames in one piece."""
         self._flush_due = False
         if self.batched:
             batch, self.batched, self._size = self.batched, [], 0

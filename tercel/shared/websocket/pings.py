@@ -17,7 +17,7 @@ class PendingPings:
         return len(self._pings)
 
     def payload(self, data: bytes | None) -> bytes:
-        """`data` if a ping may carry it, 4 random bytes if that is left open.
+        """The payload for a ping: `data`, or 4 random bytes for None.
 
         Raises ValueError while a pong with that data is due.
         """
@@ -28,12 +28,12 @@ class PendingPings:
         return data
 
     def add(self, data: bytes, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """Note that a ping with `data` was sent; the future is its pong's."""
+        """Note that a ping with `data` was sent; return the future of its pong."""
         pong = self._pings[data] = loop.create_future()
         return pong
 
     def answered(self, data: bytes) -> None:
-        """Acknowledge the ping with `data` and all before it; ignore what was not asked for."""
+        """Acknowledge the ping with `data` and all before it; ignore an unsolicited pong."""
         if data not in self._pings:
             return
         payloads = list(self._pings)
@@ -43,9 +43,9 @@ class PendingPings:
                 pong.set_result(None)
 
     def abort(self, error: Callable[[], Exception]) -> None:
-        """No pong comes any more: whoever waits for one gets `error()`."""
+        """No more pongs will arrive: every pending ping fails with `error()`."""
         pings, self._pings = self._pings, {}
         for pong in pings.values():
             if not pong.done():
                 pong.set_exception(error())
-                pong.exception()  # Not every ping has somebody who waits for its pong.
+                pong.exception()  # Not every pong is awaited.

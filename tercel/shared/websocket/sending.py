@@ -1,6 +1,6 @@
-"""The sending half of a WebSocket: messages, fragments, pings, each when there is room for it.
+"""The sending half of a WebSocket: messages, fragments and pings, with backpressure.
 
-Knows what the application sends and whether it still may; nothing of what is received.
+Knows what the application sends and whether it still may; knows nothing of receiving.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tercel.shared.websocket.wire import Sendable, payload_of
 
 
 class MessageSender(ByteReceiver):
-    """What an application sends by. A subclass receives, and brings the connection to its end."""
+    """The sending methods of a WebSocket. A subclass receives, and closes the connection."""
 
     ws_proto: ServerProtocol
     assembler: WebsocketFrameAssembler
@@ -57,7 +57,7 @@ class MessageSender(ByteReceiver):
             raise TypeError(f"a message is str, bytes or an iterable of one, not {type(message)}")
 
     def send_now(self, message: Sendable) -> bool:
-        """Send a message if nothing has to be waited for; whether it was sent.
+        """Send a message if that needs no waiting; return whether it was sent.
 
         Raises as `send` does.
         """
@@ -73,14 +73,14 @@ class MessageSender(ByteReceiver):
     async def ping(self, data: Sendable | None = None) -> asyncio.Future[None]:
         """Send a ping with `data`, text as UTF-8, 125 bytes at most; 4 random bytes by default.
 
-        The future that is returned is done when the pong has come, and raises ConnectionClosed
-        when none can come any more. Raises ValueError while a pong with that data is due.
+        The returned future is done when the pong has arrived, and raises ConnectionClosed when
+        none can arrive any more. Raises ValueError while a pong with that data is due.
         """
         await self._drain()
         return self._send_ping(None if data is None else payload_of(data)[1])
 
     async def pong(self, data: Sendable = b"") -> None:
-        """Send a pong that nobody asked for (RFC 6455 5.5.3); nothing when the end has begun."""
+        """Send an unsolicited pong (RFC 6455 5.5.3); nothing when the closing has begun."""
         if not self._closing.open:
             return
         output = await self._drain()
@@ -88,7 +88,7 @@ class MessageSender(ByteReceiver):
         output.send_pending()
 
     async def send_data(self, data_to_send: Iterable[bytes]) -> None:
-        """Write what `ws_proto` has made; b"" ends this side of the connection."""
+        """Write the output of `ws_proto`; b"" ends this side of the connection."""
         output = self._attached()
         for data in data_to_send:
             if data:
@@ -101,7 +101,7 @@ class MessageSender(ByteReceiver):
 
     @abstractmethod
     def fail_connection(self, code: int = 1006, reason: str = "") -> bool:
-        """Fail the connection; whether the end is here."""
+        """Fail the connection; return whether the end is reached."""
 
     @abstractmethod
     def _begin_closing(self, code: int, reason: str = "") -> bool: ...
@@ -148,7 +148,7 @@ class MessageSender(ByteReceiver):
                 if self._going_away:
                     self._begin_closing(GOING_AWAY)
         except BaseException:
-            # RFC 6455 5.4: no other message can follow the half of this one.
+            # RFC 6455 5.4: no other message can follow an incomplete one.
             if kind is not None and self._closing.open:
                 self.fail_connection(INTERNAL_ERROR, "a message could not be completed")
             raise

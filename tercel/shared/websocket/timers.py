@@ -1,6 +1,6 @@
-"""Time limits of a WebSocket: keepalive (RFC 6455 5.5.2), and the peer's part of a closing.
+"""Time limits of a WebSocket: keepalive (RFC 6455 5.5.2), and the closing handshake.
 
-Timers that are set again, no tasks. Knows no frames.
+Uses timers, no tasks. Knows no frames.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from tercel.shared.bytestream import ByteStream
 
 BACKLOG_BYTES = 256
-"""With no more than this unsent, a control frame or two, nothing explains a late answer."""
+"""Unsent bytes up to this, one or two control frames, are no reason for a late answer."""
 
 
 class Progress:
-    """Whether the peer takes what was written: if so, it is slow and not gone."""
+    """Tells whether the peer accepts written data: if so, it is slow and not gone."""
 
     __slots__ = ("_before", "_stream")
 
@@ -28,9 +28,9 @@ class Progress:
 
 
 class CloseTimer:
-    """Calls `overdue` when the peer neither took anything nor closed for `timeout` seconds.
+    """Calls `overdue` when the peer neither accepted data nor closed for `timeout` seconds.
 
-    When that returns False it is no fault of the peer, who has as long again.
+    When `overdue` returns False, the peer is not at fault and the time starts again.
     """
 
     __slots__ = ("_loop", "_overdue", "_progress", "_timeout", "_timer")
@@ -59,11 +59,11 @@ class CloseTimer:
 
 
 class Keepalive:
-    """Sends a ping `interval` seconds after the last pong, and wants its pong in `timeout`.
+    """Sends a ping `interval` seconds after the last pong, and expects its pong in `timeout`.
 
     None or 0 for `interval` sends no pings; for `timeout` it waits for ever. `ping` sends one and
-    returns the future of its pong. When that is late, `excused` says whether it is no fault of
-    the peer, and `overdue` is called if not.
+    returns the future of its pong. When the pong is late, `overdue` is called,
+    unless `excused` says that the peer is not at fault.
     """
 
     __slots__ = ("_excused", "_interval", "_loop", "_overdue", "_ping", "_timeout", "_timer")

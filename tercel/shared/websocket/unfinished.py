@@ -1,4 +1,4 @@
-"""Limits on a message that has begun and is not complete: its time, and what it may take.
+"""Limits on incomplete messages: time and memory.
 
 Knows no frames. RFC 6455 leaves it open how long a message may take, and compression lets 16 KB of
 it take 16 MB of memory.
@@ -19,18 +19,18 @@ from tercel.shared.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageLimits:
-    """What a peer may leave to wait for the rest of a message, or for the application."""
+    """The limits on messages that are incomplete, or not read by the application."""
 
     timeout: float = 60.0
     """Longest pause in the middle of a message, in seconds; 0 is no limit."""
     least_rate: int = 16
     """Bytes per second on average, after a grace of `timeout`; 0 is no limit."""
     held_bytes: int = sys.maxsize
-    """Messages, whole or not, of all WebSockets on one connection."""
+    """Bytes of messages, complete or not, of all WebSockets on one connection."""
 
     @classmethod
     def of(cls, settings: Settings) -> "MessageLimits":
-        """Those of a server: as much as of other content, and one message of any size beside it."""
+        """The limits of `settings`: as much as of other content, and one message of any size."""
         return cls(
             timeout=settings.ws_message_timeout,
             least_rate=settings.min_content_rate,
@@ -39,7 +39,7 @@ class MessageLimits:
 
 
 class HeldMessages:
-    """What one WebSocket holds of its connection's account."""
+    """The message bytes of one WebSocket in its connection's account."""
 
     __slots__ = ("_account", "_most", "counted")
 
@@ -47,10 +47,10 @@ class HeldMessages:
         self._account = account
         self._most = limits.held_bytes
         self.counted = 0
-        """Bytes that the account knows of."""
+        """Bytes that are counted in the account."""
 
     def count(self, size: int) -> None:
-        """The WebSocket holds `size` bytes now. What is hardly worth it is not counted."""
+        """The WebSocket holds `size` bytes now. Small sizes are not counted."""
         if size < COUNTED_FROM_BYTES:
             size = 0
         if size != self.counted:
@@ -62,17 +62,17 @@ class HeldMessages:
         return self._most - self._account.messages
 
     def __del__(self) -> None:
-        # With the WebSocket go the messages that nobody has taken.
+        # Unread messages are freed with the WebSocket.
         self.count(0)
 
     @property
     def given_up(self) -> bool:
-        """Whether what is held is not worth keeping, as the memory is needed."""
+        """Whether the held messages are to be dropped, as the memory is needed."""
         return self._account.given_up
 
 
 class BoundedExtension(Extension):
-    """`extension`, which may inflate a frame to no more than there is `room` for at that moment."""
+    """Wraps `extension`: a frame may be inflated to no more bytes than `room()` at that moment."""
 
     def __init__(self, extension: Extension, room: Callable[[], int]) -> None:
         self.name = extension.name
@@ -81,7 +81,7 @@ class BoundedExtension(Extension):
         self._room = room
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
-        """As the extension's."""
+        """Decode `frame` as the extension does."""
         # zlib takes 0 for no limit.
         room = max(self._room(), 1)
         return self._extension.decode(
@@ -90,9 +90,9 @@ class BoundedExtension(Extension):
 
 
 class MessageTimer:
-    """Calls `overdue` when the rest of a message does not come in its time.
+    """Calls `overdue` when the rest of a message does not arrive in time.
 
-    `excused` says whether it is this side that does not receive.
+    `excused` says whether this side has paused receiving.
     """
 
     __slots__ = (
@@ -126,11 +126,11 @@ class MessageTimer:
 
     @property
     def running(self) -> bool:
-        """Whether a message is being waited for."""
+        """Whether a message is incomplete."""
         return self._since is not None
 
     def received(self, total: int) -> None:
-        """`total` bytes of messages came so far, and there is more to come of one of them."""
+        """`total` bytes of messages were received so far, and one message is incomplete."""
         if not self._limits.timeout:
             return
         if self._since is None:
@@ -143,11 +143,11 @@ class MessageTimer:
         self._total = total
 
     def finished(self) -> None:
-        """It is complete. The timer is left to the next one."""
+        """The message is complete. The timer keeps running for the next one."""
         self._since = None
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop the timer."""
         self._since = None
         if self._timer is not None:
             self._timer.cancel()
@@ -162,7 +162,7 @@ class MessageTimer:
             return
         now = self._loop.time()
         if self._excused():
-            # It may have waited here all the time: it has all of its time again.
+            # The rest may have waited on this side all the time, so the limits start again.
             self._since, self._latest, self._before = now, now, self._total
         left = self._deadline(self._since) - now
         if left > 0:
@@ -175,7 +175,7 @@ class MessageTimer:
         limits = self._limits
         deadline = self._latest + limits.timeout
         if limits.least_rate:
-            # As for content: what was received buys further time.
+            # As for content: received bytes extend the time.
             received = self._total - self._before
             deadline = min(deadline, since + limits.timeout + received / limits.least_rate)
         return deadline

@@ -1,6 +1,6 @@
-"""Frames as bytes (RFC 6455 5.2): where one ends, and a short cut for the commonest of them.
+"""Frames as bytes (RFC 6455 5.2): where one ends, and a short cut for the most common ones.
 
-Everything that is not one whole, uncompressed message in one frame is left to the websockets
+Everything but a complete, uncompressed message in one frame is left to the websockets
 library. Knows nothing of streams, loops or the state of a connection.
 """
 
@@ -14,7 +14,7 @@ except ImportError:  # pragma: no cover  # a build of websockets without its C e
     from websockets.utils import apply_mask
 
 Data = str | bytes
-"""A message that was received, or a part of it: text or bytes."""
+"""A received message, or a part of it: text or bytes."""
 
 Sendable = str | bytes | bytearray | memoryview
 """A message to be sent, or a part of it; all but str are bytes."""
@@ -28,7 +28,7 @@ _WHOLE_BINARY = _FIN | Opcode.BINARY
 
 
 def frame_size(data: bytes | bytearray, at: int) -> int:
-    """Bytes of the frame that starts at `at`, 0 while too little of its header is there to tell."""
+    """Size of the frame that starts at `at`; 0 while the header is too short to determine it."""
     left = len(data) - at
     if left < 2:
         return 0
@@ -46,8 +46,10 @@ def frame_size(data: bytes | bytearray, at: int) -> int:
 def whole_message(data: bytes | bytearray, at: int, limit: int) -> tuple[Data, int] | None:
     """The message in the frame that starts at `at`, and where the next frame starts.
 
-    None when the frame has not all arrived, is none that this short cut is for, holds more than
-    `limit` bytes, or text that is not UTF-8. Measured: 0.7 instead of 5.0 microseconds a frame.
+    None when the frame is incomplete, is not of the kind for this short cut, holds more than
+    `limit` bytes, or holds text that is not UTF-8.
+
+    Measured: 0.7 instead of 5.0 microseconds a frame.
     """
     size = len(data)
     if size - at < 6:
@@ -87,7 +89,7 @@ def payload_of(data: Any) -> tuple[Opcode, bytes]:
 
 
 def message_frame(opcode: int, payload: bytes) -> bytes:
-    """One frame with a whole, uncompressed message, as a server sends it: without a mask.
+    """One frame with a complete, uncompressed message, as a server sends it: without a mask.
 
     Measured: 0.5 instead of 1.4 microseconds for a small one.
     """
