@@ -145,7 +145,7 @@ class AsgiResponse:
                 self._wakeup.set()
 
     def end_if_whole(self) -> bool:
-        """End a response that lacks nothing that its client would get; return whether it does.
+        """End a response of which its client misses nothing; return whether it is such a one.
 
         Such a response can have no content (RFC 9110 6.4.1), or lacks only trailers that its client
         does not take: middleware that does not know http.response.trailers drops them (brotli-asgi,
