@@ -18,6 +18,7 @@ import pytest
 from tercel.shared.settings import Settings
 from tercel.shared.sockets import bind_socket
 from tercel.version import __version__
+from tests.support.process import begin_stop
 
 # An audit hook tells of every bind, so that a test can say that there was none.
 WITH_AUDIT = """
@@ -342,11 +343,7 @@ def test_a_second_signal_does_not_wait_for_a_running_exchange(tercel: CommandLin
     ):
         connection.request("GET", "/")
         assert connection.getresponse().read(5) == b"begun"
-        running.process.send_signal(signal.SIGTERM)
-        assert running.process.stderr is not None
-        for line in running.process.stderr:
-            if "stopping" in line:
-                break
+        begin_stop(running.process, signal.SIGTERM)
         code, errors = running.stop()
     assert code == 0
     assert "Traceback" not in errors
@@ -360,11 +357,7 @@ def test_a_second_hang_up_goes_on_waiting(tercel: CommandLine) -> None:
     ):
         connection.request("GET", "/")
         assert connection.getresponse().read(5) == b"begun"
-        running.process.send_signal(signal.SIGHUP)
-        assert running.process.stderr is not None
-        for line in running.process.stderr:
-            if "SIGHUP: stopping" in line:
-                break
+        begin_stop(running.process, signal.SIGHUP)
         running.process.send_signal(signal.SIGHUP)
         code, errors = running.stop()
     assert code == 0

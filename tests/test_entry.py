@@ -22,6 +22,7 @@ from tercel.shared.settings import Settings
 from tests.support.asynchronous import asynctest
 from tests.support.descriptors import no_socket_left_open
 from tests.support.h3_client import H3Client
+from tests.support.process import begin_stop
 
 ROOT = Path(__file__).parent.parent
 
@@ -140,11 +141,7 @@ def test_a_signal_lets_a_running_request_finish_and_the_program_end(
         connection.request("GET", "/long")
         answer = connection.getresponse()
         assert answer.read(7) == b"begun, "
-        running.process.send_signal(signal.SIGTERM)
-        assert running.process.stderr is not None
-        for line in running.process.stderr:
-            if "SIGTERM: stopping" in line:
-                break
+        begin_stop(running.process, signal.SIGTERM)
         running.process.send_signal(signal.SIGUSR1)
         assert answer.read() == b"ended"
         printed, errors = running.process.communicate(timeout=60)

@@ -30,6 +30,21 @@ def run(program: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+# The start of a program: an application that notes which of its listeners have run.
+LISTENING = """
+import tercel
+tercel.install_sanic()
+from sanic import Sanic, text
+app = Sanic("demo")
+app.config.MOTD = False
+ran = []
+app.before_server_start(lambda app: ran.append("before_start"))
+app.after_server_start(lambda app: ran.append("after_start"))
+app.before_server_stop(lambda app: ran.append("before_stop"))
+app.after_server_stop(lambda app: ran.append("after_stop"))
+"""
+
+
 def test_tercel_does_not_import_sanic() -> None:
     assert run("import sys, tercel; print('sanic' in sys.modules)") == "False"
 
@@ -137,18 +152,10 @@ print(before == vars(startup))
 
 def test_create_server_listens_and_leaves_the_events_to_its_caller() -> None:
     printed = run(
-        """
-import asyncio, tercel
-tercel.install_sanic()
-from sanic import Sanic, text
+        LISTENING
+        + """
+import asyncio
 from sanic.exceptions import SanicException
-app = Sanic("demo")
-app.config.MOTD = False
-ran = []
-app.before_server_start(lambda app: ran.append("before_start"))
-app.after_server_start(lambda app: ran.append("after_start"))
-app.before_server_stop(lambda app: ran.append("before_stop"))
-app.after_server_stop(lambda app: ran.append("after_stop"))
 
 @app.get("/")
 async def index(request):
@@ -185,21 +192,12 @@ asyncio.run(main())
     ]
 
 
-STOPPED_LOOP = """
+STOPPED_LOOP = (
+    LISTENING
+    + """
 import asyncio, sys, threading, urllib.request
 from signal import SIGINT, raise_signal, signal
-import tercel
-tercel.install_sanic()
-from sanic import Sanic, text
 from tercel.shared.loop import loop_factory
-
-app = Sanic("demo")
-app.config.MOTD = False
-ran = []
-app.before_server_start(lambda app: ran.append("before_start"))
-app.after_server_start(lambda app: ran.append("after_start"))
-app.before_server_stop(lambda app: ran.append("before_stop"))
-app.after_server_stop(lambda app: ran.append("after_stop"))
 
 @app.get("/")
 async def index(request):
@@ -237,6 +235,7 @@ finally:
     loop.run_until_complete(server.after_stop())
 print(server.is_serving(), ran)
 """
+)
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,18 @@ from typing import Self
 
 _ROOT = Path(__file__).parents[2]
 _START_LINES = 10
+
+
+def begin_stop(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    """Send a signal that stops a server, and return when its log on standard error says so.
+
+    Without that line, returns when the process has ended.
+    """
+    process.send_signal(number)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f"{number.name}: stopping" in line:
+            return
 
 
 class ServerProcess:

@@ -10,6 +10,12 @@ from tests.contract.websocket.conftest import Served
 from tests.support.asynchronous import asynctest
 
 SIZE = 1_000_000
+# The windows that leave room for one message of SIZE, and streams with less than that.
+ONE_MESSAGE = {
+    "ws_max_message_bytes": SIZE,
+    "connection_window_bytes": SIZE,
+    "stream_window_bytes": 65_536,
+}
 HALF_A_MESSAGE = b"\x02\x84" + bytes(4) + b"half"
 
 
@@ -67,12 +73,7 @@ async def test_an_application_that_does_not_read_costs_its_client_no_time(served
 async def test_unfinished_messages_of_one_connection_have_a_bound_together(
     served_h3: Served,
 ) -> None:
-    async with served_h3(
-        echo,
-        ws_max_message_bytes=SIZE,
-        connection_window_bytes=SIZE,
-        stream_window_bytes=65_536,
-    ) as client:
+    async with served_h3(echo, **ONE_MESSAGE) as client:
         first = await client.connect(compression=True)
         second = await client.connect(compression=True)
         third = await client.connect(compression=True)
@@ -88,12 +89,7 @@ async def test_unfinished_messages_of_one_connection_have_a_bound_together(
 
 @asynctest
 async def test_what_was_given_back_may_be_held_again(served_h3: Served) -> None:
-    async with served_h3(
-        echo,
-        ws_max_message_bytes=SIZE,
-        connection_window_bytes=SIZE,
-        stream_window_bytes=65_536,
-    ) as client:
+    async with served_h3(echo, **ONE_MESSAGE) as client:
         for _ in range(5):
             conversation = await client.connect(compression=True)
             await conversation.raw(compressed_fragment(SIZE - 100))
