@@ -71,23 +71,6 @@ async def test_nobody_waits_while_there_is_room():
     await stream.drain()
 
 
-def test_a_head_that_comes_again_is_framed_once_for_each_date():
-    now = 1000.0
-    protocol = Protocol([])
-    protocol.http = Peer().http
-    protocol.context.response_fields = ResponseFields(clock=lambda: now)
-    stream = H3RequestStream(protocol, 0, request_head(), None)
-    for _ in range(2):
-        head = response_head(200, [(b"x-framed", b"once")])
-    first = stream._head_frame(head)
-    now += 0.5
-    assert stream._head_frame(head) is first
-    now += 1
-    later = stream._head_frame(head)
-    assert later != first
-    assert stream._head_frame(head) is later
-
-
 def test_a_head_that_came_once_leaves_nothing_behind():
     protocol = Protocol([])
     protocol.http = Peer().http
