@@ -204,17 +204,6 @@ class H3RequestStream(RequestStream):
         self._protocol.write(self, self._section(section), False)
 
     def _head_frame(self, head: ResponseHead) -> bytes:
-        # Of what comes again the frame is kept, for as long as the server adds the same: the date
-        # is that of a second. It is the same on every connection: no dynamic table is used.
-        added = self._protocol.context.response_fields.lines()
-        if head.framed is not None and head.framed[0] == added:
-            return head.framed[1]
-        frame = self._new_head_frame(head)
-        if head.repeated:
-            head.framed = added, frame
-        return frame
-
-    def _new_head_frame(self, head: ResponseHead) -> bytes:
         fields = [(b":status", b"%d" % head.status), *head.fields]
         if head.status == HTTPStatus.NO_CONTENT:
             # RFC 9110 8.6: there is no length to tell where there can be no content.

@@ -1,6 +1,5 @@
-"""What a response waits for, and what is kept of it for the next."""
+"""What a response waits for."""
 
-import uuid
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +8,7 @@ from tercel.quic.errors import ErrorCode
 from tercel.quic.stream import H3RequestStream
 from tercel.shared.connection import ConnectionInfo
 from tercel.shared.errors import StreamAborted
-from tercel.shared.messages import response_head
-from tercel.shared.response_fields import ResponseFields
 from tercel.shared.settings import Settings
-from tests.quic.test_h3 import Peer
 from tests.support.asynchronous import asynctest
 from tests.support.memory_stream import request_head
 
@@ -69,29 +65,3 @@ async def test_nobody_waits_while_there_is_room():
     _, stream = paused([])
     stream._gate.resume()
     await stream.drain()
-
-
-def test_a_head_that_comes_again_is_framed_once_for_each_date():
-    now = 1000.0
-    protocol = Protocol([])
-    protocol.http = Peer().http
-    protocol.context.response_fields = ResponseFields(clock=lambda: now)
-    stream = H3RequestStream(protocol, 0, request_head(), None)
-    for _ in range(2):
-        head = response_head(200, [(b"x-framed", b"once")])
-    first = stream._head_frame(head)
-    now += 0.5
-    assert stream._head_frame(head) is first
-    now += 1
-    later = stream._head_frame(head)
-    assert later != first
-    assert stream._head_frame(head) is later
-
-
-def test_a_head_that_came_once_leaves_nothing_behind():
-    protocol = Protocol([])
-    protocol.http = Peer().http
-    protocol.context.response_fields = ResponseFields()
-    head = response_head(200, [(b"x-framed", uuid.uuid4().hex.encode())])
-    H3RequestStream(protocol, 0, request_head(), None)._head_frame(head)
-    assert head.framed is None
