@@ -10,7 +10,13 @@ from typing import Final
 
 from tercel.h1 import syntax
 from tercel.h1.chunked import ChunkedDecoder
-from tercel.h1.events import ContentReceived, Event, MessageComplete, MessageFailed
+from tercel.h1.events import (
+    ContentReceived,
+    Event,
+    HeadReceived,
+    MessageComplete,
+    MessageFailed,
+)
 from tercel.h1.heads import HeadDecoder
 from tercel.shared.errors import IncompleteMessage, RemoteProtocolError
 from tercel.shared.messages import Fields
@@ -30,6 +36,8 @@ class _State(Enum):
 # See tercel.shared.stream: a member found by its class costs 0.12 us on Python 3.11.
 _HEAD: Final = _State.HEAD
 _COMPLETE: Final = _State.COMPLETE
+
+_CR = 0x0D
 
 
 class RequestParser:
@@ -79,24 +87,19 @@ class RequestParser:
     def feed(self, data: bytes) -> list[Event]:
         """Parse the next bytes from the peer."""
         state = self._state
-        if state is _HEAD and not self.unparsed:
-            # Most data is exactly one complete head, and polling clients repeat it.
-            known = self._heads.known
-            if known is not None and data == known.whole and known.alone:
-                self._state = _COMPLETE
-                return known.alone
-            event = self._heads.repeated(data)
-            if event is not None and not event.has_content:
-                self._state = _COMPLETE
-                return [event]
         if state is _State.FAILED:
             return []
-        if state is _COMPLETE:
+        if state is _COMPLETE or self.unparsed:
             self.unparsed += data
-            return []
-        if self.unparsed:
-            self.unparsed += data
-            return self._parse(self.unparsed)
+            return [] if state is _COMPLETE else self._parse(self.unparsed)
+        if state is _HEAD:
+            end = data.find(b"\r\n\r\n")
+            if end > 0 and end + 4 == len(data) and data[0] != _CR:
+                # Exactly one complete head, as most data is.
+                try:
+                    return [self._receive_head(data[:end])]
+                except RemoteProtocolError as error:
+                    return [self._fail(error, data)]
         return self._parse(data)
 
     def resume(self) -> list[Event]:
@@ -134,12 +137,15 @@ class RequestParser:
             elif position < len(data):
                 self.unparsed = bytearray(data[position:])
         except RemoteProtocolError as error:
-            if self._state is _HEAD:
-                error.request_line = syntax.begun_request_line(data)
-            self._state = _State.FAILED
-            self.unparsed = bytearray()
-            events.append(MessageFailed(error))
+            events.append(self._fail(error, data))
         return events
+
+    def _fail(self, error: RemoteProtocolError, data: bytes | bytearray) -> MessageFailed:
+        if self._state is _HEAD:
+            error.request_line = syntax.begun_request_line(data)
+        self._state = _State.FAILED
+        self.unparsed = bytearray()
+        return MessageFailed(error)
 
     # -- content --------------------------------------------------------------------------------
 
@@ -178,9 +184,12 @@ class RequestParser:
             self._scanned = len(data) - start
             return start
         self._scanned, self._line_end = 0, -1
-        raw = bytes(data[start:end])
-        event = self._heads.repeated(raw) or self._heads.received(raw)
-        events.append(event)
+        events.append(self._receive_head(bytes(data[start : end - 4])))
+        return end
+
+    def _receive_head(self, raw: bytes) -> HeadReceived:
+        """The event for a complete head, without the CRLF of its last line and the empty line."""
+        event = self._heads.received(raw)
         if not event.has_content:
             self._state = _COMPLETE
         elif event.content_length is None:
@@ -189,7 +198,7 @@ class RequestParser:
         else:
             self._state = _State.CONTENT
             self._left = event.content_length
-        return end
+        return event
 
     def _check_unfinished(self, data: bytes | bytearray, start: int) -> None:
         """Reject a fault that the rest of the head cannot correct. Checks new bytes only."""
@@ -200,6 +209,6 @@ class RequestParser:
             is_line_new = self._line_end >= 0
         self._heads.check_size(self._line_end, len(data) - start)
         if syntax.UNFINISHED_FAULT.search(data, new) or (
-            is_line_new and not syntax.REQUEST_LINE.match(data, start)
+            is_line_new and not syntax.REQUEST_LINE.fullmatch(data, start, start + self._line_end)
         ):
             raise syntax.head_fault(data[start:])

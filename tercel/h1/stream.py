@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from tercel.h1.events import HeadReceived
-from tercel.h1.writer import Framing, ResponseWriter, repeated_response
+from tercel.h1.writer import Framing, ResponseWriter
 from tercel.shared.connection import ConnectionInfo, ServerContext
 from tercel.shared.content import NO_CONTENT, ContentBuffer
 from tercel.shared.errors import LocalProtocolError, ResetReason, StreamAborted
@@ -198,22 +198,6 @@ class H1RequestStream(RequestStream):
 
     def _write_response(self, head: ResponseHead, content: bytes) -> None:
         owner = self._owner
-        if (
-            head.repeated
-            and self._keep_alive
-            and self.request_complete
-            and self._writer is None
-            and not self._suppress_content
-            and self.head.http_version == "1.1"
-            and owner.may_persist()
-        ):
-            buffers = repeated_response(
-                head, content, owner.context.response_fields, owner.info.secure
-            )
-            if buffers is not None:
-                owner.write(buffers)
-                owner.response_ended(self)
-                return
         self._decide_persistence(whole=True)
         owner.write(self.writer.whole(head, content))
         owner.response_ended(self)

@@ -11,7 +11,7 @@ from tercel.shared.errors import (
     RemoteProtocolError,
     UnsupportedVersion,
 )
-from tercel.shared.messages import Fields
+from tercel.shared.messages import Field, Fields
 from tercel.shared.settings import Settings
 
 # RFC 9114 4.2.2: what each field counts besides its name and value; the limits are the same for
@@ -22,14 +22,10 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9110 5.5: no control characters but HTAB; so neither NUL nor a CR or LF of its own.
 _VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"
 # RFC 9112 3: single spaces; 2.3: one digit for each part of the version.
-_REQUEST_LINE = rb"(" + _TOKEN + rb") (" + TARGET_CHARACTER + rb"++) HTTP/(1\.[0-9])\r\n"
-
+# Lines are matched without their CRLF.
+REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") (" + TARGET_CHARACTER + rb"++) HTTP/(1\.[0-9])")
 # RFC 9112 5.1: no white space before the colon; 5.2: no line folding, as no line begins with it.
-HEAD = re.compile(_REQUEST_LINE + rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n")
-REQUEST_LINE = re.compile(_REQUEST_LINE)
-METHOD_AND_PATH = re.compile(rb"(" + _TOKEN + rb") (/" + TARGET_CHARACTER + rb"*+)")
-_FIELD_LINES = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+")
-_FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")\r\n")
+_FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")")
 
 # Bytes in an incomplete section that no continuation can make valid: waiting for the rest would
 # turn a fault into a time-out.
@@ -46,8 +42,9 @@ _LIST_OF_CODINGS = re.compile(
 
 
 def head_fault(head: bytes | bytearray) -> RemoteProtocolError:
-    """The error for a header section that `HEAD` does not match."""
-    if REQUEST_LINE.match(head):
+    """The error for the malformed `head`, of which at least one line is complete."""
+    line = REQUEST_LINE.match(head)
+    if line is not None and head.startswith(b"\r\n", line.end()):
         return MalformedMessage("malformed field line")
     if _LATER_VERSION.match(head):
         return UnsupportedVersion("this is HTTP/1.1; no later version without TLS and ALPN")
@@ -67,11 +64,17 @@ def field_section(lines: bytes, settings: Settings) -> Fields:
     """
     if lines.count(b"\n") > settings.max_fields:
         raise FieldsTooLarge(f"more than {settings.max_fields} field lines")
-    if not _FIELD_LINES.fullmatch(lines):
-        raise MalformedMessage("malformed field line")
-    fields = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD_LINE.findall(lines)]
+    fields = [field(line) for line in lines.split(b"\r\n")[:-1]]
     check_section_size(fields, settings)
     return fields
+
+
+def field(line: bytes) -> Field:
+    """The field of a field line without its CRLF. Raises MalformedMessage."""
+    match = _FIELD_LINE.fullmatch(line)
+    if match is None:
+        raise MalformedMessage("malformed field line")
+    return match[1].lower(), match[2].strip(b" \t")
 
 
 def check_section_size(fields: Fields, settings: Settings) -> None:

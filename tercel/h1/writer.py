@@ -5,10 +5,12 @@ Decides the framing of a response once, and is the only code that writes chunked
 """
 
 from enum import Enum, auto
+from functools import lru_cache
 from http import HTTPStatus
+from operator import itemgetter
 from typing import Final
 
-from tercel.shared.messages import BODILESS_STATUS, Field, Fields, RequestHead, ResponseHead
+from tercel.shared.messages import BODILESS_STATUS, Fields, RequestHead, ResponseHead
 from tercel.shared.request_fields import list_elements, takes_trailers
 from tercel.shared.response_fields import ResponseFields
 
@@ -31,8 +33,9 @@ _NONE: Final = Framing.NONE
 _LENGTH: Final = Framing.LENGTH
 
 
+# Without their CRLF.
 _STATUS_LINES = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
+    status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode())
     for status in HTTPStatus
 }
 
@@ -43,7 +46,10 @@ _CONNECTION_FIELDS = frozenset(
 _REWRITTEN = _CONNECTION_FIELDS | {b"content-length", b"upgrade"}
 
 _LAST_CHUNK = b"0\r\n\r\n"
-_CLOSE = b"connection: close\r\n\r\n"
+_UPGRADE_AND_CLOSE = b"connection: upgrade, close"
+
+_name = itemgetter(0)
+_line = b": ".join
 
 # Up to this size one write of joined buffers is cheaper than several buffers.
 JOIN_BYTES = 65_536
@@ -86,37 +92,33 @@ class ResponseWriter:
         """An interim response (RFC 9110 15.2); b"" for HTTP/1.0, which has none."""
         if self._http_10:
             return b""
-        parts = [_status_line(status)]
-        _append_fields(parts, [line for line in fields if line[0] not in _REWRITTEN])
-        parts.append(b"\r\n")
-        return b"".join(parts)
+        fields = [line for line in fields if line[0] not in _REWRITTEN]
+        return _section([_status_line(status), *map(_line, fields)])
 
     def upgrade(self, protocol: bytes, fields: Fields) -> bytes:
         """101 Switching Protocols (RFC 9110 15.2.2); the bytes after it belong to `protocol`."""
         self.framing = Framing.UPGRADED
         self.keep_alive = False
-        parts = [_status_line(101), b"connection: upgrade\r\nupgrade: %b\r\n" % protocol]
         fields = [line for line in fields if line[0] not in _REWRITTEN]
         self._defaults.complete(fields, advertise=self._advertise)
-        _append_fields(parts, fields)
-        parts.append(b"\r\n")
-        return b"".join(parts)
+        own = b"connection: upgrade", b"upgrade: " + protocol
+        return _section([_status_line(101), *own, *map(_line, fields)])
 
     def head(self, response: ResponseHead, content_length: int | None = None) -> bytes:
         """The head of the final response. `content_length` is that of its content, if known.
 
         A content-length field in the response takes precedence: a HEAD response has one too.
         """
-        return b"".join(self._head_parts(response, content_length))
+        return b"".join(self._head(response, content_length))
 
     def whole(self, response: ResponseHead, content: bytes) -> list[bytes]:
         """A complete response as buffers to be sent in order."""
-        parts = self._head_parts(response, len(content))
-        if self.framing is not _NONE:
-            if len(content) > JOIN_BYTES:
-                return [b"".join(parts), content]
-            parts.append(content)
-        return [b"".join(parts)]
+        head = self._head(response, len(content))
+        if self.framing is _NONE:
+            return [b"".join(head)]
+        if len(content) > JOIN_BYTES:
+            return [b"".join(head), content]
+        return [b"".join((*head, content))]
 
     def content(self, data: bytes) -> list[bytes]:
         """The next content as buffers to be sent in order; none for b""."""
@@ -136,113 +138,78 @@ class ResponseWriter:
             return b""
         if not trailers or not takes_trailers(self._request.fields):
             return _LAST_CHUNK
-        parts = [b"0\r\n"]
-        _append_fields(parts, trailers)
-        parts.append(b"\r\n")
-        return b"".join(parts)
+        return _section([b"0", *map(_line, trailers)])
 
-    def _head_parts(self, response: ResponseHead, known_length: int | None) -> list[bytes]:
-        status = response.status
-        parts = [_STATUS_LINES.get(status) or _status_line(status)]
-        length: bytes | None = None
-        upgrade = False
-        own: Fields = []
-        defaulted = self._defaults.names
-        for line in response.fields:
-            name = line[0]
-            if name in defaulted:
-                own.append(line)
-            elif name not in _REWRITTEN:
-                parts += name, b": ", line[1], b"\r\n"
-            elif name == b"content-length":
-                length = line[1] if length is None else length
-            elif name == b"upgrade":
-                # It stays, but Connection has to name it (RFC 9110 7.8).
-                parts.append(b"%b: %b\r\n" % line)
-                upgrade = True
-            elif name == b"connection" and b"close" in list_elements((line[1],)):
-                self.keep_alive = False
-        if own:
-            self._defaults.complete(own, advertise=self._advertise)
-            _append_fields(parts, own)
+    def _head(self, response: ResponseHead, known_length: int | None) -> tuple[bytes, ...]:
+        """The pieces of the head; decides framing and persistence."""
+        status, fields, length = response.status, response.fields, response.length
+        has_length, upgrade = length is not None, False
+        if (
+            (length is None or (length >= 0 and status != 204))
+            # In one step for all fields, which is 0.5 us less than for each field in turn.
+            and _special_names(self._defaults.names).isdisjoint(map(_name, fields))
+        ):
+            added = self._defaults.lines(advertise=self._advertise)
         else:
-            parts.append(self._defaults.lines(advertise=self._advertise))
+            fields, has_length, upgrade = self._rewritten(status, fields)
+            added = b""
+        lines = [_STATUS_LINES.get(status) or _status_line(status), *map(_line, fields)]
         if status in BODILESS_STATUS or self._request.method == b"HEAD":
+            # RFC 9110 8.6: a length is that of the response to a GET.
             self.framing = _NONE
-            # RFC 9110 8.6: never in a 204; elsewhere it is the length of the response to a GET.
-            if length is not None and status != 204:
-                parts += b"content-length: ", length, b"\r\n"
-        else:
-            if length is None and known_length is not None:
-                length = b"%d" % known_length
-            self._frame(parts, length)
-        if not self.keep_alive:
-            parts.append(b"connection: upgrade, close\r\n\r\n" if upgrade else _CLOSE)
-        elif upgrade:
-            parts.append(b"connection: upgrade\r\n\r\n")
-        else:
-            parts.append(b"connection: keep-alive\r\n\r\n" if self._http_10 else b"\r\n")
-        return parts
-
-    def _frame(self, parts: list[bytes], length: bytes | None) -> None:
-        """Decide the framing of content, and add the field that announces it."""
-        if length is not None:
+        elif has_length:
             self.framing = _LENGTH
-            parts += b"content-length: ", length, b"\r\n"
+        elif known_length is not None:
+            self.framing = _LENGTH
+            lines.append(b"content-length: %d" % known_length)
         elif self._http_10:
             self.framing = Framing.CLOSE
             self.keep_alive = False
         else:
             self.framing = Framing.CHUNKED
-            parts.append(b"transfer-encoding: chunked\r\n")
+            lines.append(b"transfer-encoding: chunked")
+        if upgrade:
+            lines.append(b"connection: upgrade" if self.keep_alive else _UPGRADE_AND_CLOSE)
+        elif not self.keep_alive:
+            lines.append(b"connection: close")
+        elif self._http_10:
+            lines.append(b"connection: keep-alive")
+        return b"\r\n".join(lines), b"\r\n", added, b"\r\n"
+
+    def _rewritten(self, status: int, fields: Fields) -> tuple[Fields, bool, bool]:
+        """All fields of a response except those about its framing and persistence.
+
+        Also whether there is a Content-Length, which has to be the only one, and an Upgrade.
+        """
+        kept: Fields = []
+        has_length = upgrade = False
+        for line in fields:
+            name = line[0]
+            if name == b"content-length":
+                # RFC 9110 8.6: never in a 204.
+                if not has_length and status != 204:
+                    kept.append(line)
+                has_length = True
+            elif name not in _CONNECTION_FIELDS:
+                kept.append(line)
+                # It stays, but Connection has to name it (RFC 9110 7.8).
+                upgrade = upgrade or name == b"upgrade"
+            elif name == b"connection" and b"close" in list_elements((line[1],)):
+                self.keep_alive = False
+        self._defaults.complete(kept, advertise=self._advertise)
+        return kept, has_length, upgrade
 
 
-def repeated_response(
-    response: ResponseHead, content: bytes, defaults: ResponseFields, advertise: bool
-) -> list[bytes] | None:
-    """The result of `ResponseWriter.whole` for a repeated head of the plainest kind.
-
-    Such a head responds to an HTTP/1.1 GET on a connection that persists, and its fields describe
-    only its content. The result is None for others. Measured: 0.9 instead of 2.3 us.
-    """
-    rendered = response.rendered
-    if rendered is None or rendered[0] is not defaults.names:
-        rendered = response.rendered = defaults.names, *_render(response, defaults.names)
-    _, start, end = rendered
-    if start is None:
-        return None
-    if end is None:
-        end = b"content-length: %d\r\n\r\n" % len(content)
-    if len(content) > JOIN_BYTES:
-        return [b"".join((start, defaults.lines(advertise=advertise), end)), content]
-    return [b"".join((start, defaults.lines(advertise=advertise), end, content))]
-
-
-def _render(
-    response: ResponseHead, defaulted: frozenset[bytes]
-) -> tuple[bytes | None, bytes | None]:
-    """The lines before and after those that the server adds; None, None if the head is not plain.
-
-    A head is not plain if it has a field that the server would add, one of `defaulted`.
-    """
-    if response.status in BODILESS_STATUS:
-        return None, None
-    parts = [_status_line(response.status)]
-    end = None
-    for name, value in response.fields:
-        if name == b"content-length":
-            end = b"content-length: %b\r\n\r\n" % value
-        elif name in _REWRITTEN or name in defaulted:
-            return None, None
-        else:
-            parts += name, b": ", value, b"\r\n"
-    return b"".join(parts), end
+@lru_cache(maxsize=8)
+def _special_names(defaulted: frozenset[bytes]) -> frozenset[bytes]:
+    """The names of fields that a head is rewritten for, where the server adds `defaulted`."""
+    return defaulted | _CONNECTION_FIELDS | {b"upgrade"}
 
 
 def _status_line(status: int) -> bytes:
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
 
 
-def _append_fields(parts: list[bytes], fields: list[Field]) -> None:
-    for name, value in fields:
-        parts += name, b": ", value, b"\r\n"
+def _section(lines: list[bytes]) -> bytes:
+    """The lines, each with its CRLF, and the empty line."""
+    return b"\r\n".join((*lines, b"", b""))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tercel.h1.writer import Framing, ResponseWriter, reason_phrase, repeated_response
-from tercel.shared.messages import Fields, RequestHead, ResponseHead
+from tercel.h1.writer import Framing, ResponseWriter, reason_phrase
+from tercel.shared.messages import Fields, RequestHead, ResponseHead, response_head
 from tercel.shared.response_fields import ResponseFields
 
 
@@ -234,50 +234,40 @@ def test_server_s_own_fields_follow_the_clock() -> None:
     assert fields.lines() == b"date: Thu, 01 Jan 1970 00:00:02 GMT\r\n"
 
 
-@pytest.mark.parametrize("content", [b"", b"abc", b"x" * 70_000], ids=["none", "few", "many"])
-@pytest.mark.parametrize("advertise", [False, True])
-@pytest.mark.parametrize("length", [False, True])
-def test_a_repeated_response_is_what_the_writer_would_write(
-    length: bool, advertise: bool, content: bytes
+HEADS: dict[str, tuple[int, Fields]] = {
+    "plain": (200, [(b"content-type", b"text/plain"), (b"etag", b'"a"')]),
+    "length": (404, [(b"content-length", b"3"), (b"etag", b'"a"')]),
+    "no content": (204, [(b"content-length", b"3"), (b"etag", b'"a"')]),
+    "unchanged": (304, [(b"content-length", b"3"), (b"etag", b'"a"')]),
+    "upgrade": (426, [(b"upgrade", b"websocket"), (b"content-length", b"3")]),
+    "close": (200, [(b"connection", b"close"), (b"content-length", b"3")]),
+    "own date": (200, [(b"date", b"now"), (b"content-length", b"3")]),
+    "none": (200, []),
+}
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize(("status", "fields"), HEADS.values(), ids=HEADS.keys())
+def test_a_head_of_known_length_is_written_as_one_that_is_looked_through(
+    status: int, fields: Fields, version: str, method: bytes
 ) -> None:
-    fields = [(b"content-type", b"text/plain"), (b"etag", b'"a"')]
-    if length:
-        fields.insert(1, (b"content-length", b"%d" % len(content)))
-    head = ResponseHead(404, fields)
-    defaults = ResponseFields(alt_svc=b'h3=":443"', clock=lambda: 0.0)
-    request = RequestHead(
-        method=b"GET", scheme=b"http", authority=b"a", target=b"/", fields=[], http_version="1.1"
-    )
-    expected = ResponseWriter(request, True, defaults, advertise).whole(head, content)
-    for _ in range(2):
-        assert repeated_response(head, content, defaults, advertise) == expected
+    defaults = ResponseFields(alt_svc=b"h3", clock=lambda: 1.0)
+    request = RequestHead(method, b"http", b"a", b"/", [], version)
+    results = []
+    for head in (response_head(status, fields), ResponseHead(status, fields)):
+        w = ResponseWriter(request, True, defaults, True)
+        written = b"".join(w.whole(head, b"abc"))
+        head_lines, _, content = written.partition(b"\r\n\r\n")
+        first, *rest = head_lines.split(b"\r\n")
+        results.append((first, sorted(rest), content, w.framing, w.keep_alive))
+    assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("name", [b"connection", b"date", b"server", b"transfer-encoding"])
-def test_a_field_that_is_the_server_s_is_left_to_the_writer(name: bytes) -> None:
-    head = ResponseHead(200, [(name, b"close")])
-    assert repeated_response(head, b"", NoFields(), False) is None
-
-
-@pytest.mark.parametrize("status", [204, 304])
-def test_a_status_without_content_is_left_to_the_writer(status: int) -> None:
-    assert repeated_response(ResponseHead(status, []), b"", NoFields(), False) is None
-
-
-def test_a_head_that_is_kept_is_rendered_anew_for_a_server_that_adds_other_fields() -> None:
-    """Heads are kept for the whole process, which may have several servers."""
-    head = ResponseHead(200, [(b"x-a", b"own")])
-    plain = ResponseFields(clock=lambda: 0.0)
+def test_fields_that_the_server_adds_are_not_added_to_an_application_s_own() -> None:
     adding = ResponseFields(added=[(b"x-a", b"added")], clock=lambda: 0.0)
-    for defaults in (plain, adding, plain):
-        expected = writer_for(defaults).whole(head, b"x")
-        assert b"".join(expected).count(b"x-a: ") == 1
-        repeated = repeated_response(head, b"x", defaults, False)
-        assert repeated in (None, expected)
-
-
-def writer_for(defaults: ResponseFields) -> ResponseWriter:
-    head = RequestHead(
-        method=b"GET", scheme=b"http", authority=b"a", target=b"/", fields=[], http_version="1.1"
-    )
-    return ResponseWriter(head, keep_alive=True, defaults=defaults)
+    for defaults in (ResponseFields(clock=lambda: 0.0), adding):
+        request = RequestHead(b"GET", b"http", b"a", b"/", [], "1.1")
+        w = ResponseWriter(request, keep_alive=True, defaults=defaults)
+        (data,) = w.whole(response_head(200, [(b"x-a", b"own")]), b"x")
+        assert data.count(b"x-a: own") == data.count(b"x-a: ") == 1

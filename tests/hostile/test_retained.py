@@ -218,10 +218,9 @@ BOUNDED = {
     "quic/prepared.py:_beginning": "nothing of a client's",
     "quic/resumption.py:_digest": "16 texts of this server's",
     "quic/tickets.py:_packed": "4096 IP addresses",
-    "shared/messages.py:_CHECKED": "1024 lines of 128 bytes",
+    "h1/writer.py:_special_names": "fields that this server adds",
+    "shared/messages.py:_NAMES": "1024 names of 64 bytes",
     "shared/response_fields.py:_names": "fields that this server adds",
-    "shared/messages.py:_HEADS": "256 heads of 16 lines of 128 bytes",
-    "shared/messages.py:_parse_content_length": "256 times 19 digits",
     "install.py:_replaced": "what was replaced in Sanic",
 }
 

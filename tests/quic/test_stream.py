@@ -1,6 +1,5 @@
-"""What a response waits for, and what is kept of it for the next."""
+"""What a response waits for."""
 
-import uuid
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +8,7 @@ from tercel.quic.errors import ErrorCode
 from tercel.quic.stream import H3RequestStream
 from tercel.shared.connection import ConnectionInfo
 from tercel.shared.errors import StreamAborted
-from tercel.shared.messages import response_head
-from tercel.shared.response_fields import ResponseFields
 from tercel.shared.settings import Settings
-from tests.quic.test_h3 import Peer
 from tests.support.asynchronous import asynctest
 from tests.support.memory_stream import request_head
 
@@ -69,12 +65,3 @@ async def test_nobody_waits_while_there_is_room():
     _, stream = paused([])
     stream._gate.resume()
     await stream.drain()
-
-
-def test_a_head_that_came_once_leaves_nothing_behind():
-    protocol = Protocol([])
-    protocol.http = Peer().http
-    protocol.context.response_fields = ResponseFields()
-    head = response_head(200, [(b"x-framed", uuid.uuid4().hex.encode())])
-    H3RequestStream(protocol, 0, request_head(), None)._head_frame(head)
-    assert head.framed is None

@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tercel.shared import messages
 from tercel.shared.errors import LocalProtocolError
 from tercel.shared.messages import (
+    Fields,
     ResponseHead,
     checked_fields,
     field_value,
@@ -115,65 +118,68 @@ def test_what_is_not_bytes_is_refused(field: Any) -> None:
         checked_fields([field])
 
 
-def test_lines_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_CHECKED", {})
-    monkeypatch.setattr(messages, "_MAX_CHECKED", 2)
+def test_names_that_are_kept_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_NAMES", {})
+    monkeypatch.setattr(messages, "_MAX_NAMES", 2)
     lines = [(b"X-%d" % number, b" 1") for number in range(5)]
-    assert checked_fields(lines) == [(name.lower(), b"1") for name, _ in lines]
-    assert list(messages._CHECKED) == [lines[4]]
+    for _ in range(2):
+        assert checked_fields(lines) == [(name.lower(), b"1") for name, _ in lines]
+        assert list(messages._NAMES) == [lines[4][0]]
+        messages._NAMES.clear()
 
 
-def test_long_values_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_CHECKED", {})
-    assert checked_fields([(b"etag", b"x" * 200)]) == [(b"etag", b"x" * 200)]
-    assert messages._CHECKED == {}
+def test_long_names_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_NAMES", {})
+    for _ in range(2):
+        assert checked_fields([(b"X" * 200, b" 1")]) == [(b"x" * 200, b"1")]
+    assert messages._NAMES == {}
 
 
-@pytest.fixture
-def heads(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
-    """The heads that are remembered; none yet."""
-    fresh: dict[Any, Any] = {}
-    monkeypatch.setattr(messages, "_HEADS", fresh)
-    return fresh
-
-
-def test_a_head_that_comes_again_is_the_same_object(heads: dict[Any, Any]) -> None:
-    first = response_head(200, [(b"A", b" b ")])
-    assert (first.status, first.fields, first.repeated) == (200, [(b"a", b"b")], False)
-    assert response_head(200, ((b"A", b" b "),)) is first
-    assert first.repeated
-    assert response_head(201, [(b"A", b" b ")]) is not first
-    assert response_head(200, [(b"A", b"c")]) is not first
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"a", b"A", b"X-Long", b"content-length", b"set-cookie", b"a b", b""]),
+            st.one_of(st.binary(max_size=6), st.sampled_from([b"12", b" 12\t", b"+1", "12", 12])),
+        ),
+        max_size=5,
+    )
+)
+def test_a_section_is_checked_as_its_lines_are_in_whatever_company(fields: Any) -> None:
+    expected: Any = []
+    for name, value in fields:
+        if not isinstance(value, bytes) or not is_token(name) or not is_field_value(value):
+            with pytest.raises(LocalProtocolError):
+                checked_fields(fields)
+            return
+        expected.append((name.lower(), value.strip(b" \t")))
+    for _ in range(2):  # the names are known the second time
+        assert checked_fields(fields) == expected
+        assert checked_fields(iter(fields)) == expected
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "length"),
     [
-        [(b"a", bytearray(b"b"))],
-        [(b"a", memoryview(b"b"))],
-        [[b"a", b"b"]],
-        [(b"etag", b"x" * 200)],
-        [(b"a", b"b")] * 17,
-        iter([(b"a", b"b")]),
+        ([], None),
+        ([(b"a", b"1"), (b"a", b"2"), (b"Content-Length", b"7")], -1),
+        ([(b"a", b"1"), (b"Content-Length", b" 007")], 7),
+        ([(b"content-length", b"9223372036854775807")], -1),
+        ([(b"content-length", b"7"), (b"content-length", b"7")], -1),
+        ([(b"content-length", b"+7")], -1),
+        ([(b"content-length", b"")], -1),
     ],
-    ids=["bytearray", "memoryview", "list", "long", "many", "iterator"],
 )
-def test_what_might_hold_much_or_change_is_not_remembered(heads: Any, fields: Any) -> None:
-    assert response_head(200, fields).fields
-    assert heads == {}
+def test_length_of_a_response_head_is_known_or_left_to_be_looked_up(
+    fields: Fields, length: int | None
+) -> None:
+    for _ in range(2):
+        head = response_head(200, fields)
+        assert head.length == length
+        assert head.fields == checked_fields(fields)
 
 
-def test_invalid_fields_are_refused_each_time(heads: dict[Any, Any]) -> None:
+@pytest.mark.parametrize("value", [b"b\r\n", b"b\0"])
+def test_invalid_fields_are_refused_each_time(value: bytes) -> None:
     for _ in range(2):
         with pytest.raises(LocalProtocolError):
-            response_head(200, [(b"a", b"b\r\n")])
-    assert heads == {}
-
-
-def test_heads_that_are_remembered_have_a_limit(
-    heads: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(messages, "_MAX_HEADS", 2)
-    for status in (200, 201, 202):
-        assert response_head(status, []).status == status
-    assert list(heads) == [(202,)]
+            response_head(200, [(b"a", value)])
