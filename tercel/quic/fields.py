@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from itertools import chain, compress
+from itertools import chain
 from operator import itemgetter
 
 from tercel.shared.control_data import (
@@ -25,18 +25,23 @@ from tercel.shared.request_fields import (
     NOT_IN_TRAILERS,
     is_trailers_only,
     line_count,
-    with_single_lines,
+    with_early_data,
 )
 
 # RFC 9114 4.2: these mean something for one HTTP/1.1 connection only.
 _CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
-# The fields that decide what a message is, and those that applications get in one line.
-_DECISIVE = frozenset((b"content-length", b"cookie", b"early-data", b"expect", b"host", b"te"))
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
-# What nearly every request has, in some order.
-_COMMON_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
+
+# What a line is, so that each is found in one step.
+_PLAIN, _PSEUDO, _COOKIE, _DECISIVE = range(4)
+_KINDS = {
+    **dict.fromkeys(_REQUEST_PSEUDO, _PSEUDO),
+    # The fields that decide what a message is, and those that applications get in one line.
+    **dict.fromkeys((b"content-length", b"early-data", b"expect", b"host", b"te"), _DECISIVE),
+    b"cookie": _COOKIE,
+}
 
 # RFC 9114 4.2, 10.3, RFC 9110 5.5: a name is a token without upper case; a value has no control
 # characters but HTAB, and no white space at its ends.
@@ -82,8 +87,7 @@ class HeadReader:
     __slots__ = ("_authority", "_host", "_known", "_room")
 
     def __init__(self) -> None:
-        # Values tell whether the line is a decisive one.
-        self._known: dict[Field, bool] = {}
+        self._known: dict[Field, int] = {}
         self._room = _MOST_KNOWN_BYTES
         self._authority: bytes | None = None
         """The last valid authority."""
@@ -95,29 +99,40 @@ class HeadReader:
 
         Raises MalformedMessage when RFC 9114 4.1.2 says that the message is malformed.
         """
-        pseudo, fields = dict(section[:4]), section[4:]
-        if pseudo.keys() != _COMMON_PSEUDO or (fields and fields[0][0] == b":protocol"):
-            pseudo, fields = _split(section)
-        # Loops in C: half the time of one here for a request of fourteen lines.
-        decides = list(map(self._known.get, fields))
-        if None in decides:
-            for index, known in enumerate(decides):
-                if known is None:
-                    decides[index] = self._check(fields[index])
+        known = self._known
+        pseudo: dict[bytes, bytes] = {}
+        fields: Fields = []
+        cookies: list[bytes] = []
+        decisive: dict[bytes, list[bytes]] = {}
+        for line in section:
+            kind = known.get(line)
+            if kind is None:
+                kind = self._kind(line)
+            if kind == _PLAIN:
+                fields.append(line)
+            elif kind == _PSEUDO:
+                name, value = line
+                if fields or cookies or name in pseudo:
+                    raise MalformedMessage(f"pseudo-header field {name!r} twice or too late")
+                pseudo[name] = value
+            elif kind == _COOKIE:
+                cookies.append(line[1])
+            else:
+                fields.append(line)
+                decisive.setdefault(line[0], []).append(line[1])
         host = length = None
         expects: Sequence[bytes] = ()
-        if True in decides:
-            decisive: dict[bytes, list[bytes]] = {}
-            for name, value in compress(fields, decides):
-                decisive.setdefault(name, []).append(value)
-            if b"host" in decisive:
-                host = _sole(b"host", decisive)  # RFC 9112 3.2, for every version
-            if b"content-length" in decisive:
-                length = _content_length(_sole(b"content-length", decisive))
+        if decisive:
+            host = _sole(b"host", decisive)  # RFC 9112 3.2, for every version
+            length = _content_length(decisive)
+            expects = decisive.get(b"expect", ())
             if b"te" in decisive and not is_trailers_only(decisive[b"te"]):
                 raise MalformedMessage("te may only be trailers")  # RFC 9114 4.2
-            fields = with_single_lines(fields, decisive)
-            expects = decisive.get(b"expect", ())
+            if b"early-data" in decisive:
+                fields = with_early_data(fields)
+        if cookies:
+            # RFC 9114 4.2.1: several lines are one elsewhere (RFC 6265 5.4).
+            fields.append((b"cookie", b"; ".join(cookies)))
         authority = self._read_authority(pseudo, host)
         if host is None:
             # RFC 9114 4.3.1: Host and :authority are the same, and an application gets it as host.
@@ -136,19 +151,22 @@ class HeadReader:
             self._authority, self._host = authority, (b"host", authority)
         return authority
 
-    def _check(self, line: Field) -> bool:
-        """Check a line, and remember it; returns whether it is a decisive one."""
-        check_line(line)
+    def _kind(self, line: Field) -> int:
+        """The kind of a line that is not known. Remembers it if it is valid, and may come again."""
         name, value = line
-        decides = name in _DECISIVE
+        kind = _KINDS.get(name, _PLAIN)
+        if name == b":path":
+            return kind
+        if kind != _PSEUDO:
+            check_line(line)
         size = len(name) + len(value) + _LINE_OVERHEAD_BYTES
         if size <= _MOST_KNOWN_LINE_BYTES:
             self._room -= size
             if self._room < 0:
                 self._known.clear()
                 self._room = _MOST_KNOWN_BYTES - size
-            self._known[line] = decides
-        return decides
+            self._known[line] = kind
+        return kind
 
 
 def check_line(line: Field) -> None:
@@ -156,7 +174,9 @@ def check_line(line: Field) -> None:
     name = line[0]
     if _LINE.fullmatch(b"\n".join(line)) is None:
         if name[:1] == b":":
-            raise MalformedMessage(f"pseudo-header field {name!r} twice, unknown, or too late")
+            raise MalformedMessage(
+                f"unknown pseudo-header field {name!r}, or not in a request's head"
+            )
         what = "value of field" if is_token(name) and name == name.lower() else "field name"
         raise MalformedMessage(f"invalid {what} {name!r}")
     if name in _CONNECTION_SPECIFIC:
@@ -189,25 +209,21 @@ def sendable(section: Fields) -> Fields:
     return [line for line in section if line[0] not in _CONNECTION_SPECIFIC]
 
 
-def _split(section: Fields) -> tuple[dict[bytes, bytes], Fields]:
-    """The pseudo-header fields at the beginning of a section, and the lines after them."""
-    pseudo: dict[bytes, bytes] = {}
-    for name, value in section:
-        if name not in _REQUEST_PSEUDO or name in pseudo:
-            break
-        pseudo[name] = value
-    return pseudo, section[len(pseudo) :]
-
-
-def _sole(name: bytes, decisive: dict[bytes, list[bytes]]) -> bytes:
-    """The value of a field that may occur once."""
-    values = decisive[name]
+def _sole(name: bytes, decisive: dict[bytes, list[bytes]]) -> bytes | None:
+    """The value of a field that may occur once; None without one."""
+    values = decisive.get(name)
+    if values is None:
+        return None
     if len(values) > 1:
         raise MalformedMessage(f"{len(values)} lines of {name!r}")
     return values[0]
 
 
-def _content_length(value: bytes) -> int:
+def _content_length(decisive: dict[bytes, list[bytes]]) -> int | None:
+    # RFC 9110 8.6: several, even if equal, may be refused.
+    value = _sole(b"content-length", decisive)
+    if value is None:
+        return None
     length = parse_content_length(value)
     if length is None:
         raise MalformedMessage(f"content-length {value!r}")
@@ -236,12 +252,5 @@ def _head(pseudo: dict[bytes, bytes], authority: bytes, fields: Fields) -> Reque
         if scheme != b"https":
             scheme = parse_scheme(scheme)
         check_path(path, method)
-    return RequestHead(
-        method=method,
-        scheme=scheme,
-        authority=authority,
-        target=path,
-        fields=fields,
-        http_version="3",
-        protocol=protocol,
-    )
+    # By position: with keywords it takes 0.2 us more.
+    return RequestHead(method, scheme, authority, path, fields, "3", protocol)

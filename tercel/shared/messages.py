@@ -13,7 +13,6 @@ Fields = list[Field]
 # RFC 9110 5.6.2: the characters of a token.
 TOKEN_CHARACTERS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # RFC 9110 5.5: control characters except HTAB make a value invalid.
-
 _control_character = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 # Applications use few names; each is checked once, and kept with its form in lower case.

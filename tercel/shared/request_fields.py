@@ -66,10 +66,9 @@ def with_single_lines(fields: Fields, values: Mapping[bytes, Sequence[bytes]]) -
 
     `values` are those of all lines of these fields, by their names.
     """
-    cookies = values.get(b"cookie", ())
-    if len(cookies) > 1:
+    if len(values.get(b"cookie", ())) > 1:
         # RFC 9114 4.2.1 has several lines; elsewhere there should be one (RFC 6265 5.4).
-        fields = _with_cookie(fields, cookies)
+        fields = _replaced(fields, b"cookie", b"; ".join(values[b"cookie"]))
     return with_early_data(fields) if b"early-data" in values else fields
 
 
@@ -84,17 +83,6 @@ def with_early_data(fields: Fields) -> Fields:
 def line_count(fields: Fields) -> int:
     """The number of lines in `fields` once its cookies are in one."""
     return len(fields) - max(0, len(field_values(fields, b"cookie")) - 1)
-
-
-def _with_cookie(fields: Fields, cookies: Sequence[bytes]) -> Fields:
-    """`fields` with one Cookie line, of all these values."""
-    line = b"cookie", b"; ".join(cookies)
-    begin = fields.index((b"cookie", cookies[0]))
-    end = begin + len(cookies)
-    if all(name == b"cookie" for name, _ in fields[begin:end]):
-        # Browsers send them in a row: 0.5 us less for a request of fourteen lines.
-        return [*fields[:begin], line, *fields[end:]]
-    return _replaced(fields, *line)
 
 
 def _replaced(fields: Fields, name: bytes, value: bytes) -> Fields:
