@@ -11,8 +11,9 @@ import pylsqpack
 from tercel.quic.budget import Budgets
 from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.fields import check_section_size, request_line, sendable
-from tercel.quic.frames import HEADERS, encode_frame
+from tercel.quic.frames import HEADERS
 from tercel.quic.qpack import TableSizes
+from tercel.quic.varint import encode_varint
 from tercel.shared.errors import FieldsTooLarge, LocalProtocolError, MalformedMessage
 from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
@@ -22,6 +23,7 @@ BLOCKED_STREAMS = 16
 # What a section may become at the most to be decoded without being measured before: no more than
 # is in memory for other reasons, while to measure takes longer than to decode.
 _MOST_UNMEASURED_BYTES = 262_144
+_HEADERS = encode_varint(HEADERS)
 # Set Dynamic Table Capacity (RFC 9204 4.3.1).
 _CAPACITY_OF_ZERO = b"\x20"
 
@@ -54,7 +56,7 @@ class FieldSections:
             _, section = self._encoder.encode(stream_id, sendable(fields))
         except ValueError as error:
             raise LocalProtocolError(f"a field that HTTP/3 cannot carry: {error}") from error
-        return encode_frame(HEADERS, section)
+        return _HEADERS + encode_varint(len(section)) + section
 
     def decode(self, stream_id: int, section: bytes) -> Fields | None:
         """The lines of a section; None if it has to wait for the encoder stream.
