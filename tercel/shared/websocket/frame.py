@@ -97,9 +97,10 @@ class WebsocketFrameAssembler:
         self._wanted: Callable[[], bool] | None = None
         self._ended: Callable[[], Exception] | None = None
         self._discarding = False
-        self._taken = 0
         self._fetched: Wakeup | None = None
         """Set when a message is taken; None as long as `put` is not in use."""
+        self._taken = 0
+        """Messages taken since `put` is in use."""
 
     @property
     def readable(self) -> bool:
@@ -142,8 +143,8 @@ class WebsocketFrameAssembler:
         item = queue.popleft()
         message = item.join() if isinstance(item, _Fragments) else item
         self.size -= len(message)
-        self._taken += 1
         if self._fetched is not None:
+            self._taken += 1
             self._fetched.set()
         if self.watched:
             self._tell_taken()
@@ -326,10 +327,9 @@ class WebsocketFrameAssembler:
 
     def _took(self, size: int, *, whole: bool) -> None:
         self.size -= size
-        if whole:
+        if whole and self._fetched is not None:
             self._taken += 1
-            if self._fetched is not None:
-                self._fetched.set()
+            self._fetched.set()
         if self.watched:
             self._tell_taken()
         if self.paused and self._drained():
