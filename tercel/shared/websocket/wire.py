@@ -56,7 +56,7 @@ def whole_message(data: bytes | bytearray, at: int, limit: int) -> tuple[Data, i
     None when the frame is incomplete, is not of the kind for this short cut, holds more than
     `limit` bytes, or holds text that is not UTF-8.
 
-    Measured: 0.7 instead of 5.0 microseconds a frame.
+    Measured: 0.3 instead of 2.4 microseconds a frame.
     """
     size = len(data)
     if size - at < 6:
@@ -98,7 +98,7 @@ def payload_of(data: Any) -> tuple[Opcode, bytes]:
 def message_frame(opcode: int, payload: bytes) -> bytes:
     """One frame with a complete, uncompressed message, as a server sends it: without a mask.
 
-    Measured: 0.1 instead of 1.4 microseconds.
+    Measured: 0.1 instead of 0.7 microseconds.
     """
     length = len(payload)
     if length < 126:
