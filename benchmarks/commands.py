@@ -98,11 +98,15 @@ def _package(name: str) -> str:
     return "uvicorn" if name in UVICORNS or name == "nginx" else name
 
 
+def _distribution(package: str) -> str:
+    return "peregrine-server" if package == "peregrine" else package
+
+
 @lru_cache
 def _package_version(package: str) -> str:
     if package in _OWN:
         return importlib.metadata.version(package)
-    script = f"import importlib.metadata as m; print(m.version({package!r}))"
+    script = f"import importlib.metadata as m; print(m.version({_distribution(package)!r}))"
     return programs.run(str(_peer_python(package)), "-c", script).strip()
 
 
@@ -157,6 +161,30 @@ def _granian(certificate: Certificate, port: int, http: str) -> list[str]:
     return [*command, "app:app"]
 
 
+def _peregrine(certificate: Certificate, port: int, http: str) -> list[str]:
+    command = [str(_peer_python("peregrine").parent / "peregrine"), "--protocol", "asgi"]
+    command += ["--workers", "1", "--log-level", "error", "--python-path", str(HERE)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--max-body", str(1 << 31)]
+    milliseconds = f"{_KEEP_ALIVE}000"
+    command += ["--keep-alive", milliseconds, "--request-timeout", milliseconds]
+    if http != "1-plain":
+        command += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key)]
+    if http == "3":
+        command += ["--http3"]
+    return [*command, "app:app"]
+
+
+def _pyvoy(certificate: Certificate, port: int, http: str) -> list[str]:
+    command = [str(_peer_python("pyvoy").parent / "pyvoy"), "--websockets"]
+    command += ["--no-websockets-compression", "--address", "127.0.0.1", "--port", str(port)]
+    if http != "1-plain":
+        command += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key)]
+    if http == "1":
+        command += ["--tls-disable-http3"]
+    # What follows the dashes is Envoy's: its threads, which are one for each core otherwise.
+    return [*command, "app:app", "--", "--concurrency", "1"]
+
+
 def _uvicorn(name: str, certificate: Certificate, port: int, http: str) -> list[str]:
     if http == "3":
         raise NotSupported("uvicorn has no HTTP/3")
@@ -206,6 +234,8 @@ _COMMANDS = {
     "hypercorn": _hypercorn,
     "sanic": _sanic,
     "granian": _granian,
+    "peregrine": _peregrine,
+    "pyvoy": _pyvoy,
 }
 
 
