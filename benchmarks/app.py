@@ -1,9 +1,13 @@
 """The ASGI application that every server in a comparison serves; Sanic gets `sanic_app.py`."""
 
 import asyncio
+import os
 from typing import Any
 
 import content
+
+# "no" for a server that says it can send trailers, and cannot.
+_TRAILERS = os.environ.get("BENCHMARK_TRAILERS") != "no"
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -51,7 +55,7 @@ async def _answer(body: bytes, send: Any, kind: bytes = b"text/plain") -> None:
 
 async def _call(scope: dict[str, Any], receive: Any, send: Any) -> None:
     fields, body = content.call(scope["path"], await _upload(receive))
-    trailers = "http.response.trailers" in (scope.get("extensions") or ())
+    trailers = _TRAILERS and "http.response.trailers" in (scope.get("extensions") or ())
     start = {"type": "http.response.start", "status": 200, "headers": fields, "trailers": trailers}
     await send(start)
     await send({"type": "http.response.body", "body": body})

@@ -69,8 +69,9 @@ class Load:
 async def main() -> None:
     """Warm up, measure, and say what h2load says."""
     parser = argparse.ArgumentParser()
-    for name in ("-c", "-m", "-D", "--warm-up-time"):
+    for name in ("-c", "-m", "-D"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--warm-up-time", required=True, help="in milliseconds, and ms behind it")
     parser.add_argument("-B", required=True)
     parser.add_argument("-i", type=Path, required=True)
     parser.add_argument("-H", action="append", default=[])
@@ -78,7 +79,7 @@ async def main() -> None:
     options = parser.parse_args()
     load = Load(options)
     sessions = [asyncio.ensure_future(load.session()) for _ in range(options.c)]
-    await asyncio.sleep(options.warm_up_time)
+    await asyncio.sleep(float(options.warm_up_time.removesuffix("ms")) / 1000)
     print("Main benchmark duration is started", flush=True)
     load.counting = True
     await asyncio.sleep(options.D)
