@@ -31,9 +31,9 @@ from traffic import Requests
 
 HERE = Path(__file__).resolve().parent
 _IN_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
-# Of its decoder's table alone. h2load counts a response as failed if its stream ends while its field
-# section still waits for the encoder stream, so that servers may not refer to a table. Its own
-# encoder does, as a browser's: 4 KiB, or less if the server grants less.
+# Of its decoder's table alone (RFC 9204 3.2.3), so that servers refer to none: h2load counts a
+# response as failed whose stream ends while its field section waits for the encoder stream. Its own
+# encoder has a table, as a browser's: of 4 KiB, or less if the server grants less.
 _TABLE_OPTION = "--header-table-size=0"
 _H2LOAD_MARKS = ("Main benchmark duration is started", "Main benchmark duration is over")
 _WRK_MARKS = ("Running ", "  Thread Stats")
@@ -99,8 +99,7 @@ def h3_single_pages(server: Server, seconds: int) -> Work:
     options = ["-c", "1", "-n", f"{traffic.PAGE_REQUESTS}", "-m", f"{traffic.PAGE_REQUESTS}"]
     options += ["-N", f"{_STALLED_SECONDS}"]
     clients = [
-        [_h3_command(server, page, options) for page in pages]
-        for pages in traffic.single_pages()
+        [_h3_command(server, page, options) for page in pages] for pages in traffic.single_pages()
     ]
     over = threading.Event()
     timer = threading.Timer(seconds, over.set)
@@ -135,7 +134,10 @@ def h1(
         server,
         seconds,
         connections // len(sent),
-        [["-s", str(HERE / "requests.lua"), server.url, "--", str(_h1_file(each))] for each in sent],
+        [
+            ["-s", str(HERE / "requests.lua"), server.url, "--", str(_h1_file(each))]
+            for each in sent
+        ],
     )
 
 
@@ -146,7 +148,9 @@ def h1_again(server: Server, seconds: int, *, connections: int) -> Work:
 
 def _wrk(server: Server, seconds: int, connections: int, rests: list[list[str]]) -> Work:
     command = [*programs.tool("wrk"), "-t", "1", "-c", f"{connections}", "-d", f"{seconds}s"]
-    outputs, cpu = _run_marked([[*command, "--latency", *rest] for rest in rests], server, _WRK_MARKS)
+    outputs, cpu = _run_marked(
+        [[*command, "--latency", *rest] for rest in rests], server, _WRK_MARKS
+    )
     done, medians, worst = 0, [], []
     for output in outputs:
         if "Non-2xx" in output or "Socket errors" in output:
@@ -180,9 +184,7 @@ def _h2load_work(server: Server, outputs: list[str], seconds: int, cpu: float) -
     return Work(done, seconds, cpu, statistics.median(medians), max(worst))
 
 
-def _h3_command(
-    server: Server, requests: Requests, options: Sequence[str]
-) -> list[str]:
+def _h3_command(server: Server, requests: Requests, options: Sequence[str]) -> list[str]:
     """h2load with these requests, or what does its work where there is none."""
     if programs.speaks_http3("h2load"):
         command = [*programs.tool("h2load"), "--alpn-list=h3", _TABLE_OPTION]

@@ -137,11 +137,17 @@ def _handshakes(kind: str) -> Scenario:
 _PAGES, _POSTS, _CALLS = traffic.pages, traffic.json_posts, traffic.calls
 
 SCENARIOS = [
-    _h3("pages, 4 connections, 32 in flight", True, True, requests=_PAGES, connections=4, in_flight=32),
+    _h3(
+        "pages, 4 connections, 32 in flight", True, True,
+        requests=_PAGES, connections=4, in_flight=32,
+    ),
     _h3("pages, 100 connections", True, True, requests=_PAGES, connections=100, in_flight=1),
     _single_pages(),
     _h3("JSON POST, 4 connections, 8 in flight", True, requests=_POSTS, connections=4, in_flight=8),
-    _h3("small calls, 4 connections, 25 in flight", True, requests=_CALLS, connections=4, in_flight=25),
+    _h3(
+        "small calls, 4 connections, 25 in flight", True,
+        requests=_CALLS, connections=4, in_flight=25,
+    ),
     _h3("pages, 1 connection", False, True, requests=_PAGES, connections=1, in_flight=1),
     _h3("pages, 1 connection, 32 in flight", requests=_PAGES, connections=1, in_flight=32),
     _h3("pages, 1 connection, 100 in flight", requests=_PAGES, connections=1, in_flight=100),
@@ -173,10 +179,16 @@ SCENARIOS = [
         for http in ("1-plain", "1")
         for scenario in (
             _h1("pages, 32 connections", http, True, True, requests=_PAGES, connections=32),
-            _h1("JSON POST, 32 connections", http, http == "1-plain", requests=_POSTS, connections=32),
+            _h1(
+                "JSON POST, 32 connections", http, http == "1-plain",
+                requests=_POSTS, connections=32,
+            ),
             _websocket("WebSocket echo, messages of changing sizes, 32 connections", http, 1, True),
             _h1("the same request again, 32 connections", http, connections=32),
-            _h1("16 KiB JSON, 32 connections", http, requests=traffic.large_documents, connections=32),
+            _h1(
+                "16 KiB JSON, 32 connections", http,
+                requests=traffic.large_documents, connections=32,
+            ),
             _h1("POST 64 KiB, 32 connections", http, requests=traffic.uploads, connections=32),
             *_bulk("100 MB", http, H1, 100_000_000, False),
         )

@@ -182,7 +182,7 @@ CLIENTS = (
     Client(
         "okhttp",
         (
-            ("Authorization", f"Bearer {_token('head', 36)}.{_token('jwt', 310)}.{_token('s', 43)}"),
+            ("Authorization", f"Bearer {_token('a', 36)}.{_token('b', 310)}.{_token('c', 43)}"),
             ("Accept", "application/json"),
             ("Accept-Language", "sv-SE"),
             ("X-Client-Version", "8.21.0 (android 15)"),
@@ -260,7 +260,9 @@ def calls() -> list[Requests]:
 def large_documents() -> list[Requests]:
     """GETs of the 16 KiB of JSON, which pay no heed to the query."""
     return [
-        Requests(client, client.fields, [f"/json?page={n}&of={client.name}" for n in range(TARGETS)])
+        Requests(
+            client, client.fields, [f"/json?page={n}&of={client.name}" for n in range(TARGETS)]
+        )
         for client in CLIENTS
     ]
 

@@ -38,7 +38,7 @@ _UPGRADE = (
 
 
 class Frames:
-    """Messages as a client's frames (RFC 6455 5.2), and the sizes of a server's frames with them."""
+    """Messages as a client's frames (RFC 6455 5.2), and the sizes of the frames that answer."""
 
     def __init__(self, messages: list[str | bytes]) -> None:
         self.sent: list[bytes] = []
