@@ -24,7 +24,7 @@ FRAMEWORKS := .venv-frameworks
 # without it one is looked for.
 PYTHON2 ?=
 
-.PHONY: serve test test-all test-lowest test-full fuzz soak sanic-tests frameworks autobahn lint types bench bench-quick bench-check bench-flow interop interop-quick interop-publish clean
+.PHONY: serve test test-all test-lowest test-full fuzz soak sanic-tests frameworks autobahn lint types bench bench-quick bench-check bench-flow bytecodes interop interop-quick interop-publish clean
 
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
@@ -90,6 +90,10 @@ bench-quick: $(VENV)/.bench
 # Fails when tercel lost ground against the last results of bench-quick.
 bench-check: $(VENV)/.bench
 	$(BIN)/python benchmarks/compare.py --quick --check $(ARGS)
+
+# Records how many bytecodes realistic requests take, for this Python; a test compares with it.
+bytecodes: $(VENV)/.test
+	$(BIN)/python -m tests.bytecodes.record
 
 # Memory and latency beside slow clients and slow applications.
 bench-flow: $(VENV)/.bench
