@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from tercel.shared.errors import LocalProtocolError
@@ -14,6 +15,7 @@ Fields = list[Field]
 TOKEN_CHARACTERS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # RFC 9110 5.5: control characters except HTAB make a value invalid.
 
+_value = itemgetter(1)
 _control_character = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 # Applications use few names; each is checked once, and kept with its form in lower case.
@@ -134,14 +136,12 @@ def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
     """
     lines = fields if type(fields) is list else list(fields)
     try:
-        # What is valid, as nearly all is, takes 1.5 us for seven fields: half of what it takes with
-        # a pattern for each value.
+        # The values of nearly all sections are valid, so they are checked together: 0.5 us less for
+        # seven fields than each by itself.
         result = [
             (_NAMES[name], value.strip(b" \t")) for name, value in lines if type(value) is bytes
         ]
-        if len(result) == len(lines) and not _control_character(
-            b"".join([line[1] for line in result])
-        ):
+        if len(result) == len(lines) and not _control_character(b"".join(map(_value, result))):
             return result
     except (KeyError, TypeError):
         pass  # a new name, or what is neither bytes nor valid
