@@ -34,19 +34,22 @@ def _each(http: str, titles: tuple[str, ...], **least: float) -> list[Aim]:
     return [Aim(http, title, peer, ratio) for title in titles for peer, ratio in least.items()]
 
 
+_ECHO = "WebSocket echo, messages of changing sizes, 32 connections"
+
 AIMS: list[Aim] = [
-    *_each("3", ("small GET, 4 connections, 32 in flight",), hypercorn=8, sanic=6, nginx=2),
-    *_each("3", ("small GET, 100 connections", "small GET, 1 connection"), hypercorn=6, nginx=1),
+    *_each("3", ("pages, 4 connections, 32 in flight",), hypercorn=14, nginx=1.6, peregrine=0.8),
+    *_each("3", ("pages, 100 connections",), hypercorn=10, nginx=0.7),
     *_each("3", ("5 MB down", "5 MB up", "100 MB down", "100 MB up"), hypercorn=6),
     *_each("3", ("full handshake", "resumed handshake"), aioquic=1.5),
-    *_each("1-plain", ("small GET, 32 connections",), uvicorn=1.2, granian=1.2),
-    *_each("1", ("small GET, 32 connections",), uvicorn=1.2),
-    *_each("1-plain", ("WebSocket echo, 32 connections",), uvicorn=1.2),
+    *_each("1-plain", ("pages, 32 connections",), uvicorn=1.3, granian=1.1),
+    *_each("1", ("pages, 32 connections",), uvicorn=1.3, granian=1.1),
+    *_each("1-plain", (_ECHO,), uvicorn=1.2),
+    *_each("1", (_ECHO,), uvicorn=1.2),
 ]
 
 FLAT = [
     Flat("3", "GET beside 1,000 open idle streams", "GET beside none", 1.3),
-    Flat("3", "small GET, 1,000 connections", "small GET, 100 connections", 1.3),
+    Flat("3", "pages, 1,000 connections", "pages, 100 connections", 1.3),
 ]
 
 MOST_KIB = {

@@ -1,9 +1,13 @@
 """The ASGI application that every server in a comparison serves; Sanic gets `sanic_app.py`."""
 
 import asyncio
+import os
 from typing import Any
 
 import content
+
+# "no" for a server that says it can send trailers, and cannot.
+_TRAILERS = os.environ.get("BENCHMARK_TRAILERS") != "no"
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -14,7 +18,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         return
     path: str = scope["path"]
-    if path == "/json":
+    if path == "/plaintext":
+        await _answer(content.PLAINTEXT, send)
+    elif path == "/json":
         await _answer(content.JSON, send, b"application/json")
     elif path.startswith("/bytes/"):
         await _download(int(path[len("/bytes/") :]), send)
@@ -24,8 +30,13 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await _answer(b"%d" % await _upload(receive, content.SLOW_BYTES_PER_SECOND), send)
     elif path == "/wait":
         await _wait(receive, send)
+    elif path.startswith(content.CALLS):
+        await _call(scope, receive, send)
     else:
-        await _answer(content.PLAINTEXT, send)
+        received = await _upload(receive) if scope["method"] == "POST" else None
+        fields, body = content.page(path, scope["query_string"], received)
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
 
 
 async def _echo(receive: Any, send: Any) -> None:
@@ -40,6 +51,16 @@ async def _answer(body: bytes, send: Any, kind: bytes = b"text/plain") -> None:
     headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _call(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    fields, body = content.call(scope["path"], await _upload(receive))
+    trailers = _TRAILERS and "http.response.trailers" in (scope.get("extensions") or ())
+    start = {"type": "http.response.start", "status": 200, "headers": fields, "trailers": trailers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+    if trailers:
+        await send({"type": "http.response.trailers", "headers": content.TRAILERS})
 
 
 async def _upload(receive: Any, bytes_per_second: int = 0) -> int:

@@ -13,6 +13,8 @@ _COLORS = {
     "uvicorn": "#7a5ea8",
     "granian": "#8a8a8a",
     "aioquic": "#b5b04a",
+    "peregrine": "#b3452c",
+    "pyvoy": "#2f9c95",
 }
 _LABELS = {"nginx": "nginx + uvicorn", "aioquic": "aioquic's own"}
 _TITLES = {

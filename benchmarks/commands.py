@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -48,12 +48,14 @@ class Launch:
     """The processes that are a server; the last one listens.
 
     `pid_file` names the process of a command that puts itself into the background; `behind` is the
-    socket of a server that the one that listens asks, there once it is ready.
+    socket of a server that the one that listens asks, there once it is ready. `environment` is what
+    theirs has besides.
     """
 
     commands: list[list[str]]
     pid_file: Path | None = None
     behind: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def launch(name: str, certificate: Certificate, port: int, http: str) -> Launch:
@@ -64,7 +66,10 @@ def launch(name: str, certificate: Certificate, port: int, http: str) -> Launch:
         return Launch([_uvicorn(name, certificate, port, http)])
     if name not in _COMMANDS:
         raise NotSupported(name)
-    return Launch([_COMMANDS[name](certificate, port, http)])
+    # Hypercorn 0.18 offers trailers, but over HTTP/3 sends DATA behind them, which aioquic refuses:
+    # no response with trailers ever ends.
+    environment = {"BENCHMARK_TRAILERS": "no"} if name == "hypercorn" else {}
+    return Launch([_COMMANDS[name](certificate, port, http)], environment=environment)
 
 
 @lru_cache
@@ -98,11 +103,15 @@ def _package(name: str) -> str:
     return "uvicorn" if name in UVICORNS or name == "nginx" else name
 
 
+def _distribution(package: str) -> str:
+    return "peregrine-server" if package == "peregrine" else package
+
+
 @lru_cache
 def _package_version(package: str) -> str:
     if package in _OWN:
         return importlib.metadata.version(package)
-    script = f"import importlib.metadata as m; print(m.version({package!r}))"
+    script = f"import importlib.metadata as m; print(m.version({_distribution(package)!r}))"
     return programs.run(str(_peer_python(package)), "-c", script).strip()
 
 
@@ -157,6 +166,30 @@ def _granian(certificate: Certificate, port: int, http: str) -> list[str]:
     return [*command, "app:app"]
 
 
+def _peregrine(certificate: Certificate, port: int, http: str) -> list[str]:
+    command = [str(_peer_python("peregrine").parent / "peregrine"), "--protocol", "asgi"]
+    command += ["--workers", "1", "--log-level", "error", "--python-path", str(HERE)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--max-body", str(1 << 31)]
+    milliseconds = f"{_KEEP_ALIVE}000"
+    command += ["--keep-alive", milliseconds, "--request-timeout", milliseconds]
+    if http != "1-plain":
+        command += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key)]
+    if http == "3":
+        command += ["--http3"]
+    return [*command, "app:app"]
+
+
+def _pyvoy(certificate: Certificate, port: int, http: str) -> list[str]:
+    command = [str(_peer_python("pyvoy").parent / "pyvoy"), "--websockets"]
+    command += ["--no-websockets-compression", "--address", "127.0.0.1", "--port", str(port)]
+    if http != "1-plain":
+        command += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key)]
+    if http == "1":
+        command += ["--tls-disable-http3"]
+    # What follows the dashes is Envoy's: its threads, which are one for each core otherwise.
+    return [*command, "app:app", "--", "--concurrency", "1"]
+
+
 def _uvicorn(name: str, certificate: Certificate, port: int, http: str) -> list[str]:
     if http == "3":
         raise NotSupported("uvicorn has no HTTP/3")
@@ -206,6 +239,8 @@ _COMMANDS = {
     "hypercorn": _hypercorn,
     "sanic": _sanic,
     "granian": _granian,
+    "peregrine": _peregrine,
+    "pyvoy": _pyvoy,
 }
 
 

@@ -69,6 +69,7 @@ def main() -> None:
     if last is not None:
         lost = check.lost(results, last)
         print("\n".join(lost) or "Nothing lost against the last results.")
+        print("\n".join(check.not_judged(results, last)))
         if lost and options.check:
             sys.exit(1)
 

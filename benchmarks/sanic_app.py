@@ -4,6 +4,7 @@ Bodies are whole in both directions: that is what works on all of its HTTP versi
 """
 
 import asyncio
+from urllib.parse import unquote
 
 import content
 from sanic import HTTPResponse, Request, Sanic
@@ -39,3 +40,21 @@ async def _wait(request: Request) -> None:
 @app.get("/plaintext")
 async def _plaintext(request: Request) -> HTTPResponse:
     return raw(content.PLAINTEXT, content_type="text/plain")
+
+
+# Fields that Sanic writes itself.
+_SANIC_WRITES = (b"content-type", b"content-length")
+
+
+@app.route("/<rest:path>", methods=["GET", "POST"])
+async def _anything(request: Request, rest: str) -> HTTPResponse:
+    received = len(request.body) if request.method == "POST" else None
+    path = request.path
+    if path.startswith(content.CALLS):
+        fields, body = content.call(path, received or 0)
+    else:
+        if "%" in path:
+            path = unquote(path)
+        fields, body = content.page(path, request.query_string.encode(), received)
+    headers = {n.decode(): v.decode() for n, v in fields if n not in _SANIC_WRITES}
+    return raw(body, headers=headers, content_type=fields[0][1].decode())

@@ -9,18 +9,22 @@ from pathlib import Path
 import flow_control
 import loads
 import quic_client
+import traffic
 import websocket
 from commands import NotSupported
 from loads import Work
 from servers import Server
 
-H3 = ("tercel", "hypercorn", "sanic", "nginx")
+H3 = ("tercel", "hypercorn", "sanic", "nginx", "peregrine", "pyvoy")
 HANDSHAKES = (*H3, "aioquic")
-H1 = ("tercel", "uvicorn", "granian", "hypercorn", "sanic")
-WEBSOCKET = ("tercel", "uvicorn")
+H1 = ("tercel", "uvicorn", "granian", "hypercorn", "sanic", "peregrine", "pyvoy")
+WEBSOCKET = ("tercel", "uvicorn", "peregrine", "pyvoy")
 
 # Whom a quick run leaves out costs the most time and says the least.
-QUICK = {"3": ("tercel", "hypercorn", "nginx"), "1-plain": ("tercel", "uvicorn", "granian")}
+QUICK = {
+    "3": ("tercel", "hypercorn", "nginx", "peregrine", "aioquic"),
+    "1-plain": ("tercel", "uvicorn", "granian"),
+}
 QUICK["1"] = QUICK["1-plain"]
 
 # The peer that a change of tercel's is compared by: measured in the same run, and not changed.
@@ -59,16 +63,30 @@ class Memory:
 
 def _h3(title: str, quick: bool = False, syscalls: bool = False, **load: object) -> Scenario:
     def run(server: Server, seconds: int, ca: Path) -> Work:
-        return loads.h3(server, seconds, **load)  # type: ignore[arg-type]
+        if "requests" in load:
+            return loads.h3(server, seconds, **load)  # type: ignore[arg-type]
+        return loads.h3_again(server, seconds, **load)  # type: ignore[arg-type]
 
     return Scenario(title, "3", "request", H3, run, quick, syscalls, warm=True)
 
 
-def _h1(title: str, http: str, quick: bool = False, **load: object) -> Scenario:
+def _h1(
+    title: str, http: str, quick: bool = False, syscalls: bool = False, **load: object
+) -> Scenario:
     def run(server: Server, seconds: int, ca: Path) -> Work:
-        return loads.h1(server, seconds, **load)  # type: ignore[arg-type]
+        if "requests" in load:
+            return loads.h1(server, seconds, **load)  # type: ignore[arg-type]
+        return loads.h1_again(server, seconds, **load)  # type: ignore[arg-type]
 
-    return Scenario(title, http, "request", H1, run, quick, quick)
+    return Scenario(title, http, "request", H1, run, quick, syscalls)
+
+
+def _single_pages() -> Scenario:
+    def run(server: Server, seconds: int, ca: Path) -> Work:
+        return loads.h3_single_pages(server, seconds)
+
+    title = f"a page of {traffic.PAGE_REQUESTS} requests on a new connection"
+    return Scenario(title, "3", "page", H3, run, True)
 
 
 def _bulk(
@@ -86,9 +104,7 @@ def _bulk(
     ]
 
 
-def _websocket(
-    title: str, http: str, servers: tuple[str, ...], quick: bool, streams: int = 1
-) -> Scenario:
+def _websocket(title: str, http: str, streams: int, quick: bool = False) -> Scenario:
     shape = websocket.Scenario(http, 32 // streams, streams)
 
     def run(server: Server, seconds: int, ca: Path) -> Work:
@@ -98,7 +114,8 @@ def _websocket(
             messages = client.echo(seconds)
             return Work(messages, seconds, server.cpu_seconds() - before)
 
-    return Scenario(title, http, "message", servers, run, quick, warm=True)
+    names = ("tercel",) if http == "3" else WEBSOCKET
+    return Scenario(title, http, "message", names, run, quick, warm=True)
 
 
 def _async(function: Callable[..., object], **arguments: object) -> Callable[..., Work]:
@@ -117,17 +134,32 @@ def _handshakes(kind: str) -> Scenario:
     return Scenario(f"{kind} handshake", "3", "connection", HANDSHAKES, run, True, warm=True)
 
 
+_PAGES, _POSTS, _CALLS = traffic.pages, traffic.json_posts, traffic.calls
+
 SCENARIOS = [
-    _h3("small GET, 4 connections, 32 in flight", True, True, connections=4, in_flight=32),
-    _h3("small GET, 100 connections", True, True, connections=100, in_flight=1),
-    _h3("small GET, 1 connection", False, True, connections=1, in_flight=1),
-    _h3("small GET, 1 connection, 32 in flight", connections=1, in_flight=32),
-    _h3("small GET, 1 connection, 100 in flight", connections=1, in_flight=100),
-    _h3("small GET, 1,000 connections", connections=1000, in_flight=1),
-    _h3("16 KiB JSON, 4 connections, 8 in flight", path="/json", connections=4, in_flight=8),
+    _h3(
+        "pages, 4 connections, 32 in flight", True, True,
+        requests=_PAGES, connections=4, in_flight=32,
+    ),
+    _h3("pages, 100 connections", True, True, requests=_PAGES, connections=100, in_flight=1),
+    _single_pages(),
+    _h3("JSON POST, 4 connections, 8 in flight", True, requests=_POSTS, connections=4, in_flight=8),
+    _h3(
+        "small calls, 4 connections, 25 in flight", True,
+        requests=_CALLS, connections=4, in_flight=25,
+    ),
+    _h3("pages, 1 connection", False, True, requests=_PAGES, connections=1, in_flight=1),
+    _h3("pages, 1 connection, 32 in flight", requests=_PAGES, connections=1, in_flight=32),
+    _h3("pages, 1 connection, 100 in flight", requests=_PAGES, connections=1, in_flight=100),
+    _h3("pages, 1,000 connections", requests=_PAGES, connections=1000, in_flight=1),
+    _h3("the same request again, 4 connections, 32 in flight", connections=4, in_flight=32),
+    _h3(
+        "16 KiB JSON, 4 connections, 8 in flight",
+        requests=traffic.large_documents, connections=4, in_flight=8,
+    ),
     _h3(
         "POST 64 KiB, 4 connections, 8 in flight",
-        path="/upload", body=65_536, connections=4, in_flight=8,
+        requests=traffic.uploads, connections=4, in_flight=8,
     ),
     *_bulk("5 MB", "3", H3, 5_000_000, True),
     *_bulk("100 MB", "3", H3, 100_000_000, False),
@@ -141,19 +173,28 @@ SCENARIOS = [
         "GET beside 1,000 open idle streams", "3", "request", H3,
         _async(quic_client.beside_idle_streams, connections=10, streams=100),
     ),
-    _h1("small GET, 32 connections", "1-plain", True, connections=32),
-    _h1("small GET, 1 connection", "1-plain", connections=1),
-    _h1("small GET, 1,000 connections", "1-plain", connections=1000),
-    _h1("16 KiB JSON, 32 connections", "1-plain", path="/json", connections=32),
-    _h1("POST 64 KiB, 32 connections", "1-plain", path="/upload", body=65_536, connections=32),
-    *_bulk("100 MB", "1-plain", H1, 100_000_000, False),
-    _h1("small GET, 32 connections", "1", True, connections=32),
-    _h1("16 KiB JSON, 32 connections", "1", path="/json", connections=32),
-    _h1("POST 64 KiB, 32 connections", "1", path="/upload", body=65_536, connections=32),
-    *_bulk("100 MB", "1", H1, 100_000_000, False),
-    _websocket("WebSocket echo, 32 connections", "1-plain", WEBSOCKET, True),
-    _websocket("WebSocket echo, 32 connections", "1", WEBSOCKET, False),
-    _websocket("WebSocket echo, 32 on a connection", "3", ("tercel",), False, streams=32),
+    _websocket("WebSocket echo, messages of changing sizes, 32 on a connection", "3", 32),
+    *(
+        scenario
+        for http in ("1-plain", "1")
+        for scenario in (
+            _h1("pages, 32 connections", http, True, True, requests=_PAGES, connections=32),
+            _h1(
+                "JSON POST, 32 connections", http, http == "1-plain",
+                requests=_POSTS, connections=32,
+            ),
+            _websocket("WebSocket echo, messages of changing sizes, 32 connections", http, 1, True),
+            _h1("the same request again, 32 connections", http, connections=32),
+            _h1(
+                "16 KiB JSON, 32 connections", http,
+                requests=traffic.large_documents, connections=32,
+            ),
+            _h1("POST 64 KiB, 32 connections", http, requests=traffic.uploads, connections=32),
+            *_bulk("100 MB", http, H1, 100_000_000, False),
+        )
+    ),
+    _h1("pages, 1 connection", "1-plain", requests=_PAGES, connections=1),
+    _h1("pages, 1,000 connections", "1-plain", requests=_PAGES, connections=1000),
 ]  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def running(name: str, certificate: Certificate, *, http: str) -> Iterator[Serve
     """
     port = _free_port()
     launch = commands.launch(name, certificate, port, http)
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent)} | launch.environment
     processes: list[subprocess.Popen[bytes]] = []
     roots: list[int] = []
     with open(commands.state_directory() / f"{name}.log", "ab") as log:

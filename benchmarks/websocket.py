@@ -27,12 +27,16 @@ _LIMIT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Scenario:
-    """How the client is connected, and how many messages it has under way on each WebSocket."""
+    """How the client is connected, and how many messages it has under way on each WebSocket.
+
+    Their sizes change, unless all have `size` bytes.
+    """
 
     http: str
     connections: int
     streams: int = 1
     in_flight: int = 1
+    size: int | None = None
     servers: tuple[str, ...] = ("tercel",)
 
 
@@ -46,10 +50,10 @@ SCENARIOS = {
     "h3, 32 WebSockets on one connection": Scenario("3", 1, streams=32),
 }
 IDLE_SCENARIOS = {
-    "h1": Scenario("1-plain", _IDLE, servers=_ALL),
-    "h1 TLS": Scenario("1", _IDLE, servers=("tercel", "uvicorn")),
-    "h3, a connection each": Scenario("3", _IDLE),
-    "h3, 100 on each connection": Scenario("3", _IDLE // 100, streams=100),
+    "h1": Scenario("1-plain", _IDLE, size=100, servers=_ALL),
+    "h1 TLS": Scenario("1", _IDLE, size=100, servers=("tercel", "uvicorn")),
+    "h3, a connection each": Scenario("3", _IDLE, size=100),
+    "h3, 100 on each connection": Scenario("3", _IDLE // 100, streams=100, size=100),
 }
 
 
@@ -82,6 +86,8 @@ def connected(scenario: Scenario, server: Server) -> Iterator[Client]:
     command += ["--http", scenario.http, "--port", str(server.port)]
     command += ["--connections", str(scenario.connections), "--streams", str(scenario.streams)]
     command += ["--in-flight", str(scenario.in_flight)]
+    if scenario.size is not None:
+        command += ["--bytes", str(scenario.size)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -115,7 +121,7 @@ def cpu_per_message(
 
 def memory_per_socket(name: str, scenario: Scenario, certificate: Certificate) -> float:
     """Resident KiB of server `name` per idle WebSocket that has echoed once."""
-    one = Scenario(scenario.http, 1)
+    one = Scenario(scenario.http, 1, size=scenario.size)
     with servers.running(name, certificate, http=scenario.http) as server:
         with connected(one, server) as client:
             client.echo(0.2)

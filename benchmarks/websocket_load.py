@@ -2,8 +2,9 @@
 
 A process of its own, driven by its standard input: it prints `ready` when all are open, and for
 each line `echo SECONDS` it keeps `--in-flight` messages under way on each for that long, and prints
-how many came back. The end of its input is its end. Frames are made beforehand and answers are only
-counted, so that on HTTP/1.1 it costs less than any server; on HTTP/3 it is aioquic.
+how many came back. The end of its input is its end. Frames are made beforehand and of answers only
+the bytes are counted, so that on HTTP/1.1 it costs less than any server that is written in Python;
+on HTTP/3 it is aioquic. Messages have the sizes of `traffic.messages`, or all `--bytes`.
 """
 
 import argparse
@@ -13,8 +14,10 @@ import ssl
 import sys
 import time
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
 
+import traffic
 from aioquic.asyncio import QuicConnectionProtocol, connect
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
@@ -22,6 +25,9 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent
 
 _OPENING_AT_ONCE = 50
+_MASK = b"mask"
+# Between the messages that two WebSockets begin with.
+_APART = 13
 # Whoever lets go of one closes its connection.
 _open_clients: list[Any] = []
 _UPGRADE = (
@@ -31,13 +37,27 @@ _UPGRADE = (
 )
 
 
-class Echo(ABC):
-    """Messages under way on one WebSocket."""
+class Frames:
+    """Messages as a client's frames (RFC 6455 5.2), and the sizes of the frames that answer."""
 
-    def __init__(self, size: int) -> None:
-        header = bytes((0x82, 0x80 | size)) if size < 126 else _long_header(size)
-        self._frame = header + b"mask" + bytes(size)
-        self._answer_bytes = size + (2 if size < 126 else 4)
+    def __init__(self, messages: list[str | bytes]) -> None:
+        self.sent: list[bytes] = []
+        self.answer_bytes: list[int] = []
+        for message in messages:
+            text = isinstance(message, str)
+            payload = message.encode() if isinstance(message, str) else message
+            size = len(payload)
+            self.sent.append(_header(1 if text else 2, size) + _MASK + _masked(payload))
+            self.answer_bytes.append(size + (2 if size < 126 else 4))
+
+
+class Echo(ABC):
+    """Messages under way on one WebSocket. `start_at` is where among the frames it begins."""
+
+    def __init__(self, frames: Frames, start_at: int) -> None:
+        self._frames = frames.sent
+        self._answer_bytes = frames.answer_bytes
+        self._next = self._awaited = start_at % len(frames.sent)
         self._pending = 0
         self._deadline = 0.0
         self.echoed = 0
@@ -45,14 +65,24 @@ class Echo(ABC):
     def start(self, in_flight: int, deadline: float) -> None:
         """Send the first messages; from then on one for each that comes back."""
         self._deadline = deadline
-        self.write(self._frame * in_flight)
+        self._send(in_flight)
 
     def received(self, size: int) -> None:
         """So many bytes have come back."""
-        whole, self._pending = divmod(self._pending + size, self._answer_bytes)
+        self._pending += size
+        whole = 0
+        while self._pending >= (expected := self._answer_bytes[self._awaited]):
+            self._pending -= expected
+            self._awaited = (self._awaited + 1) % len(self._frames)
+            whole += 1
         self.echoed += whole
         if whole and time.monotonic() < self._deadline:
-            self.write(self._frame * whole)
+            self._send(whole)
+
+    def _send(self, count: int) -> None:
+        for _ in range(count):
+            self.write(self._frames[self._next])
+            self._next = (self._next + 1) % len(self._frames)
 
     @abstractmethod
     def write(self, data: bytes) -> None:
@@ -62,8 +92,8 @@ class Echo(ABC):
 class H1Socket(asyncio.Protocol, Echo):
     """One TCP connection."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
+    def __init__(self, frames: Frames, start_at: int) -> None:
+        super().__init__(frames, start_at)
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._head = b""
         self.transport: Any = None
@@ -88,8 +118,8 @@ class H1Socket(asyncio.Protocol, Echo):
 class H3Socket(Echo):
     """One stream."""
 
-    def __init__(self, size: int, connection: "H3Client") -> None:
-        super().__init__(size)
+    def __init__(self, frames: Frames, start_at: int, connection: "H3Client") -> None:
+        super().__init__(frames, start_at)
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._connection = connection
         self._stream_id = connection.open(self)
@@ -129,8 +159,11 @@ class H3Client(QuicConnectionProtocol):
     def quic_event_received(self, event: QuicEvent) -> None:
         for item in self._http.handle_event(event):
             if isinstance(item, HeadersReceived):
-                assert (b":status", b"200") in item.headers, item.headers
-                self._sockets[item.stream_id].opened.set_result(None)
+                opened = self._sockets[item.stream_id].opened
+                if (b":status", b"200") in item.headers:
+                    opened.set_result(None)
+                else:
+                    opened.set_exception(RuntimeError(f"no WebSocket: {item.headers}"))
             elif isinstance(item, DataReceived):
                 self._sockets[item.stream_id].received(len(item.data))
 
@@ -153,9 +186,10 @@ async def h1_sockets(options: argparse.Namespace) -> list[Any]:
         context.verify_mode = ssl.CERT_NONE
     sockets: list[Any] = []
     loop = asyncio.get_running_loop()
-    for _ in range(options.connections):
+    frames = Frames(options.messages)
+    for number in range(options.connections):
         _, socket = await loop.create_connection(
-            lambda: H1Socket(options.bytes), "127.0.0.1", options.port, ssl=context
+            partial(H1Socket, frames, number * _APART), "127.0.0.1", options.port, ssl=context
         )
         await socket.opened
         sockets.append(socket)
@@ -168,6 +202,7 @@ async def h3_sockets(options: argparse.Namespace) -> list[Any]:
         is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, idle_timeout=600
     )
     sockets: list[Any] = []
+    frames = Frames(options.messages)
 
     async def connection() -> None:
         client = connect(
@@ -175,7 +210,11 @@ async def h3_sockets(options: argparse.Namespace) -> list[Any]:
         )
         _open_clients.append(client)
         protocol = await client.__aenter__()
-        own = [H3Socket(options.bytes, protocol) for _ in range(options.streams)]  # type: ignore[arg-type]
+        already = len(_open_clients) * options.streams
+        own = [
+            H3Socket(frames, (already + number) * _APART, protocol)  # type: ignore[arg-type]
+            for number in range(options.streams)
+        ]
         await asyncio.gather(*(socket.opened for socket in own))
         sockets.extend(own)
 
@@ -193,8 +232,9 @@ async def main() -> None:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--streams", type=int, default=1, help="WebSockets per HTTP/3 connection")
     parser.add_argument("--in-flight", type=int, default=1)
-    parser.add_argument("--bytes", type=int, default=100)
+    parser.add_argument("--bytes", type=int, help="of each message; default: they change")
     options = parser.parse_args()
+    options.messages = traffic.messages() if options.bytes is None else [bytes(options.bytes)]
     sockets = await (h3_sockets(options) if options.http == "3" else h1_sockets(options))
     print("ready", flush=True)
     loop = asyncio.get_running_loop()
@@ -207,8 +247,14 @@ async def main() -> None:
         print(sum(socket.echoed for socket in sockets) - before, flush=True)
 
 
-def _long_header(size: int) -> bytes:
-    return bytes((0x82, 0x80 | 126)) + size.to_bytes(2, "big")
+def _header(opcode: int, size: int) -> bytes:
+    if size < 126:
+        return bytes((0x80 | opcode, 0x80 | size))
+    return bytes((0x80 | opcode, 0x80 | 126)) + size.to_bytes(2, "big")
+
+
+def _masked(payload: bytes) -> bytes:
+    return bytes(byte ^ _MASK[at % 4] for at, byte in enumerate(payload))
 
 
 if __name__ == "__main__":

@@ -130,6 +130,16 @@ class ConnectionLifetime(HttpProtocolMixin, SanicProtocol):
             or (self.signal is not None and self.signal.stopped)
         )
 
+    def write_one(self, data: bytes) -> None:
+        """Send `data`, as `write` does: a frame of a WebSocket, which needs nothing joined."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(data)
+        self._written += len(data)
+        if self._written > self._count_at:
+            self.count_buffers()
+
     # -- faults -----------------------------------------------------------------------------------
 
     def _fail(self, error: RemoteProtocolError) -> None:

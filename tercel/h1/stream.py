@@ -30,6 +30,9 @@ class Owner(Protocol):
     def write(self, buffers: list[bytes]) -> None:
         """Send `buffers` in order; does nothing when the connection is closing."""
 
+    def write_one(self, data: bytes) -> None:
+        """Send `data`, as `write` does."""
+
     def may_persist(self) -> bool:
         """Whether another request may follow on the connection."""
 
@@ -178,7 +181,7 @@ class H1RequestStream(RequestStream):
     def write_upgraded(self, data: bytes) -> None:
         """Send bytes of the upgraded protocol."""
         self.content_sent += len(data)
-        self._owner.write([data])
+        self._owner.write_one(data)
 
     def _write_informational(self, status: int, fields: Fields) -> None:
         data = self.writer.informational(status, fields)

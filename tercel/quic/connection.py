@@ -130,7 +130,7 @@ class QuicServerConnection(ProbingConnection):
         stream = self._streams.get(stream_id)
         if stream is not None:
             stream.max_stream_data_local += size
-            if self._is_stream_limit_due(stream):
+            if not stream.receiver.is_finished and self._is_stream_limit_due(stream):
                 self._limits_due[stream_id] = stream
 
     def may_open(self, stream_id: int) -> bool:

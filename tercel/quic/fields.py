@@ -1,14 +1,23 @@
 """Field sections of HTTP/3 messages (RFC 9114 4.2, 4.3). Knows nothing about sockets or streams."""
 
 import re
+from collections.abc import Sequence
+from itertools import chain
+from operator import itemgetter
 
-from tercel.shared.control_data import check_authority, check_path, check_tunnel, parse_scheme
+from tercel.shared.control_data import (
+    KNOWN_METHODS,
+    check_authority,
+    check_path,
+    check_tunnel,
+    parse_scheme,
+)
 from tercel.shared.errors import FieldsTooLarge, MalformedMessage
 from tercel.shared.messages import (
+    Field,
     Fields,
     RequestHead,
     field_value,
-    is_field_value,
     is_token,
     parse_content_length,
 )
@@ -16,24 +25,43 @@ from tercel.shared.request_fields import (
     NOT_IN_TRAILERS,
     is_trailers_only,
     line_count,
-    with_single_lines,
+    with_early_data,
 )
 
 # RFC 9114 4.2: these mean something for one HTTP/1.1 connection only.
 _CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
-# The fields that decide what a message is, and those that applications get in one line.
-_DECISIVE = frozenset((b"content-length", b"cookie", b"early-data", b"host", b"te"))
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
-_UPPER_CASE = re.compile(rb"[A-Z]")
 
-# Names that were found valid; the same few come again and again.
-_known_names: set[bytes] = set()
-_MOST_KNOWN_NAMES, _MOST_KNOWN_NAME_BYTES = 512, 64
+# What a line is, so that each is found in one step.
+_PLAIN, _PSEUDO, _COOKIE, _DECISIVE = range(4)
+_KINDS = {
+    **dict.fromkeys(_REQUEST_PSEUDO, _PSEUDO),
+    # The fields that decide what a message is, and those that applications get in one line.
+    **dict.fromkeys((b"content-length", b"early-data", b"expect", b"host", b"te"), _DECISIVE),
+    b"cookie": _COOKIE,
+}
+
+# RFC 9114 4.2, 10.3, RFC 9110 5.5: a name is a token without upper case; a value has no control
+# characters but HTAB, and no white space at its ends.
+_LINE = re.compile(
+    rb"[!#$%&'*+\-.^_`|~0-9a-z]++\n"
+    rb"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?"
+)
+
+# Bytes of field lines that a connection remembers, with what a line takes beside its text. Some
+# forty lines of a browser fit.
+_MOST_KNOWN_BYTES, _MOST_KNOWN_LINE_BYTES, _LINE_OVERHEAD_BYTES = 8192, 1024, 128
+
+_name_of = itemgetter(0)
 
 # RFC 9114 4.2.2: what each field costs besides its name and value.
 FIELD_OVERHEAD_BYTES = 32
+
+
+Request = tuple[RequestHead, int | None, Sequence[bytes]]
+"""A head, the number in its Content-Length field, and the lines of its Expect field."""
 
 
 def check_section_size(fields: Fields, *, max_bytes: int, max_fields: int) -> None:
@@ -43,38 +71,116 @@ def check_section_size(fields: Fields, *, max_bytes: int, max_fields: int) -> No
     """
     if len(fields) > max_fields and (lines := line_count(fields)) > max_fields:
         raise FieldsTooLarge(f"{lines} field lines, {max_fields} are allowed")
-    size = FIELD_OVERHEAD_BYTES * len(fields)
-    for name, value in fields:
-        size += len(name) + len(value)
+    size = FIELD_OVERHEAD_BYTES * len(fields) + sum(map(len, chain.from_iterable(fields)))
     if size > max_bytes:
         raise FieldsTooLarge(f"field section of {size} bytes, {max_bytes} are allowed")
 
 
-def request_head(section: Fields) -> tuple[RequestHead, int | None]:
-    """The request head of a decoded field section, and its Content-Length.
+class HeadReader:
+    """Reads the header sections of the requests on one connection.
 
-    Raises MalformedMessage when RFC 9114 4.1.2 says that the message is malformed.
+    A client repeats most of its field lines in every request: user agent, accept, cookies. Lines
+    that were found valid are remembered, and are not checked again. Lines that are only sent once,
+    as a referer may be, push the others out now and then, which then are checked once more.
     """
-    pseudo: dict[bytes, bytes] = {}
-    fields: Fields = []
-    decisive: dict[bytes, list[bytes]] = {}
-    for field in section:
-        name, value = field
+
+    __slots__ = ("_authority", "_host", "_known", "_room")
+
+    def __init__(self) -> None:
+        self._known: dict[Field, int] = {}
+        self._room = _MOST_KNOWN_BYTES
+        self._authority: bytes | None = None
+        """The last valid authority."""
+        self._host: Field = (b"host", b"")
+        """Its line."""
+
+    def read(self, section: Fields) -> Request:
+        """The request in a decoded header section: its head, Content-Length, and Expect.
+
+        Raises MalformedMessage when RFC 9114 4.1.2 says that the message is malformed.
+        """
+        known = self._known
+        pseudo: dict[bytes, bytes] = {}
+        fields: Fields = []
+        cookies: list[bytes] = []
+        decisive: dict[bytes, list[bytes]] = {}
+        for line in section:
+            kind = known.get(line)
+            if kind is None:
+                kind = self._kind(line)
+            if kind == _PLAIN:
+                fields.append(line)
+            elif kind == _PSEUDO:
+                name, value = line
+                if fields or cookies or name in pseudo:
+                    raise MalformedMessage(f"pseudo-header field {name!r} twice or too late")
+                pseudo[name] = value
+            elif kind == _COOKIE:
+                cookies.append(line[1])
+            else:
+                fields.append(line)
+                decisive.setdefault(line[0], []).append(line[1])
+        host = length = None
+        expects: Sequence[bytes] = ()
+        if decisive:
+            host = _sole(b"host", decisive)  # RFC 9112 3.2, for every version
+            length = _content_length(decisive)
+            expects = decisive.get(b"expect", ())
+            if b"te" in decisive and not is_trailers_only(decisive[b"te"]):
+                raise MalformedMessage("te may only be trailers")  # RFC 9114 4.2
+            if b"early-data" in decisive:
+                fields = with_early_data(fields)
+        if cookies:
+            # RFC 9114 4.2.1: several lines are one elsewhere (RFC 6265 5.4).
+            fields.append((b"cookie", b"; ".join(cookies)))
+        authority = self._read_authority(pseudo, host)
+        if host is None:
+            # RFC 9114 4.3.1: Host and :authority are the same, and an application gets it as host.
+            fields.insert(0, self._host)
+        return _head(pseudo, authority, fields), length, expects
+
+    def _read_authority(self, pseudo: dict[bytes, bytes], host: bytes | None) -> bytes:
+        # RFC 9114 4.3.1: :authority or Host, not empty, and the same where both are given.
+        authority = pseudo.get(b":authority", host)
+        if authority is None:
+            raise MalformedMessage("neither :authority nor Host")
+        if host is not None and host != authority:
+            raise MalformedMessage(":authority and Host differ")
+        if authority != self._authority:
+            check_authority(authority)
+            self._authority, self._host = authority, (b"host", authority)
+        return authority
+
+    def _kind(self, line: Field) -> int:
+        """The kind of a line that is not known. Remembers it if it is valid, and may come again."""
+        name, value = line
+        kind = _KINDS.get(name, _PLAIN)
+        if name == b":path":
+            return kind
+        if kind != _PSEUDO:
+            check_line(line)
+        size = len(name) + len(value) + _LINE_OVERHEAD_BYTES
+        if size <= _MOST_KNOWN_LINE_BYTES:
+            self._room -= size
+            if self._room < 0:
+                self._known.clear()
+                self._room = _MOST_KNOWN_BYTES - size
+            self._known[line] = kind
+        return kind
+
+
+def check_line(line: Field) -> None:
+    """Raise MalformedMessage unless `line` may be in a section, and is no pseudo-header field."""
+    name = line[0]
+    if _LINE.fullmatch(b"\n".join(line)) is None:
         if name[:1] == b":":
-            _take_pseudo(pseudo, name, value, late=bool(fields))
-            continue
-        _check_field(name, value)
-        if name in _DECISIVE:
-            decisive.setdefault(name, []).append(value)
-        fields.append(field)
-    host = length = None
-    if decisive:
-        host = _sole(decisive, b"host")  # RFC 9112 3.2, for every version
-        length = _content_length(_sole(decisive, b"content-length"))
-        if b"te" in decisive and not is_trailers_only(decisive[b"te"]):
-            raise MalformedMessage("te may only be trailers")  # RFC 9114 4.2
-        fields = with_single_lines(fields, decisive)
-    return _assemble(pseudo, fields, host), length
+            raise MalformedMessage(
+                f"unknown pseudo-header field {name!r}, or not in a request's head"
+            )
+        what = "value of field" if is_token(name) and name == name.lower() else "field name"
+        raise MalformedMessage(f"invalid {what} {name!r}")
+    if name in _CONNECTION_SPECIFIC:
+        raise MalformedMessage(f"connection-specific field {name!r}")
 
 
 def trailers(section: Fields) -> Fields:
@@ -82,10 +188,8 @@ def trailers(section: Fields) -> Fields:
 
     Fields that a recipient must ignore in trailers are dropped (RFC 9110 6.5.1).
     """
-    for name, value in section:
-        if name[:1] == b":":
-            raise MalformedMessage("pseudo-header field in a trailer section")
-        _check_field(name, value)
+    for line in section:
+        check_line(line)
     return [line for line in section if line[0] not in NOT_IN_TRAILERS]
 
 
@@ -100,43 +204,13 @@ def sendable(section: Fields) -> Fields:
 
     An application may not know which version it answers; RFC 9114 4.2 forbids these fields here.
     """
-    if any(line[0] in _CONNECTION_SPECIFIC for line in section):
-        return [line for line in section if line[0] not in _CONNECTION_SPECIFIC]
-    return section
+    if _CONNECTION_SPECIFIC.isdisjoint(map(_name_of, section)):
+        return section
+    return [line for line in section if line[0] not in _CONNECTION_SPECIFIC]
 
 
-def _take_pseudo(pseudo: dict[bytes, bytes], name: bytes, value: bytes, *, late: bool) -> None:
-    if name not in _REQUEST_PSEUDO:
-        raise MalformedMessage(f"unknown pseudo-header field {name!r}")
-    if late:
-        raise MalformedMessage(f"pseudo-header field {name!r} after a regular field")
-    if name in pseudo:
-        raise MalformedMessage(f"pseudo-header field {name!r} twice")
-    pseudo[name] = value
-
-
-def _check_field(name: bytes, value: bytes) -> None:
-    if name not in _known_names:
-        _check_name(name)
-    # RFC 9114 10.3, RFC 9110 5.5: no control characters, no white space at the ends.
-    if not is_field_value(value) or value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t"):
-        raise MalformedMessage(f"invalid value of field {name!r}")
-    if name in _CONNECTION_SPECIFIC:
-        raise MalformedMessage(f"connection-specific field {name!r}")
-
-
-def _check_name(name: bytes) -> None:
-    # RFC 9114 4.2: lower case only.
-    if not is_token(name) or _UPPER_CASE.search(name) is not None:
-        raise MalformedMessage(f"invalid field name {name!r}")
-    if len(name) <= _MOST_KNOWN_NAME_BYTES:
-        if len(_known_names) >= _MOST_KNOWN_NAMES:
-            _known_names.clear()
-        _known_names.add(name)
-
-
-def _sole(decisive: dict[bytes, list[bytes]], name: bytes) -> bytes | None:
-    """The value of a field that may occur once."""
+def _sole(name: bytes, decisive: dict[bytes, list[bytes]]) -> bytes | None:
+    """The value of a field that may occur once; None without one."""
     values = decisive.get(name)
     if values is None:
         return None
@@ -145,8 +219,9 @@ def _sole(decisive: dict[bytes, list[bytes]], name: bytes) -> bytes | None:
     return values[0]
 
 
-def _content_length(value: bytes | None) -> int | None:
+def _content_length(decisive: dict[bytes, list[bytes]]) -> int | None:
     # RFC 9110 8.6: several, even if equal, may be refused.
+    value = _sole(b"content-length", decisive)
     if value is None:
         return None
     length = parse_content_length(value)
@@ -155,14 +230,13 @@ def _content_length(value: bytes | None) -> int | None:
     return length
 
 
-def _assemble(pseudo: dict[bytes, bytes], fields: Fields, host: bytes | None) -> RequestHead:
+def _head(pseudo: dict[bytes, bytes], authority: bytes, fields: Fields) -> RequestHead:
     method = pseudo.get(b":method")
-    if not method or not is_token(method):
+    if method not in KNOWN_METHODS and not (method and is_token(method)):
         raise MalformedMessage(":method is missing or no token")
     protocol = pseudo.get(b":protocol")
     scheme = pseudo.get(b":scheme")
     path = pseudo.get(b":path")
-    authority = _authority(pseudo, host)
     # RFC 8441 4: only with CONNECT, and the name of a protocol.
     if protocol is not None and (method != b"CONNECT" or not is_token(protocol)):
         raise MalformedMessage(":protocol without CONNECT, or no token")
@@ -178,23 +252,5 @@ def _assemble(pseudo: dict[bytes, bytes], fields: Fields, host: bytes | None) ->
         if scheme != b"https":
             scheme = parse_scheme(scheme)
         check_path(path, method)
-    return RequestHead(
-        method=method,
-        scheme=scheme,
-        authority=authority,
-        target=path,
-        fields=fields,
-        http_version="3",
-        protocol=protocol,
-    )
-
-
-def _authority(pseudo: dict[bytes, bytes], host: bytes | None) -> bytes:
-    # RFC 9114 4.3.1: :authority or Host, not empty, and the same where both are given.
-    authority = pseudo.get(b":authority", host)
-    if authority is None:
-        raise MalformedMessage("neither :authority nor Host")
-    if host is not None and host != authority:
-        raise MalformedMessage(":authority and Host differ")
-    check_authority(authority)
-    return authority
+    # By position: with keywords it takes 0.2 us more.
+    return RequestHead(method, scheme, authority, path, fields, "3", protocol)

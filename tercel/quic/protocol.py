@@ -18,8 +18,6 @@ from tercel.quic.keep_alive import KeepAliveLimit, KeepAlivePings
 from tercel.quic.patience import Patience
 from tercel.quic.requests import (
     ContentReceived,
-    H3Event,
-    KnownRequest,
     MessageFailed,
     SectionReceived,
 )
@@ -33,7 +31,7 @@ from tercel.shared.errors import (
     TooEarly,
 )
 from tercel.shared.logs import logger
-from tercel.shared.messages import RequestHead, ResponseHead
+from tercel.shared.messages import ResponseHead
 from tercel.shared.request_fields import with_early_data
 from tercel.shared.stream import SendState
 
@@ -57,6 +55,7 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         self.info.protocol = self
         self.streams = {}
         self._http: H3Connection | None = None
+        self._reader = fields.HeadReader()
         self._held: list[H3RequestStream] = []
         self._gated: set[H3RequestStream] = set()
         self._written = False
@@ -143,32 +142,19 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._reject(stream_id, http)
             return
         self._patience.watch()
-        if event.end_stream and not stream_id & 2:
-            known = http.requests.recognise(stream_id, event.data)
-            if known is not None:
-                self._open_known(stream_id, known)
-                return
-        elif len(event.data) < DRIBBLE_BYTES and not event.end_stream:
+        if not event.end_stream and len(event.data) < DRIBBLE_BYTES:
             self.quic.budgets.spend(Flood.DRIBBLE)
         for item in http.receive_data(stream_id, event.data, event.end_stream):
-            self._handle(item)
+            if isinstance(item, SectionReceived) and not item.trailing:
+                self._open(item)
+            elif isinstance(item, MessageFailed):
+                self._fail(item.stream_id, item.error)
+            else:
+                self._continue(item)
 
-    def _open_known(self, stream_id: int, known: KnownRequest) -> None:
-        """Serve a request that was seen before: in one step, if it was served then."""
-        if not known.served or self.quic.is_early(stream_id) or not self.quic.can_send(stream_id):
-            self._handle(known.event(stream_id))
-            return
-        assert known.head is not None  # noqa: S101  # it was served
-        head, content_length = known.head
-        self._serve(H3RequestStream(self, stream_id, head, content_length, ended=True))
-
-    def _handle(self, event: H3Event) -> None:
+    def _continue(self, event: SectionReceived | ContentReceived) -> None:
+        """Pass on what follows the header section of a request."""
         try:
-            if isinstance(event, MessageFailed):
-                raise event.error
-            if isinstance(event, SectionReceived) and not event.trailing:
-                self._open(event)
-                return
             stream = self.streams.get(event.stream_id)
             if not isinstance(stream, H3RequestStream):
                 if isinstance(event, ContentReceived):
@@ -190,7 +176,14 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             self._fail(event.stream_id, error)
 
     def _open(self, event: SectionReceived) -> None:
-        head, content_length = self._head(event)
+        """Open the exchange of a header section, or refuse the request."""
+        try:
+            request = self._reader.read(event.fields)
+        except RemoteProtocolError as error:
+            error.request_line = fields.request_line(event.fields)
+            self._fail(event.stream_id, error)
+            return
+        head, content_length, expectations = request
         if not self.quic.can_send(event.stream_id):
             # The client stopped the response before the request came (RFC 9000 3.5).
             self.quic.budgets.spend(Flood.CANCELLATIONS)
@@ -198,26 +191,26 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
             return
         early = self.quic.is_early(event.stream_id)
         if early:
-            # In a head of its own: that of a known request belongs to all of its kind.
-            head = head.with_target(head.method, head.target)
             head.fields = with_early_data(head.fields)
         ended = event.ended
-        stream = H3RequestStream(self, event.stream_id, head, content_length, ended=ended)
+        stream = H3RequestStream(
+            self,
+            event.stream_id,
+            head,
+            content_length,
+            expects_continue=bool(expectations) and not ended and content_length != 0,
+            ended=ended,
+        )
         try:
             if early and head.method not in _SAFE_METHODS:
                 raise TooEarly("only safe methods are served in 0-RTT")
-            check_served(head, content_length, self.context.settings)
+            check_served(request, self.context.settings)
             if ended and content_length:
                 stream.accept_end([])
         except RemoteProtocolError as error:
             self.streams[event.stream_id] = stream
             self._fail(event.stream_id, error)
             return
-        if event.known is not None:
-            event.known.served = True
-        self._serve(stream)
-
-    def _serve(self, stream: H3RequestStream) -> None:
         self._begin(stream.stream_id, stream)
         if stream.stream_id in self.streams:
             self.answering = True
@@ -226,14 +219,6 @@ class Http3Protocol(HttpProtocolMixin, ConnectionProtocol):
         if stream.handler is not None and stream.content.ended and not stream.aborted:
             stream.handler.message_complete()
             self._finish_if_ended(stream)
-
-    def _head(self, event: SectionReceived) -> tuple[RequestHead, int | None]:
-        known = event.known
-        if known is None:
-            return fields.request_head(event.fields)
-        if known.head is None:
-            known.head = fields.request_head(event.fields)
-        return known.head
 
     def _stream_reset(self, event: events.StreamReset) -> None:
         if self._http is None:

@@ -228,17 +228,3 @@ def _prefixed(data: bytes, position: int, mask: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, position
     raise _Broken  # RFC 9204 4.1.1: 62 bits are enough
-
-
-def section_acknowledgment(stream_id: int) -> bytes:
-    """The instruction that acknowledges a decoded field section (RFC 9204 4.4.1)."""
-    if stream_id < 0x7F:
-        return bytes((0x80 | stream_id,))
-    rest = stream_id - 0x7F
-    if rest < 0x4000:
-        return bytes((0xFF, rest)) if rest < 0x80 else bytes((0xFF, rest & 0x7F | 0x80, rest >> 7))
-    result = [0xFF]
-    while rest >= 0x80:
-        result.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes((*result, rest))

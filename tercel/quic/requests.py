@@ -20,52 +20,23 @@ from tercel.quic.frames import (
 from tercel.quic.sections import FieldSections
 from tercel.quic.unfinished import Unfinished
 from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, RemoteProtocolError
-from tercel.shared.messages import Fields, RequestHead
-
-# Requests that are recognised by their bytes, and how many bytes those may be.
-_MOST_KNOWN = 16
-_MOST_KNOWN_BYTES = 512
-# What they may have been before their compression: one byte can stand for a whole table entry.
-_MOST_KNOWN_LINES, _MOST_DECODED_BYTES = 32, 2048
+from tercel.shared.messages import Fields
 
 # Frames to be ignored that a request may bring before they cost its connection's budget: clients
 # send one now and then to keep servers from choking on them (RFC 9114 7.2.8).
 _FREE_FRAMES = 8
 
 
-class KnownRequest:
-    """A request of a single HEADERS frame that was seen before on this connection."""
-
-    __slots__ = ("fields", "head", "refers", "served")
-
-    def __init__(self, fields: Fields, refers: bool) -> None:
-        self.fields = fields
-        """Not to be modified: a repeated request gets the same list."""
-        self.refers = refers
-        """Whether it refers to the dynamic table, and so has to be acknowledged."""
-        self.head: tuple[RequestHead, int | None] | None = None
-        """Cache of the event's receiver, for the next time."""
-        self.served = False
-        """Whether it was found that the server serves this request to any client."""
-
-    def event(self, stream_id: int) -> "SectionReceived":
-        """The event for the request on its stream."""
-        event = SectionReceived(stream_id, self.fields, False, True)
-        event.known = self
-        return event
-
-
 class SectionReceived:
     """A decoded header section, or the trailer section when `trailing`."""
 
-    __slots__ = ("ended", "fields", "known", "stream_id", "trailing")
+    __slots__ = ("ended", "fields", "stream_id", "trailing")
 
     def __init__(self, stream_id: int, fields: Fields, trailing: bool, ended: bool) -> None:
         self.stream_id = stream_id
         self.fields = fields
         self.trailing = trailing
         self.ended = ended
-        self.known: KnownRequest | None = None
 
 
 class ContentReceived:
@@ -141,8 +112,6 @@ class RequestStreams:
         self._grant = grant
         self._budgets = budgets
         self._open: dict[int, _RequestFrames] = {}
-        # Valid until the dynamic table changes.
-        self._known: dict[bytes, KnownRequest] = {}
         self.next_id = 0
         """The stream ID after the highest request stream seen, for GOAWAY (RFC 9114 5.2)."""
         self.held = 0
@@ -154,39 +123,43 @@ class RequestStreams:
         Everything but content is consumed here, and its credit granted; the caller grants the
         credit for content when the application has read it.
         """
-        known = self.recognise(stream_id, data) if ended else None
-        if known is not None:
-            return [known.event(stream_id)]
         frames = self._open.get(stream_id)
-        is_whole = ended and frames is None
         if frames is None:
+            if self.next_id <= stream_id:
+                self.next_id = stream_id + 4
+            # Most requests: 60 % fewer bytecodes than with a state for the stream.
+            if ended and (begin := _sole_section(data)):
+                return self._receive_section(stream_id, data, begin)
             frames = self._open[stream_id] = _RequestFrames()
-            self.next_id = max(self.next_id, stream_id + 4)
         events: list[H3Event] = []
         self._receive(stream_id, frames, data, ended, events)
         self._count_held(frames)
-        if is_whole and len(data) <= _MOST_KNOWN_BYTES:
-            self._remember(data, events)
         return events
 
-    def recognise(self, stream_id: int, data: bytes) -> KnownRequest | None:
-        """Handle `data`, all that its stream has, if the same request was seen before.
-
-        None if `receive` is to handle it. Saves 8 of 50 us of a small request.
-        """
-        known = self._known.get(data)
-        if known is None or stream_id in self._open:
-            return None
-        if self.next_id <= stream_id:
-            self.next_id = stream_id + 4
+    def _receive_section(self, stream_id: int, data: bytes, begin: int) -> list[H3Event]:
+        """Handle a whole request without content: `data` is a HEADERS frame, payload at `begin`."""
+        section = data[begin:]
+        try:
+            if len(section) > self._sections.max_bytes:
+                raise _section_too_large(len(section))
+            fields = self._sections.decode(stream_id, section)
+        except RemoteProtocolError as error:
+            if isinstance(error, H3ConnectionError):
+                raise
+            self._sections.cancel(stream_id)
+            self._grant(stream_id, len(data))
+            return [MessageFailed(stream_id, error)]
         self._grant(stream_id, len(data))
-        if known.refers:
-            self._sections.acknowledge(stream_id)
-        return known
+        if fields is None:
+            frames = self._open[stream_id] = _RequestFrames()
+            frames.ended = frames.blocked = True
+            frames.section = section
+            self._count_held(frames)
+            return []
+        return [SectionReceived(stream_id, fields, False, True)]
 
     def unblock(self, stream_ids: list[int]) -> list[H3Event]:
         """Resume streams whose sections waited for a change of the dynamic table."""
-        self._known.clear()
         events: list[H3Event] = []
         for stream_id in stream_ids:
             frames = self._open.get(stream_id)
@@ -225,23 +198,6 @@ class RequestStreams:
             self._sections.cancel(stream_id)
         else:
             self._abandon(stream_id, frames)
-
-    def _remember(self, data: bytes, events: list[H3Event]) -> None:
-        """Remember a request and its result, if it is one HEADERS frame and was served."""
-        header = frame_header(data, 0)
-        if header is None or header[0] != HEADERS or header[1] + header[2] != len(data):
-            return
-        if len(events) == 1 and isinstance(event := events[0], SectionReceived):
-            # RFC 9204 4.5.1.1: the Required Insert Count comes first, and 0 is a zero byte. The
-            # entries of the static table are short.
-            refers = data[header[2]] != 0
-            if len(event.fields) > _MOST_KNOWN_LINES or (
-                refers and sum(len(n) + len(v) for n, v in event.fields) > _MOST_DECODED_BYTES
-            ):
-                return
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[data] = KnownRequest(event.fields, refers)
 
     def _receive(
         self,
@@ -344,7 +300,7 @@ class RequestStreams:
             raise H3ConnectionError(ErrorCode.FRAME_UNEXPECTED, "HEADERS after the trailers")
         # Checked before the section is buffered. Encoded, it is smaller than decoded.
         if length > self._sections.max_bytes:
-            raise FieldsTooLarge(f"encoded field section of {length} bytes")
+            raise _section_too_large(length)
 
     def _check_frame_allowed(self, frames: _RequestFrames, frame_type: int) -> None:
         if frame_type == DATA:
@@ -365,11 +321,6 @@ class RequestStreams:
     def _section_event(
         self, stream_id: int, frames: _RequestFrames, fields: Fields
     ) -> SectionReceived:
-        try:
-            self._sections.check_size(fields)
-        except FieldsTooLarge as error:
-            error.request_line = request_line(fields)
-            raise
         frames.sections += 1
         return SectionReceived(stream_id, fields, frames.sections == 2, False)
 
@@ -420,3 +371,19 @@ class RequestStreams:
         if size != frames.held:
             self.held += size - frames.held
             frames.held = size
+
+
+def _sole_section(data: bytes) -> int:
+    """Where the payload of `data` begins, if it is one whole HEADERS frame; 0 if it is not."""
+    size = len(data)
+    if size < 2 or data[0] != HEADERS:
+        return 0
+    length = data[1]
+    if length < 0x40:  # nearly all, so without a call
+        return 2 if length == size - 2 else 0
+    header = frame_header(data, 0)
+    return header[2] if header is not None and header[1] + header[2] == size else 0
+
+
+def _section_too_large(size: int) -> FieldsTooLarge:
+    return FieldsTooLarge(f"encoded field section of {size} bytes")

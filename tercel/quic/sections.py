@@ -10,17 +10,20 @@ import pylsqpack
 
 from tercel.quic.budget import Budgets
 from tercel.quic.errors import ErrorCode, H3ConnectionError
-from tercel.quic.fields import check_section_size, sendable
-from tercel.quic.frames import HEADERS, encode_frame
-from tercel.quic.qpack import TableSizes, section_acknowledgment
+from tercel.quic.fields import check_section_size, request_line, sendable
+from tercel.quic.frames import HEADERS
+from tercel.quic.qpack import TableSizes
+from tercel.quic.varint import encode_varint
 from tercel.shared.errors import FieldsTooLarge, LocalProtocolError, MalformedMessage
 from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
 
 TABLE_CAPACITY_BYTES = 4096
 BLOCKED_STREAMS = 16
-# Known sections that are acknowledged at once.
-_ACKNOWLEDGED_TOGETHER = 8
+# What a section may become at the most to be decoded without being measured before: no more than
+# is in memory for other reasons, while to measure takes longer than to decode.
+_MOST_UNMEASURED_BYTES = 262_144
+_HEADERS = encode_varint(HEADERS)
 # Set Dynamic Table Capacity (RFC 9204 4.3.1).
 _CAPACITY_OF_ZERO = b"\x20"
 
@@ -31,6 +34,7 @@ class FieldSections:
     def __init__(self, settings: Settings, budgets: Budgets) -> None:
         self.max_bytes = settings.max_field_section_bytes
         self._max_fields = settings.max_fields
+        self._most_unmeasured = max(self.max_bytes, _MOST_UNMEASURED_BYTES)
         self._table = TableSizes(TABLE_CAPACITY_BYTES, budgets)
         self._decoder = pylsqpack.Decoder(TABLE_CAPACITY_BYTES, BLOCKED_STREAMS)
         # RFC 9204 3.2.3: the capacity is zero until the encoder sets it; ls-qpack begins with the
@@ -39,8 +43,6 @@ class FieldSections:
         # Without a dynamic table a section encodes to the same bytes on every connection, needs
         # no acknowledgement and never waits for another stream.
         self._encoder = pylsqpack.Encoder()
-        self._unacknowledged: list[int] = []
-        """The streams of known sections that are not acknowledged to the encoder yet."""
         self.instructions: list[bytes] = []
         """Pending instructions for the peer's encoder, to be sent on the decoder stream."""
 
@@ -54,7 +56,7 @@ class FieldSections:
             _, section = self._encoder.encode(stream_id, sendable(fields))
         except ValueError as error:
             raise LocalProtocolError(f"a field that HTTP/3 cannot carry: {error}") from error
-        return encode_frame(HEADERS, section)
+        return _HEADERS + encode_varint(len(section)) + section
 
     def decode(self, stream_id: int, section: bytes) -> Fields | None:
         """The lines of a section; None if it has to wait for the encoder stream.
@@ -62,7 +64,9 @@ class FieldSections:
         Raises FieldsTooLarge, also for a section that would be too large and is therefore not
         decoded, and MalformedMessage.
         """
-        self.check_decoded_size(section)
+        if len(section) * self._table.largest > self._most_unmeasured:
+            self._measure(section)
+        fields: Fields
         try:
             instructions, fields = self._decoder.feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:
@@ -71,44 +75,24 @@ class FieldSections:
             return self._decode_refused(stream_id, section)
         if instructions:
             self.instructions.append(instructions)
+        # A section of n bytes has n lines at the most.
+        if len(fields) > self._max_fields or len(section) * self._table.largest > self.max_bytes:
+            self._check_size(fields)
         return fields
 
     def resume(self, stream_id: int, section: bytes) -> Fields:
         """The lines of a section that was blocked, as `decode`."""
         # Only now it is known what its references stand for.
-        self.check_decoded_size(section)
+        if len(section) * self._table.largest > self._most_unmeasured:
+            self._measure(section)
+        fields: Fields
         try:
             instructions, fields = self._decoder.resume_header(stream_id)
         except pylsqpack.DecompressionFailed:
             return self._decode_refused(stream_id, section)
         self.instructions.append(instructions)
+        self._check_size(fields)
         return fields
-
-    def check_size(self, fields: Fields) -> None:
-        """Raise FieldsTooLarge when a decoded section is over its limits."""
-        check_section_size(fields, max_bytes=self.max_bytes, max_fields=self._max_fields)
-
-    def check_decoded_size(self, section: bytes) -> None:
-        """Raise FieldsTooLarge for a section that would be too large, before it is decoded."""
-        # A section of n bytes has n lines at the most: most are too short to be looked through.
-        if len(section) * self._table.largest <= self.max_bytes:
-            return
-        # Lines are counted when it is known which are cookies, and will be one. Until then their
-        # size is the bound: each counts 32 bytes and its text.
-        size = self._table.measure(section, max_bytes=self.max_bytes)
-        if size > self.max_bytes:
-            raise FieldsTooLarge(f"field section of {size} bytes or more")
-
-    def acknowledge(self, stream_id: int) -> None:
-        """Acknowledge a section that was not decoded, because it is known (RFC 9204 4.4.1).
-
-        This may be delayed and batched: the entries it refers to are known to have arrived, so the
-        encoder only learns that one reference less is in use.
-        """
-        # A STREAM frame for each would be 6 % of what a small request costs.
-        self._unacknowledged.append(stream_id)
-        if len(self._unacknowledged) >= _ACKNOWLEDGED_TOGETHER:
-            self._acknowledge()
 
     def cancel(self, stream_id: int) -> None:
         """Cancel the sections of a stream, which will not be read (RFC 9204 2.2.2.2).
@@ -120,7 +104,6 @@ class FieldSections:
 
     def receive_encoder_stream(self, data: bytes) -> list[int]:
         """Handle the peer's encoder stream; returns the streams that are no longer blocked."""
-        self._acknowledge()  # now it matters what is in use
         self._table.receive(data)
         try:
             unblocked: list[int] = self._decoder.feed_encoder(data)
@@ -139,6 +122,22 @@ class FieldSections:
                 ErrorCode.QPACK_DECODER_STREAM_ERROR, "bad decoder instruction"
             ) from error
 
+    def _measure(self, section: bytes) -> None:
+        """Raise FieldsTooLarge for a section that would be too large, before it is decoded."""
+        # Lines are counted when it is known which are cookies, and will be one. Until then their
+        # size is the bound: each counts 32 bytes and its text.
+        size = self._table.measure(section, max_bytes=self.max_bytes)
+        if size > self.max_bytes:
+            raise FieldsTooLarge(f"field section of {size} bytes or more")
+
+    def _check_size(self, fields: Fields) -> None:
+        """Raise FieldsTooLarge when a decoded section is over its limits."""
+        try:
+            check_section_size(fields, max_bytes=self.max_bytes, max_fields=self._max_fields)
+        except FieldsTooLarge as error:
+            error.request_line = request_line(fields)
+            raise
+
     def _decode_refused(self, stream_id: int, section: bytes) -> Fields:
         """Decode a section that ls-qpack rejects: without lines, with an empty name, or broken.
 
@@ -155,7 +154,3 @@ class FieldSections:
                 # RFC 9110 5.1: a name is a token. Whoever gives up the stream tells the encoder.
                 raise MalformedMessage("a field without a name")
         raise H3ConnectionError(ErrorCode.QPACK_DECOMPRESSION_FAILED, "undecodable field section")
-
-    def _acknowledge(self) -> None:
-        self.instructions.extend(map(section_acknowledgment, self._unacknowledged))
-        self._unacknowledged.clear()

@@ -1,11 +1,11 @@
 """One HTTP/3 exchange: a request stream (RFC 9114 4.1) as applications see it."""
 
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from tercel.quic import h3
 from tercel.quic.errors import ErrorCode, reset_code
+from tercel.quic.fields import Request
 from tercel.quic.varint import encode_varint
 from tercel.shared import control_data
 from tercel.shared.content import NO_CONTENT, ContentBuffer
@@ -18,7 +18,7 @@ from tercel.shared.errors import (
     TargetTooLong,
 )
 from tercel.shared.flow import WriteGate
-from tercel.shared.messages import Fields, RequestHead, ResponseHead, field_value, field_values
+from tercel.shared.messages import Fields, RequestHead, ResponseHead
 from tercel.shared.request_fields import check_expectations
 from tercel.shared.settings import Settings
 from tercel.shared.stream import RequestStream, SendState
@@ -48,6 +48,7 @@ class H3RequestStream(RequestStream):
         head: RequestHead,
         content_length: int | None,
         *,
+        expects_continue: bool = False,
         ended: bool = False,
     ) -> None:
         """With `ended` the request is complete: nothing follows its head."""
@@ -59,9 +60,7 @@ class H3RequestStream(RequestStream):
         self._gate: WriteGate | None = None
         """Created when too much is unsent for the first time, which is rare."""
         self._held = b""
-        self._expects_continue = (
-            not ended and content_length != 0 and field_value(head.fields, b"expect") is not None
-        )
+        self._expects_continue = expects_continue
         self.waiting_since: float | None = None
         """Since when the application has been waiting for content."""
         self.waited = 0.0
@@ -205,7 +204,7 @@ class H3RequestStream(RequestStream):
 
     def _head_frame(self, head: ResponseHead) -> bytes:
         fields = [(b":status", b"%d" % head.status), *head.fields]
-        if head.status == HTTPStatus.NO_CONTENT:
+        if head.status == 204:
             # RFC 9110 8.6: there is no length to tell where there can be no content.
             fields = [line for line in fields if line[0] != b"content-length"]
         self._protocol.context.response_fields.complete(fields)
@@ -230,13 +229,14 @@ def refusal(error: RemoteProtocolError) -> bool:
     return not isinstance(error, MalformedMessage) or isinstance(error, TargetTooLong)
 
 
-def check_served(head: RequestHead, content_length: int | None, settings: Settings) -> None:
+def check_served(request: Request, settings: Settings) -> None:
     """Raise the RemoteProtocolError that answers a request which this server does not serve."""
+    head, content_length, expectations = request
     control_data.check_served(head, b"https")  # there is no QUIC without TLS
     if len(head.target) > settings.max_target_bytes:
         raise TargetTooLong("the request target is over max_target_bytes")
     limit = settings.max_content_bytes
     if limit and (content_length or 0) > limit:
         raise ContentTooLarge(f"{content_length} bytes of content, {limit} are allowed")
-    if field_value(head.fields, b"expect") is not None:
-        check_expectations(field_values(head.fields, b"expect"))
+    if expectations:
+        check_expectations(expectations)

@@ -14,9 +14,8 @@ Fields = list[Field]
 # RFC 9110 5.6.2: the characters of a token.
 TOKEN_CHARACTERS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # RFC 9110 5.5: control characters except HTAB make a value invalid.
-
-_value = itemgetter(1)
 _control_character = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+_value = itemgetter(1)
 
 # Applications use few names; each is checked once, and kept with its form in lower case.
 _NAMES: dict[bytes, bytes] = {}

@@ -4,9 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
+from operator import itemgetter
 
 from tercel.shared.errors import ConfigurationError
 from tercel.shared.messages import Field, Fields, is_field_value, is_token
+
+_name_of = itemgetter(0)
 
 _DATE, _SERVER, _ALT_SVC = b"date", b"server", b"alt-svc"
 
@@ -33,6 +36,8 @@ class ResponseFields:
     """
 
     __slots__ = (
+        "_added",
+        "_added_advertising",
         "_alt_svc",
         "_clock",
         "_date",
@@ -58,14 +63,16 @@ class ResponseFields:
         self._unchanging: Fields = list(added)
         if server is not None and _SERVER not in given:
             self._unchanging.insert(0, (_SERVER, server))
-        self._alt_svc: Field | None = None
+        self._alt_svc: Fields = []
         if alt_svc is not None and _ALT_SVC not in given:
-            self._alt_svc = (_ALT_SVC, alt_svc)
+            self._alt_svc.append((_ALT_SVC, alt_svc))
         self._dated = date and _DATE not in given
         self.names = _names(tuple(added))
         """The names of all fields that are added unless the application sends them."""
         self._second = -1
         self._date: Field = (_DATE, b"")
+        self._added: Fields = []
+        self._added_advertising: Fields = []
         self._lines = self._lines_advertising = b""
 
     def date(self) -> Field:
@@ -88,24 +95,23 @@ class ResponseFields:
         With `advertise`, alt-svc is added too (RFC 7838 3): on a secure HTTP/1.1 connection it
         tells the client that the same origin is available over HTTP/3.
         """
-        given = dict(fields)
-        if self._dated and _DATE not in given:
-            fields.append(self.date())
-        for line in self._unchanging:
-            if line[0] not in given:
-                fields.append(line)
-        if advertise and self._alt_svc is not None and _ALT_SVC not in given:
-            fields.append(self._alt_svc)
+        now = int(self._clock())
+        if now != self._second:
+            self._render(now)
+        added = self._added_advertising if advertise else self._added
+        if self.names.isdisjoint(map(_name_of, fields)):
+            fields += added
+        else:
+            given = dict(fields)
+            fields += [line for line in added if line[0] not in given]
 
     def _render(self, now: int) -> None:
         self._second = now
         self._date = (_DATE, formatdate(now, usegmt=True).encode())
-        added: Fields = []
-        self.complete(added)
-        self._lines = b"".join(b"%b: %b\r\n" % line for line in added)
-        added = []
-        self.complete(added, advertise=True)
-        self._lines_advertising = b"".join(b"%b: %b\r\n" % line for line in added)
+        self._added = [self._date, *self._unchanging] if self._dated else self._unchanging
+        self._added_advertising = [*self._added, *self._alt_svc]
+        self._lines = b"".join(b"%b: %b\r\n" % line for line in self._added)
+        self._lines_advertising = b"".join(b"%b: %b\r\n" % line for line in self._added_advertising)
 
 
 @lru_cache(maxsize=64)

@@ -103,7 +103,7 @@ class UpgradedStream(ByteStream, RequestHandler):
 
     def pass_on(self, data: bytes) -> bool:
         """Pass on the next `data`; False if it has to wait in the exchange's content."""
-        if self._paused or self._lost or self._stream.content.size:
+        if self._paused or self._stream.content.size:
             return False
         self._receiver.data_received(data)
         return True

@@ -208,7 +208,6 @@ async def test_what_clients_wrote_is_not_kept_in_caches_when_they_have_gone() ->
 BOUNDED = {
     "h1/heads.py:_NO_LINES": "nothing: it stays empty",
     "h1/tls.py:_suites": "names of OpenSSL's",
-    "quic/fields.py:_known_names": "512 names of 64 bytes",
     "quic/errors.py:code_name": "64 numbers",
     "quic/flight.py:_beginning": "nothing of a client's",
     "quic/flight.py:_certificate": "this server's certificates",

@@ -1,10 +1,13 @@
 """RFC 9114 4.1.2 to 4.4 row by row: which messages are malformed, and what the others mean."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tercel.quic.fields import check_section_size, request_head, sendable, trailers
+from tercel.quic.fields import HeadReader, check_section_size, sendable, trailers
 from tercel.shared.errors import FieldsTooLarge, MalformedMessage
 
+HOST = (b"host", b"example.org")
 GET = {
     b":method": b"GET",
     b":scheme": b"https",
@@ -131,17 +134,93 @@ MALFORMED = {
 }
 
 
+def request_head(lines):
+    """The head and Content-Length that a connection makes of its first request."""
+    head, length, _ = HeadReader().read(lines)
+    return head, length
+
+
 @pytest.mark.parametrize("lines", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_request_is_refused(lines):
     with pytest.raises(MalformedMessage):
         request_head(lines)
 
 
+# -- the requests of one connection ---------------------------------------------------------------
+
+VALID = {
+    "nothing but pseudo-header fields": section(),
+    "accept": section((b"accept", b"*/*")),
+    "a cookie": section((b"cookie", b"a=1"), (b"accept", b"*/*")),
+    "crumbs": section((b"cookie", b"a=1"), (b"cookie", b"b=2"), (b"accept", b"*/*")),
+    "crumbs apart": section((b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2")),
+    "equal crumbs": section((b"cookie", b"a=1"), (b"cookie", b"a=1")),
+    "a content-length": section((b"content-length", b"3"), method=b"POST"),
+    "Host": section((b"host", b"example.org")),
+    "Host alone": section((b"host", b"example.com"), without=[b":authority"]),
+    "another authority": section(authority=b"example.com"),
+    "te": section((b"te", b"trailers")),
+    "early-data": section((b"early-data", b"1"), (b"early-data", b"1")),
+    "expect": section((b"expect", b"100-continue"), (b"content-length", b"3")),
+    "CONNECT": connect(authority=b"example.org:443"),
+    "extended CONNECT": section(method=b"CONNECT", protocol=b"websocket"),
+    "another order": [*reversed(section()), (b"accept", b"*/*")],
+}
+
+
+def outcome(reader, lines):
+    """What a reader makes of a section."""
+    try:
+        head, length, expectations = reader.read(list(lines))
+    except MalformedMessage as error:
+        return str(error)
+    control = (head.method, head.scheme, head.authority, head.target, head.protocol)
+    return control, head.fields, length, list(expectations)
+
+
+@given(st.lists(st.sampled_from([*VALID.values(), *MALFORMED.values()]), max_size=12))
+def test_a_request_means_the_same_whatever_came_before_it_on_its_connection(sections):
+    reader = HeadReader()
+    for lines in sections:
+        assert outcome(reader, lines) == outcome(HeadReader(), lines)
+
+
+LINES = [*dict.fromkeys(line for lines in [*VALID.values(), *MALFORMED.values()] for line in lines)]
+
+
+@given(st.lists(st.lists(st.sampled_from(LINES), max_size=10), max_size=8))
+def test_lines_mean_the_same_in_any_mixture_with_those_that_came_before(sections):
+    reader = HeadReader()
+    for extra in sections:
+        for lines in (section(*extra), extra):
+            assert outcome(reader, lines) == outcome(HeadReader(), lines)
+
+
+def test_a_request_means_the_same_after_more_lines_than_are_remembered():
+    reader = HeadReader()
+    for number in range(500):
+        lines = section((b"x-number", b"%d" % number), (b"x-long", b"~" * (number * 8)))
+        assert outcome(reader, lines) == outcome(HeadReader(), lines)
+        for each in (*VALID.values(), *MALFORMED.values()):
+            if number % 50 == 0:
+                assert outcome(reader, each) == outcome(HeadReader(), each)
+
+
+def test_heads_share_no_list_of_fields():
+    reader = HeadReader()
+    first, second = (reader.read(section((b"accept", b"*/*")))[0] for _ in range(2))
+    first.fields.clear()
+    assert second.fields == [HOST, (b"accept", b"*/*")]
+
+
+# -- what valid requests mean ---------------------------------------------------------------------
+
+
 def test_a_valid_request_is_taken_as_it_came():
     head, length = request_head(section((b"accept", b"*/*"), (b"x-empty", b"")))
     assert (head.method, head.scheme, head.authority) == (b"GET", b"https", b"example.org")
     assert (head.target, head.http_version, head.protocol) == (b"/", "3", None)
-    assert head.fields == [(b"accept", b"*/*"), (b"x-empty", b"")]
+    assert head.fields == [HOST, (b"accept", b"*/*"), (b"x-empty", b"")]
     assert length is None
 
 
@@ -175,11 +254,22 @@ def test_host_stands_in_for_a_missing_authority():
 def test_host_may_repeat_the_authority():
     head, _ = request_head(section((b"host", b"example.org")))
     assert head.authority == b"example.org"
+    assert head.fields == [HOST]
+
+
+def test_host_that_equals_the_authority_stays_where_it_is():
+    lines = [(b"accept", b"*/*"), HOST]
+    assert request_head(section(*lines))[0].fields == lines
+
+
+def test_an_authority_becomes_the_first_field_host():
+    head, _ = request_head(section((b"accept", b"*/*"), authority=b"example.com:8443"))
+    assert head.fields == [(b"host", b"example.com:8443"), (b"accept", b"*/*")]
 
 
 @pytest.mark.parametrize("value", [b"trailers", b"Trailers"])
 def test_te_may_be_trailers(value):
-    assert request_head(section((b"te", value)))[0].fields == [(b"te", value)]
+    assert request_head(section((b"te", value)))[0].fields == [HOST, (b"te", value)]
 
 
 @pytest.mark.parametrize(
@@ -189,14 +279,12 @@ def test_a_content_length_is_reported(value, length):
     assert request_head(section((b"content-length", value)))[1] == length
 
 
-def test_cookie_crumbs_are_joined():
-    head, _ = request_head(section((b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2")))
-    assert head.fields == [(b"accept", b"*/*"), (b"cookie", b"a=1; b=2")]
-
-
-def test_one_cookie_stays_where_it_is():
-    lines = [(b"cookie", b"a=1"), (b"accept", b"*/*")]
-    assert request_head(section(*lines))[0].fields == lines
+def test_cookie_crumbs_are_joined_into_the_last_field():
+    accept = (b"accept", b"*/*")
+    crumbs = [(b"cookie", b"a=1"), (b"cookie", b"b=2")]
+    for lines in ([*crumbs, accept], [crumbs[0], accept, crumbs[1]], [accept, *crumbs]):
+        assert request_head(section(*lines))[0].fields == [HOST, accept, (b"cookie", b"a=1; b=2")]
+    assert request_head(section(crumbs[0], accept))[0].fields == [HOST, accept, crumbs[0]]
 
 
 def test_connect_targets_its_authority():

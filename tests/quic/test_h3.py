@@ -9,7 +9,7 @@ import pytest
 from tercel.quic.errors import ErrorCode, H3ConnectionError
 from tercel.quic.frames import parse_settings, read_varint
 from tercel.quic.h3 import H3Connection
-from tercel.quic.requests import ContentReceived, KnownRequest, MessageFailed, SectionReceived
+from tercel.quic.requests import ContentReceived, MessageFailed, SectionReceived
 from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, MalformedMessage
 from tercel.shared.settings import Settings
 from tests.support.h3_client import frame, section
@@ -935,44 +935,11 @@ def test_a_request_that_comes_again_is_the_same_event():
     peer = Peer()
     for stream_id in (0, 4, 8):
         assert peer.receive(stream_id, HEAD, ended=True) == [head_event(stream_id, ended=True)]
-    assert [event.known is None for event in peer.events] == [True, False, False]
-    assert peer.events[1].known is peer.events[2].known
     assert peer.http.requests.next_id == 12
-    assert peer.http.requests._open == {}
     peer.check_credit()
 
 
-@pytest.mark.parametrize("stream_id", [8, 0x7C, 0x80, 0x100, 0x3FFC])
-def test_a_known_section_with_references_is_acknowledged_like_the_first(stream_id):
-    encoder, plain = Encoder(), Peer()
-    encoder.head(40)
-    head, fields = encoder.head(4)
-    peer = Peer()
-    for one in (peer, plain):
-        one.receive(ENCODER_STREAM, encoder.instructions)
-    peer.receive(4, head, ended=True)
-    assert peer.receive(stream_id, head, ended=True) == [("head", stream_id, tuple(fields), True)]
-    assert peer.events[-1].known is not None
-    peer.receive(ENCODER_STREAM, b"")
-    plain.receive(stream_id, head, ended=True)
-    assert peer.decoder_stream == b"\x84" + plain.decoder_stream
-    peer.check_credit()
-
-
-def test_known_sections_are_acknowledged_eight_at_a_time():
-    encoder, peer = Encoder(), Peer()
-    encoder.head(40)
-    head, _ = encoder.head(0)
-    peer.receive(ENCODER_STREAM, encoder.flush())
-    told = []
-    for stream_id in range(0, 18 * 4, 4):
-        before = len(peer.decoder_stream)
-        peer.receive(stream_id, head, ended=True)
-        told.append(len(peer.decoder_stream) - before)
-    assert told == [1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 8, 0]
-
-
-def test_what_is_known_is_forgotten_when_the_table_changes():
+def test_a_section_that_comes_again_refers_to_what_the_table_has_then():
     encoder = Encoder()
     encoder.head(40)
     head, _ = encoder.head(4)
@@ -984,54 +951,6 @@ def test_what_is_known_is_forgotten_when_the_table_changes():
     with pytest.raises(H3ConnectionError) as caught:
         peer.receive(8, head, ended=True)
     assert caught.value.code is ErrorCode.QPACK_DECOMPRESSION_FAILED
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        HEAD + TAIL,
-        HEAD + frame(DATA, b"abc"),
-        HEAD + frame(DATA),
-        frame(GREASE, b"x") + HEAD,
-        HEAD + frame(GREASE),
-    ],
-    ids=["trailers", "content", "empty content", "grease before", "grease after"],
-)
-def test_only_a_head_alone_is_remembered(data):
-    peer = Peer()
-    first = merged(peer.receive(0, data, ended=True))
-    assert merged(peer.receive(4, data, ended=True)) == first
-    assert peer.http.requests._known == {}
-    peer.check_credit()
-
-
-def test_a_request_that_has_not_ended_is_not_remembered():
-    peer = Peer()
-    peer.receive(0, HEAD)
-    peer.receive(4, HEAD)
-    assert peer.http.requests._known == {}
-    peer.receive(8, HEAD, ended=True)
-    assert peer.receive(12, HEAD) == [head_event(12)]
-    assert peer.events[-1].known is None
-
-
-def test_the_bytes_of_a_known_request_are_something_else_later_in_a_stream():
-    peer = Peer()
-    data = frame(HEADERS, section(TRAILERS))
-    peer.http.requests._known[data] = KnownRequest([], False)
-    peer.receive(0, HEAD)
-    assert peer.receive(0, data, ended=True) == [("trailers", 0, tuple(TRAILERS), True)]
-
-
-def test_a_bounded_number_of_short_requests_is_remembered():
-    peer = Peer()
-    for number in range(100):
-        lines = [*REQUEST[:3], (b":path", b"/%d" % number)]
-        peer.receive(4 * number, frame(HEADERS, section(lines)), ended=True)
-    long = frame(HEADERS, section([*REQUEST, (b"cookie", b"~" * 1000)]))
-    peer.receive(400, long, ended=True)
-    assert long not in peer.http.requests._known
-    assert 0 < len(peer.http.requests._known) <= 16
 
 
 def test_a_section_that_is_too_large_is_refused_again():

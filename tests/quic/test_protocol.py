@@ -47,7 +47,7 @@ async def test_a_request_is_answered():
         (exchange,) = server.exchanges
         head = exchange.stream.head
         assert (head.method, head.target, head.http_version) == (b"GET", b"/a?b=c", "3")
-        assert head.fields == [(b"x-test", b"1")]
+        assert head.fields == [(b"host", b"localhost"), (b"x-test", b"1")]
         assert exchange.stream.connection.client == client.local_address
         assert exchange.stream.connection.server == ("127.0.0.1", server.port)
         assert exchange.stream.connection.secure

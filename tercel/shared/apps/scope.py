@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from tercel.shared.apps.asgi_types import Scope
-from tercel.shared.connection import ConnectionInfo
-from tercel.shared.messages import Fields, RequestHead, field_value
+from tercel.shared.messages import Fields
 from tercel.shared.stream import RequestStream
 
 REQUEST_TRAILERS = "tercel.request.trailers"
@@ -80,38 +79,19 @@ def http_scope(
     `state` is the lifespan's state, None without one; the request gets a copy. `trailers` is the
     list to which the trailers will be added, `offered` is `offered_extensions(...)`.
     """
-    head = stream.head
-    template = head.adapted
-    if template is None:
-        # Cached with the head: a repeated request has the same head, which saves 1.3 us.
-        template = head.adapted = _template(head, stream.connection, mount, offered)
-    scope: Scope = template.copy()
-    scope["headers"] = template["headers"].copy()
-    scope["extensions"] = extensions = template["extensions"].copy()
-    scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
-    scope["client"] = stream.connection.client
-    extensions[REQUEST_TRAILERS] = trailers
-    if state is not None:
-        scope["state"] = state.copy()
-    return scope
-
-
-def _template(
-    head: RequestHead, connection: ConnectionInfo, mount: MountPoint, offered: dict[str, Any]
-) -> Scope:
-    """The part of the scope that all requests with `head` share; applications get copies of it."""
+    head, connection = stream.head, stream.connection
     target, _, query = head.target.partition(b"?")
     path = decoded_path(target) if b"%" in target or not target.isascii() else target.decode()
     # RFC 9112 3.2.4: `*` asks about the server as a whole, so it is below no mount point.
     if mount.root_path and target != b"*":
         path = mount.stripped + path
         target = mount.stripped.encode() + target
-    extensions = offered.copy()
+    extensions = {**offered, REQUEST_TRAILERS: trailers}
     if connection.tls is not None:
         extensions["tls"] = connection.tls
-    return {
+    scope: Scope = {
         "type": "http",
-        "asgi": {},
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": head.http_version,
         "method": _TEXTS.get(head.method) or head.method.decode("ascii"),
         "scheme": _TEXTS.get(head.scheme) or head.scheme.decode("ascii"),
@@ -119,12 +99,14 @@ def _template(
         "raw_path": target,
         "query_string": query,
         "root_path": mount.root_path,
-        # Over HTTP/1.1 Host is among the fields, and agrees with the target.
-        "headers": head.fields if head.http_version != "3" else header_fields(head),
-        "client": None,
+        "headers": head.fields.copy(),
+        "client": connection.client,
         "server": connection.server,
         "extensions": extensions,
     }
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope
 
 
 def decoded_path(target: bytes) -> str:
@@ -132,21 +114,3 @@ def decoded_path(target: bytes) -> str:
     if b"%" in target:
         target = unquote_to_bytes(target)
     return target.decode("utf-8", "replace")
-
-
-def header_fields(head: RequestHead) -> Fields:
-    """The request's fields with its authority as `host`.
-
-    HTTP/3 carries it in `:authority` (RFC 9114 4.3.1); where an absolute-form target and Host
-    differ, the target takes precedence (RFC 9112 3.2.2).
-    """
-    authority = head.authority
-    if not authority:
-        return head.fields.copy()
-    host = field_value(head.fields, b"host")
-    if host == authority:
-        return head.fields.copy()
-    others = head.fields
-    if host is not None:
-        others = [item for item in others if item[0] != b"host"]
-    return [(b"host", authority), *others]

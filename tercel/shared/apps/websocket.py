@@ -157,7 +157,13 @@ class AsgiWebSocketHandler(RequestHandler):
         except (KeyError, TypeError):
             raise LocalProtocolError("a message is a dict with a type") from None
         if kind == "websocket.send":
-            websocket, content = self._sendable(message)
+            websocket = self._websocket
+            if websocket is None or self._step is not _OPEN:
+                raise self._not_open()
+            text, data = message.get("text"), message.get("bytes")
+            if (text is None) is (data is None):
+                raise LocalProtocolError("websocket.send has either text or bytes")
+            content: Any = data if text is None else text
             try:
                 if not websocket.send_now(content):
                     await websocket.send(content)
@@ -196,17 +202,11 @@ class AsgiWebSocketHandler(RequestHandler):
         self._step = _Step.OPEN
         self._wakeup.set()
 
-    def _sendable(self, message: Message) -> tuple[WebsocketImplProtocol, Any]:
-        """The WebSocket that may send now, and the content of `message`."""
-        websocket = self._websocket
-        if websocket is None:
-            raise LocalProtocolError("websocket.send before websocket.accept")
-        if self._step is not _OPEN:
-            raise StreamAborted("the WebSocket is closed")
-        text, data = message.get("text"), message.get("bytes")
-        if (text is None) is (data is None):
-            raise LocalProtocolError("websocket.send has either text or bytes")
-        return websocket, data if text is None else text
+    def _not_open(self) -> ServerError:
+        """The error for a `websocket.send` while the WebSocket is not open."""
+        if self._websocket is None:
+            return LocalProtocolError("websocket.send before websocket.accept")
+        return StreamAborted("the WebSocket is closed")
 
     async def _close(self, message: Message) -> None:
         if self._step is _Step.OPENING:

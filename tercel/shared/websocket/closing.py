@@ -69,7 +69,7 @@ class Closing:
     def open(self) -> bool:
         """Whether the application may send."""
         output = self.output
-        return output is not None and not output.stopped and self._protocol.state is State.OPEN
+        return output is not None and output.open
 
     def error(self) -> ConnectionClosed:
         """The exception for an application that uses the connection after its end."""

@@ -62,16 +62,14 @@ class WebsocketFrameAssembler:
         "_discarding",
         "_ended",
         "_fetched",
-        "_open",
         "_protocol",
         "_queue",
-        "_reading",
         "_streamed",
         "_taken",
-        "_total",
         "_waiter",
         "_wanted",
         "_width",
+        "incomplete",
         "max_queue",
         "paused",
         "size",
@@ -89,28 +87,27 @@ class WebsocketFrameAssembler:
         """Bytes, or characters of text, that are held."""
         self.watched = False
         """Set by the owner: whether to call `protocol.messages_taken`."""
+        self.incomplete: _Fragments | None = None
+        """The message that has begun and whose last frame has not arrived."""
         self._width = 1
         self._queue: deque[Data | _Fragments] = deque()
-        self._open: _Fragments | None = None
         self._streamed: _Fragments | None = None
-        self._reading = False
         self._waiter: asyncio.Future[bool] | None = None
+        """Set while a task reads."""
         self._wanted: Callable[[], bool] | None = None
         self._ended: Callable[[], Exception] | None = None
         self._discarding = False
-        self._total = 0
+        self._fetched: Wakeup | None = None
+        """Set when a message is taken; None as long as `put` is not in use."""
         self._taken = 0
-        self._fetched = Wakeup()
+        """Messages taken since `put` is in use."""
 
     @property
     def readable(self) -> bool:
         """Whether `get` would return a message at once."""
-        return bool(self._queue) and self._ready()
-
-    @property
-    def fragmented(self) -> bool:
-        """Whether a message has begun whose last frame has not arrived."""
-        return self._open is not None
+        queue = self._queue
+        # Only the last message can be incomplete.
+        return bool(queue) and queue[0] is not self.incomplete
 
     @property
     def held_bytes(self) -> int:
@@ -125,30 +122,30 @@ class WebsocketFrameAssembler:
         Raises ServerError while another task reads, and the error of `end` once no message is left.
         Being cancelled loses nothing.
         """
-        if self._reading or self._streamed is not None:
+        if self._waiter is not None or self._streamed is not None:
             self._check_reader()
         queue = self._queue
-        if not queue or not self._ready():
+        if not queue or queue[0] is self.incomplete:
             if timeout is not None:
-                if not await self._wait(self._ready, timeout):
+                if not await self._wait(lambda: self.readable, timeout):
                     return None
             else:
                 # As `_wait`, without a time limit: 1 us less for each message.
-                self._reading, self._wanted = True, self._ready
                 create_future = asyncio.get_running_loop().create_future
                 try:
-                    while not queue or not self._ready():
+                    while not queue or queue[0] is self.incomplete:
                         if self._ended is not None:
                             raise self._ended()
                         self._waiter = create_future()
                         await self._waiter
                 finally:
-                    self._reading, self._wanted, self._waiter = False, None, None
+                    self._waiter = None
         item = queue.popleft()
         message = item.join() if isinstance(item, _Fragments) else item
         self.size -= len(message)
-        self._taken += 1
-        self._fetched.set()
+        if self._fetched is not None:
+            self._taken += 1
+            self._fetched.set()
         if self.watched:
             self._tell_taken()
         if self.paused and self._drained():
@@ -170,9 +167,11 @@ class WebsocketFrameAssembler:
 
         Raises UnicodeDecodeError as `feed` does. Control frames are ignored.
         """
-        before = self._total
+        if self._fetched is None:
+            self._fetched = Wakeup()
+        before = self._completed()
         self.feed(frame)
-        number = self._total
+        number = self._completed()
         while number > before and self._taken < number and self._ended is None:
             await self._fetched.wait()
 
@@ -183,14 +182,14 @@ class WebsocketFrameAssembler:
         """
         opcode, fin, payload = frame.opcode, frame.fin, bytes(frame.data)
         if opcode is Opcode.CONT:
-            fragments = self._open
+            fragments = self.incomplete
         elif opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             if fin:
                 message = payload.decode() if opcode is Opcode.TEXT else payload
                 self._weigh(message)
                 self.feed_message(message)
                 return
-            fragments = self._open = _Fragments(text=opcode is Opcode.TEXT)
+            fragments = self.incomplete = _Fragments(text=opcode is Opcode.TEXT)
             if not self._discarding:
                 fragments.queued = True
                 self._queue.append(fragments)
@@ -200,7 +199,7 @@ class WebsocketFrameAssembler:
             return
         data = fragments.decode(payload, fin)
         if fin:
-            self._open = None
+            self.incomplete = None
         if self._discarding or fragments.dropped:
             return
         self.size += len(data)
@@ -208,8 +207,7 @@ class WebsocketFrameAssembler:
         fragments.append(data)
         if fin:
             fragments.complete = True
-            self._total += 1
-        if self._wanted is not None and self._wanted():
+        if self._waiter is not None and (self.readable if self._wanted is None else self._wanted()):
             self._wake()
         self._hold_back()
 
@@ -220,18 +218,16 @@ class WebsocketFrameAssembler:
         queue, waiter = self._queue, self._waiter
         queue.append(message)
         self.size += len(message)
-        self._total += 1
-        if waiter is None:
-            self._hold_back()
-            return
-        if not waiter.done():
+        if waiter is not None and not waiter.done():
             waiter.set_result(True)
-        if len(queue) > 1:
+        # Otherwise `_full` is out of the question.
+        if len(queue) >= self.max_queue or self.size >= HIGH_WATER_BYTES:
             self._hold_back()
 
     def discard(self) -> None:
-        """Drop every frame from now on, as nobody will read it. Messages in the queue stay."""
+        """Drop every frame from now on, as nobody will read it. Complete messages stay."""
         self._discarding = True
+        self._drop_unfinished()
         self._resume()
 
     def clear(self) -> None:
@@ -247,7 +243,8 @@ class WebsocketFrameAssembler:
             self._ended = error
             self._drop_unfinished()
             self._wake()
-            self._fetched.set()
+            if self._fetched is not None:
+                self._fetched.set()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -256,7 +253,7 @@ class WebsocketFrameAssembler:
             self._width = max(self._width, sys.getsizeof(data) // len(data))
 
     def _drop_unfinished(self) -> None:
-        unfinished = self._open
+        unfinished = self.incomplete
         if unfinished is not None and unfinished.queued:
             self._queue.remove(unfinished)
             self.size -= sum(map(len, unfinished.parts))
@@ -291,16 +288,16 @@ class WebsocketFrameAssembler:
         self._took(left, whole=message.complete)
 
     def _check_reader(self) -> None:
-        if self._reading:
+        if self._waiter is not None:
             raise ServerError("another task waits for the next message already")
         if self._streamed is not None:
             raise ServerError("the message that is read frame by frame has not been finished")
 
-    def _ready(self) -> bool:
-        if not self._queue:
-            return False
-        first = self._queue[0]
-        return not isinstance(first, _Fragments) or first.complete
+    def _completed(self) -> int:
+        """The number of complete messages so far, without those that were dropped."""
+        streamed = self._streamed
+        count = self._taken + len(self._queue) + (streamed is not None and streamed.complete)
+        return count - (self.incomplete is not None and self.incomplete.queued)
 
     async def _wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until `ready()`; False after `timeout` seconds. Raises the error of `end`."""
@@ -308,7 +305,7 @@ class WebsocketFrameAssembler:
         timer: asyncio.TimerHandle | None = None
         if timeout is not None and timeout > 0:
             timer = loop.call_later(timeout, self._wake, False)
-        self._reading, self._wanted = True, ready
+        self._wanted = ready
         try:
             while not ready():
                 if self._ended is not None:
@@ -319,8 +316,7 @@ class WebsocketFrameAssembler:
                 if not await self._waiter and not ready():
                     return False
         finally:
-            self._reading, self._wanted = False, None
-            self._waiter = None
+            self._wanted = self._waiter = None
             if timer is not None:
                 timer.cancel()
         return True
@@ -331,7 +327,7 @@ class WebsocketFrameAssembler:
 
     def _took(self, size: int, *, whole: bool) -> None:
         self.size -= size
-        if whole:
+        if whole and self._fetched is not None:
             self._taken += 1
             self._fetched.set()
         if self.watched:
@@ -354,7 +350,7 @@ class WebsocketFrameAssembler:
     def _unread(self) -> int:
         """The number of unread messages, without the one that a waiting reader will take."""
         count = len(self._queue) - (self._waiter is not None)
-        if self._open is not None and self._open.queued:
+        if self.incomplete is not None and self.incomplete.queued:
             count -= 1
         return count
 
@@ -402,7 +398,7 @@ class MessageFrames(AsyncIterator[Data]):
             if not assembler._queue:
                 await assembler._wait(lambda: bool(assembler._queue))
             self._message = assembler._stream()
-        elif assembler._reading:
+        elif assembler._waiter is not None:
             assembler._check_reader()
         message = self._message
         if not message.parts and not message.complete:

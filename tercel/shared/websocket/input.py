@@ -89,25 +89,27 @@ class FrameInput:
         """Process the held bytes, then `data`, until there is a pause."""
         if self.over:
             return
-        if not self._held and not self.paused and not self._frame_left:
-            # One message in one frame in one piece: by far the most common case.
-            assembler = self._assembler
-            if not assembler.fragmented:
-                message = whole_message(data, 0, self._limit)
-                if message is not None and message[1] == len(data):
-                    assembler.feed_message(message[0])
+        assembler = self._assembler
+        taken = 0
+        if not self.unfinished and not self.paused and assembler.incomplete is None:
+            message = whole_message(data, 0, self._limit)
+            if message is not None:
+                assembler.feed_message(message[0])
+                taken = message[1]
+                if taken == len(data):
+                    # One message in one frame in one piece: by far the most common case.
                     return
         if not self._held and not self.paused:
-            taken = self._process_frames(data)
+            taken = self._process_frames(data, taken)
             if taken < len(data) and not self.over:
                 self._held += data[taken:]
         else:
-            self._held += data
+            self._held += data[taken:]
             if not self.paused:
-                taken = self._process_frames(self._held)
+                taken = self._process_frames(self._held, 0)
                 del self._held[:taken]
         if not self.over:
-            left = self._frame_left or self._held or self._assembler.fragmented
+            left = self._frame_left or self._held or assembler.incomplete
             self.unfinished = bool(left)
 
     def stop(self) -> None:
@@ -117,13 +119,13 @@ class FrameInput:
         self._held = bytearray()
         self._frame_fed = 0
 
-    def _process_frames(self, data: bytes | bytearray) -> int:
-        """Process the frames in `data` until there is a pause; return their size in bytes."""
+    def _process_frames(self, data: bytes | bytearray, at: int) -> int:
+        """Process the frames in `data` from `at` on until there is a pause; return where it is."""
         assembler = self._assembler
-        at, size = 0, len(data)
+        size = len(data)
         while at < size and not (self.paused or self.over):
             if not self._frame_left:
-                if not assembler.fragmented:
+                if assembler.incomplete is None:
                     message = whole_message(data, at, self._limit)
                     if message is not None:
                         assembler.feed_message(message[0])
@@ -133,7 +135,7 @@ class FrameInput:
                 if not self._frame_left:
                     break
                 self._in_message = not data[at] & _CONTROL
-                if assembler.fragmented and data[at] & _OPCODE == Opcode.CLOSE:
+                if assembler.incomplete is not None and data[at] & _OPCODE == Opcode.CLOSE:
                     _forget_fragments(self._protocol)
             part = data[at : at + self._frame_left]
             at += len(part)

@@ -5,8 +5,10 @@ time-outs, or of when to close.
 """
 
 import asyncio
+from typing import Final
 
 from websockets.frames import Opcode
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from tercel.shared.bytestream import ByteStream
@@ -16,6 +18,11 @@ from tercel.shared.websocket.wire import message_frame
 
 BATCH_BYTES = 16_384
 """Frames of one event loop iteration go out in one write, unless they are larger than this."""
+
+
+# See tercel.shared.stream: a member found by its class costs 0.06 us on Python 3.11.
+_OPEN: Final = State.OPEN
+_TEXT: Final = Opcode.TEXT
 
 
 class FrameOutput:
@@ -49,6 +56,11 @@ class FrameOutput:
         self._pong_tasks: TaskSet | None = None
         self.stopped = False
 
+    @property
+    def open(self) -> bool:
+        """Whether the application may send."""
+        return not self.stopped and self.protocol.state is _OPEN
+
     async def drain(self) -> None:
         """Wait until more may be sent. Raises StreamAborted when the stream has ended."""
         if not self.stream.writable:
@@ -68,7 +80,7 @@ class FrameOutput:
             else:
                 self.stream.write(frame)
             return
-        if opcode is Opcode.TEXT:
+        if opcode is _TEXT:
             protocol.send_text(payload)
         else:
             protocol.send_binary(payload)

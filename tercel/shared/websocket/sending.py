@@ -65,7 +65,7 @@ class MessageSender(ByteReceiver):
         if output is None or not output.stream.writable or self._send_lock.locked():
             return False
         opcode, payload = payload_of(message)
-        if not self._closing.open:
+        if not output.open:
             raise self._closing.error()
         output.send_message(opcode, payload, more=self.assembler.readable)
         return True
@@ -115,7 +115,7 @@ class MessageSender(ByteReceiver):
 
     def _check_open(self) -> FrameOutput:
         output = self._attached()
-        if not self._closing.open:
+        if not output.open:
             raise self._closing.error()
         return output
 

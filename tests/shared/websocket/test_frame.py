@@ -469,4 +469,15 @@ async def test_what_is_discarded_never_comes_back_and_what_was_kept_does() -> No
     frames.feed(more(b"pped", fin=True))
     assert await frames.get() == "kept"
     assert await frames.get(0) is None
-    assert not frames.fragmented
+    assert frames.incomplete is None
+
+
+@clocktest
+async def test_a_message_whose_rest_is_discarded_is_never_read() -> None:
+    frames, _ = assembler()
+    frames.feed(text("beg", fin=False))
+    frames.discard()
+    assert frames.size == 0
+    frames.feed(more(b"un", fin=True))
+    assert await frames.get(0) is None
+    assert not frames.readable

@@ -363,6 +363,18 @@ async def test_a_reader_that_does_not_read_stops_the_peer(compression: bool) -> 
 
 @both
 @clocktest
+async def test_a_pause_after_the_first_message_of_a_piece_keeps_the_others(
+    compression: bool,
+) -> None:
+    pair = Pair(compression=compression, max_queue=1)
+    pair.client_sends("one", b"two", "three")
+    assert pair.stream.paused
+    assert len(pair.server.assembler._queue) == 1
+    assert [await pair.server.recv() for _ in range(3)] == ["one", b"two", "three"]
+
+
+@both
+@clocktest
 async def test_what_came_in_one_piece_is_not_parsed_beyond_the_limit(compression: bool) -> None:
     pair = Pair(compression=compression, max_queue=4)
     for _ in range(50):

@@ -16,7 +16,6 @@ from tercel.shared.apps.endings import APPLICATION_ERRORS
 from tercel.shared.apps.sanic.connection import SanicConnection
 from tercel.shared.apps.sanic.exchange import SanicExchange
 from tercel.shared.apps.sanic.types import SanicRequest
-from tercel.shared.apps.scope import header_fields
 from tercel.shared.errors import ResetReason, ServerError
 from tercel.shared.logs import logger, printable
 from tercel.shared.messages import Fields, RequestHead
@@ -96,7 +95,7 @@ class SanicHandler(RequestHandler):
             await self._connection.beginning
         exchange, signals = self._exchange, self._service.signals
         head = self._stream.head
-        fields = header_fields(head)
+        fields = head.fields
         raw_head = _raw_head(head, fields)
         if signals.read_head:
             await signals.dispatch("read_head", head=raw_head)

@@ -210,7 +210,11 @@ async def test_slow_waits_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch)
 @asynctest
 async def test_protocol_tells_the_connection() -> None:
     connection = ConnectionInfo(client=("192.0.2.1", 5), server=("192.0.2.2", 4433))
-    stream = await answer(demo.app, request_head(target=b"/protocol"), connection=connection)
+    stream = await answer(
+        demo.app,
+        request_head(target=b"/protocol", fields=[(b"accept", b"*/*")]),
+        connection=connection,
+    )
     assert json.loads(stream.body) == {
         "http_version": "3",
         "scheme": "https",
