@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import Any
 
 from tercel.shared.errors import LocalProtocolError
 
@@ -26,20 +25,15 @@ _MAX_NAME_BYTES = 64
 BODILESS_STATUS = frozenset((204, 304))
 
 
-_new = object.__new__
-
-
 class RequestHead:
     """The head of a request: control data and header fields (RFC 9110 6).
 
     `target` is the path and query as received (`/a%20b?c`), `*` for OPTIONS, or the authority for
     CONNECT; `authority` is the host of the request, from the target if that contains one.
-    `protocol` is the `:protocol` of an extended CONNECT (RFC 9220), None elsewhere. Immutable once
-    an application has it: a repeated request on the same connection may have the same object.
+    `protocol` is the `:protocol` of an extended CONNECT (RFC 9220), None elsewhere.
     """
 
     __slots__ = (
-        "adapted",
         "authority",
         "fields",
         "http_version",
@@ -66,21 +60,6 @@ class RequestHead:
         self.fields = fields
         self.http_version = http_version
         self.protocol = protocol
-        self.adapted: Any = None
-        """Cache of the application's adapter, for repeated requests with this head."""
-
-    def with_target(self, method: bytes, target: bytes) -> "RequestHead":
-        """A copy with another method and target; its list of fields is a copy, too."""
-        head = _new(RequestHead)
-        head.method = method
-        head.scheme = self.scheme
-        head.authority = self.authority
-        head.target = target
-        head.fields = self.fields.copy()
-        head.http_version = self.http_version
-        head.protocol = self.protocol
-        head.adapted = None
-        return head
 
 
 class ResponseHead:
