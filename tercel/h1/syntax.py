@@ -74,7 +74,8 @@ def field(line: bytes) -> Field:
     match = _FIELD_LINE.fullmatch(line)
     if match is None:
         raise MalformedMessage("malformed field line")
-    return match[1].lower(), match[2].strip(b" \t")
+    name, value = match.groups()
+    return name.lower(), value.strip(b" \t")
 
 
 def check_section_size(fields: Fields, settings: Settings) -> None:

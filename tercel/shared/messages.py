@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from operator import itemgetter
 
 from tercel.shared.errors import LocalProtocolError
 
@@ -14,6 +14,7 @@ Fields = list[Field]
 TOKEN_CHARACTERS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # RFC 9110 5.5: control characters except HTAB make a value invalid.
 _control_character = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+_value = itemgetter(1)
 
 # Applications use few names; each is checked once, and kept with its form in lower case.
 _NAMES: dict[bytes, bytes] = {}
@@ -24,20 +25,15 @@ _MAX_NAME_BYTES = 64
 BODILESS_STATUS = frozenset((204, 304))
 
 
-_new = object.__new__
-
-
 class RequestHead:
     """The head of a request: control data and header fields (RFC 9110 6).
 
     `target` is the path and query as received (`/a%20b?c`), `*` for OPTIONS, or the authority for
     CONNECT; `authority` is the host of the request, from the target if that contains one.
-    `protocol` is the `:protocol` of an extended CONNECT (RFC 9220), None elsewhere. Immutable once
-    an application has it: a repeated request on the same connection may have the same object.
+    `protocol` is the `:protocol` of an extended CONNECT (RFC 9220), None elsewhere.
     """
 
     __slots__ = (
-        "adapted",
         "authority",
         "fields",
         "http_version",
@@ -64,21 +60,6 @@ class RequestHead:
         self.fields = fields
         self.http_version = http_version
         self.protocol = protocol
-        self.adapted: Any = None
-        """Cache of the application's adapter, for repeated requests with this head."""
-
-    def with_target(self, method: bytes, target: bytes) -> "RequestHead":
-        """A copy with another method and target; its list of fields is a copy, too."""
-        head = _new(RequestHead)
-        head.method = method
-        head.scheme = self.scheme
-        head.authority = self.authority
-        head.target = target
-        head.fields = self.fields.copy()
-        head.http_version = self.http_version
-        head.protocol = self.protocol
-        head.adapted = None
-        return head
 
 
 class ResponseHead:
@@ -133,14 +114,12 @@ def checked_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
     """
     lines = fields if type(fields) is list else list(fields)
     try:
-        # What is valid, as nearly all is, takes 1.5 us for seven fields: half of what it takes with
-        # a pattern for each value.
+        # The values of nearly all sections are valid, so they are checked together: 0.5 us less for
+        # seven fields than each by itself.
         result = [
             (_NAMES[name], value.strip(b" \t")) for name, value in lines if type(value) is bytes
         ]
-        if len(result) == len(lines) and not _control_character(
-            b"".join([line[1] for line in result])
-        ):
+        if len(result) == len(lines) and not _control_character(b"".join(map(_value, result))):
             return result
     except (KeyError, TypeError):
         pass  # a new name, or what is neither bytes nor valid

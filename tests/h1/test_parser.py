@@ -598,11 +598,32 @@ def test_known_lines_decide_the_same_in_any_head(data: bytes) -> None:
 
 def test_each_request_has_a_list_of_fields_of_its_own() -> None:
     parser = RequestParser(SETTINGS, scheme=b"http")
-    for _ in range(3):
+    for _ in range(5):
         (event,) = parser.feed(request(b"X: y"))
         assert isinstance(event, HeadReceived)
         assert event.head.fields == [(b"host", b"a.test"), (b"x", b"y")]
         event.head.fields.clear()
+        parser.resume()
+
+
+def test_sections_in_turn_are_decided_each_by_its_own_lines() -> None:
+    parser = RequestParser(SETTINGS, scheme=b"http")
+    first, second = request(b"X: y"), request(b"Connection: close", host=b"b.test")
+    for data in (first, first, first, second, first, second, second, second, first):
+        assert [vars_of(event) for event in parser.feed(data)] == [vars_of(e) for e in parse(data)]
+        parser.resume()
+
+
+@pytest.mark.parametrize("others", [0, 9], ids=["room", "no room"])
+@pytest.mark.parametrize("name", [b"Connection: ", b"Cookie: ", b"Early-Data: "])
+def test_a_line_too_long_to_be_kept_decides_as_others_do(name: bytes, others: int) -> None:
+    settings = Settings()
+    parser = RequestParser(settings, scheme=b"http")
+    lines = [b"N%d: " % number + b"x" * 900 for number in range(others)]
+    long = name + b"x" * 2500 + b", close"
+    for data in (request(), request(), request(*lines, long), request(*lines, long, long)):
+        events = parser.feed(data)
+        assert [vars_of(event) for event in events] == [vars_of(e) for e in parse(data, settings)]
         parser.resume()
 
 

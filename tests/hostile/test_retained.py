@@ -52,6 +52,11 @@ BIG_HEADS = {
     ],
     "a long host": [head(Host="h" * 60_000)],
     "many short fields": [head(Host="a", **{f"f{number}": "v" for number in range(120)})],
+    "fields that change": [
+        head(Host="a", **{f"f{number}": "v" * length for length in (1, 10, 100, 1000)})
+        for number in range(60)
+    ],
+    "one field that changes": [head(Host="a", cookie=f"{number:01000}") for number in range(60)],
 }
 
 
