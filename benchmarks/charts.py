@@ -68,7 +68,7 @@ def _chart(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     axes.set_yticks([at for at, _ in ticks], [text for _, text in ticks], size=8)
     axes.invert_yaxis()
     axes.axvline(1, color="#222222", linewidth=0.8)
-    axes.margins(x=0.18)
+    axes.margins(x=0.35, y=0.01)
     axes.set_xlabel("CPU time of the server per unit of work, tercel = 1 (less is better)", size=8)
     axes.set_title(title, size=10, loc="left")
     for side in ("top", "right"):
