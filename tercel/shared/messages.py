@@ -73,6 +73,24 @@ class ResponseHead:
         self.length = length
         """The value of Content-Length, None without one; negative until it was looked up."""
 
+    def promised_length(self) -> int | None:
+        """The number in the Content-Length field, None without one.
+
+        Raises LocalProtocolError for several such fields, and for one that is not a number.
+        """
+        length = self.length
+        if length is None or length >= 0:
+            return length
+        values = field_values(self.fields, b"content-length")
+        if len(values) > 1:
+            # RFC 9112 6.3: a client could only guess where the response ends.
+            raise LocalProtocolError("more than one content-length")
+        self.length = parse_content_length(values[0]) if values else None
+        if values and self.length is None:
+            self.length = -1
+            raise LocalProtocolError(f"content-length {values[0]!r} is not a number")
+        return self.length
+
 
 def field_value(fields: Fields, name: bytes) -> bytes | None:
     """The value of the first field line called `name` (lower case), or None."""
@@ -130,7 +148,7 @@ def response_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> Respons
     """The response head for an application's fields, which `checked_fields` normalises."""
     checked = checked_fields(fields)
     by_name = dict(checked)
-    # Negative where the stream has to find out what is wrong: several lengths, or no number.
+    # Negative where `promised_length` has to find out what is wrong: several lengths, or no number.
     length: int | None = -1
     if len(by_name) == len(checked):
         value = by_name.get(b"content-length")

@@ -17,7 +17,6 @@ from tercel.shared.messages import (
     Fields,
     RequestHead,
     ResponseHead,
-    parse_content_length,
 )
 
 if TYPE_CHECKING:
@@ -190,7 +189,7 @@ class RequestStream(ABC):
         if not 200 <= head.status <= 599:
             raise LocalProtocolError(f"{head.status} is not the status of a final response")
         self._check_alive()
-        self._content_left = self._promised_length(head)
+        self._content_left = head.promised_length()
         # RFC 9110 9.3.2, 6.4.1: these have no content, but may say what length it would have.
         self._suppress_content = self.head.method == b"HEAD" or head.status in BODILESS_STATUS
         if end_stream:
@@ -233,9 +232,7 @@ class RequestStream(ABC):
             raise LocalProtocolError(f"{status} is not the status of a final response")
         if self.aborted is not None:
             self._check_alive()
-        length = head.length
-        if length is not None and length < 0:
-            length = self._promised_length(head)
+        length = head.promised_length()
         if self.head.method == b"HEAD" or status in BODILESS_STATUS:
             self._suppress_content = True
             content = b""
@@ -399,19 +396,6 @@ class RequestStream(ABC):
     def _check_alive(self) -> None:
         if self.aborted is not None:
             raise StreamAborted(str(self.aborted)) from self.aborted
-
-    def _promised_length(self, head: ResponseHead) -> int | None:
-        promised: int | None = None
-        for name, value in head.fields:
-            if name == b"content-length":
-                if promised is not None:
-                    # RFC 9112 6.3: a client could only guess where the response ends.
-                    raise LocalProtocolError("more than one content-length")
-                promised = parse_content_length(value)
-                if promised is None:
-                    raise LocalProtocolError(f"content-length {value!r} is not a number")
-        head.length = promised
-        return promised
 
     def _check_length_kept(self) -> None:
         if self._content_left and not self._suppress_content:

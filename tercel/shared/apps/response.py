@@ -20,8 +20,6 @@ from tercel.shared.messages import (
     Fields,
     ResponseHead,
     checked_fields,
-    field_value,
-    parse_content_length,
     response_head,
 )
 from tercel.shared.request_fields import takes_trailers
@@ -280,8 +278,7 @@ class AsgiResponse:
         return self.expected is Expected.TRAILERS and not takes_trailers(self._stream.head.fields)
 
     def _promised_length(self) -> int | None:
-        value = None if self._head is None else field_value(self._head.fields, b"content-length")
-        return None if value is None else parse_content_length(value)
+        return None if self._head is None else self._head.promised_length()
 
     def _check_promise(self, size: int, *, more: bool) -> None:
         # The stream checks the length, too. But once it has the head, it can only be reset;
