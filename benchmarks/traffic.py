@@ -31,9 +31,9 @@ class Client:
     """One kind of client.
 
     `fields` are spelled and ordered as over HTTP/1.1, without Host, Connection and Cookie. A
-    Referer there is the one of HTTP/3; over HTTP/1.1 it changes with the target. `only_http3` are
-    fields that the client sends over HTTP/2 and 3 alone. `targets` are the kinds of what it asks
-    for, each named as often as it weighs.
+    Referer there is the one of HTTP/3; over HTTP/1.1 it is an earlier target, and changes after
+    `requests_of_page` requests. `only_http3` are fields that the client sends over HTTP/2 and 3
+    alone. `targets` are the kinds of what it asks for, each named as often as it weighs.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Client:
     cookies: tuple[str, ...]
     only_http3: tuple[Field, ...]
     targets: str
+    requests_of_page: int = PAGE_REQUESTS
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,17 @@ class Requests:
         """The whole requests over HTTP/1.1, one for each target."""
         origin = f"https://{HOST}"
         method = "GET" if self.body is None else "POST"
-        before = self.targets[-1]
-        for target in self.targets:
+        page = self.targets[-1]
+        for number, target in enumerate(self.targets):
             lines = [f"{method} {target} HTTP/1.1", f"Host: {HOST}", "Connection: keep-alive"]
             for name, value in self.fields:
-                lines.append(f"{name}: {origin + before if name == 'Referer' else value}")
+                lines.append(f"{name}: {origin + page if name == 'Referer' else value}")
             if self.client.cookies:
                 lines.append(f"Cookie: {'; '.join(self.client.cookies)}")
             if self.body is not None:
                 lines.append(f"Content-Length: {len(self.body)}")
-            before = target
+            if number % self.client.requests_of_page == 0:
+                page = target
             yield "\r\n".join([*lines, "", ""]).encode() + (self.body or b"")
 
 
@@ -133,6 +135,7 @@ CLIENTS = (
         _cookies("chromium"),
         (("priority", "u=0, i"),),
         "PPPPSA",
+        requests_of_page=1,
     ),
     # Loads what pages consist of.
     Client(

@@ -5,11 +5,9 @@ Does not find the end of a section, and knows nothing of what follows it.
 """
 
 import re
-from typing import Any
 
 from tercel.h1 import syntax
 from tercel.h1.events import HeadReceived
-from tercel.h1.field_lines import DECISIVE, KnownLines
 from tercel.h1.llhttp import check_head, coding_fault
 from tercel.shared.control_data import (
     KNOWN_METHODS,
@@ -27,7 +25,8 @@ from tercel.shared.errors import (
     NotImplementedByServer,
     TargetTooLong,
 )
-from tercel.shared.messages import Fields, RequestHead, is_token, parse_content_length
+from tercel.shared.known_lines import MAX_TEXT_BYTES, SELDOM_REPEATED, KnownLines
+from tercel.shared.messages import Field, Fields, RequestHead, is_token, parse_content_length
 from tercel.shared.request_fields import check_expectations, list_elements, with_single_lines
 from tercel.shared.settings import Settings
 
@@ -35,9 +34,29 @@ from tercel.shared.settings import Settings
 # that llhttp knows has 11 characters.
 _REQUEST_LINE_REST_BYTES = 64
 
-# The section of a head up to this size may be kept: an idle connection must not hold a large one
-# that its client once sent. Heads of browsers without large cookies are shorter.
-_MAX_KEPT_BYTES = 2048
+# The fields that decide framing, routing and persistence, and those that applications get in one
+# line.
+_DECISIVE = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"cookie",
+        b"early-data",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+# What a line is. All that may be in a plain request has a kind of its own, so that the request is
+# decided in one pass.
+_PLAIN, _HOST, _LENGTH, _COOKIE, _OTHER = range(5)
+_KINDS = {
+    **dict.fromkeys(_DECISIVE, _OTHER),
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"cookie": _COOKIE,
+}
 
 _HTTP_1_1 = b"1.1"
 _SLASH = 0x2F
@@ -45,36 +64,16 @@ _NO_LINES: list[bytes] = []
 
 
 class HeadDecoder:
-    """Decodes the heads of one connection's requests.
+    """Decodes the heads of one connection's requests. Lines that were parsed are remembered."""
 
-    What is decided of a plain request, one in origin-form without content, depends on few of its
-    lines. A browser repeats those: to use the last decision again saves 3 us. Other clients repeat
-    the whole field section, which saves 2 us more.
-    """
-
-    __slots__ = (
-        "_authority",
-        "_decided_by",
-        "_fields",
-        "_keep_alive",
-        "_known",
-        "_scheme",
-        "_section",
-        "_settings",
-        "_small",
-    )
+    __slots__ = ("_authority", "_known", "_scheme", "_settings", "_small")
 
     def __init__(self, settings: Settings, scheme: bytes) -> None:
         self._settings = settings
         self._scheme = scheme
-        self._known = KnownLines()
-        # The lines by which the last plain request was decided, and the decision.
-        self._decided_by: tuple[bytes, ...] | None = None
-        self._authority = b""
-        self._keep_alive = False
-        # The last field section with that decision, and its fields.
-        self._section: bytes | None = None
-        self._fields: Fields = []
+        self._known: KnownLines[bytes, tuple[int, Field]] = KnownLines()
+        self._authority: bytes | None = None
+        """The last valid value of Host."""
         # A head up to this size exceeds none of the byte limits.
         self._small = min(settings.max_target_bytes, settings.max_field_section_bytes)
 
@@ -83,56 +82,61 @@ class HeadDecoder:
 
         Raises RemoteProtocolError.
         """
-        settings = self._settings
+        settings, known = self._settings, self._known
         size = len(raw)
-        line_end = raw.find(b"\r\n")
-        if line_end < 0:
-            line_end = size
+        lines = raw.split(b"\r\n")
         if size > self._small:
-            self.check_size(line_end, size + 4)
-        match = syntax.REQUEST_LINE.fullmatch(raw, 0, line_end)
+            self.check_size(len(lines[0]), size + 4)
+        match = syntax.REQUEST_LINE.fullmatch(lines[0])
         if match is None:
             raise syntax.head_fault(raw + b"\r\n\r\n")
-        method, target, version = match.groups()
-        section = raw[line_end:]
-        is_plain = version == _HTTP_1_1 and target[0] == _SLASH and method in SERVED_METHODS
-        if section == self._section and is_plain and len(target) <= settings.max_target_bytes:
-            fields = self._fields.copy()
-        else:
-            lines = section.split(b"\r\n")
-            del lines[0]  # the section begins with the CRLF of the request line
-            fields, are_known = self._parse(lines)
-            if len(target) > settings.max_target_bytes:
-                raise TargetTooLong(f"a target of {len(target)} bytes")
-            if method not in KNOWN_METHODS:
-                raise NotImplementedByServer("unknown method")
-            if size + len(lines) * syntax.FIELD_OVERHEAD_BYTES > settings.max_field_section_bytes:
-                syntax.check_section_size(fields, settings)
-            decided_by: tuple[bytes, ...] | None = None
-            if is_plain and are_known:
-                decided_by = tuple(filter(None, map(self._known.decisive.get, lines)))
-            if decided_by is None or decided_by != self._decided_by:
-                return self._received_anew(raw, match, fields, decided_by)
-            if size <= _MAX_KEPT_BYTES:
-                self._section, self._fields = section, fields.copy()
-        head = RequestHead(method, self._scheme, self._authority, target, fields, "1.1")
-        return HeadReceived(head, self._keep_alive, False, None, False)
-
-    def _parse(self, lines: list[bytes]) -> tuple[Fields, bool]:
-        """The fields of the lines, and whether all lines are known now."""
-        if len(lines) > self._settings.max_fields:
+        del lines[0]
+        if len(lines) > settings.max_fields:
             raise FieldsTooLarge(f"{len(lines)} field lines")
-        fields: list[Any] = list(map(self._known.fields.get, lines))
-        return fields, all(fields) or self._known.parse(lines, fields)
+        method, target, version = match.groups()
+        is_plain = version == _HTTP_1_1 and target[0] == _SLASH and method in SERVED_METHODS
+        fields: Fields = []
+        hosts: list[bytes] = []
+        lengths: list[bytes] | None = None
+        cookies = 0
+        for line in lines:
+            kind, field = known.get(line) or self._learn(line)
+            fields.append(field)
+            if kind == _PLAIN:
+                continue
+            if kind == _HOST:
+                hosts.append(field[1])
+            elif kind == _COOKIE:
+                cookies += 1
+            elif kind == _LENGTH and lengths is None:
+                lengths = [field[1]]
+            else:
+                is_plain = False
+        if len(target) > settings.max_target_bytes:
+            raise TargetTooLong(f"a target of {len(target)} bytes")
+        if method not in KNOWN_METHODS:
+            raise NotImplementedByServer("unknown method")
+        if size + len(lines) * syntax.FIELD_OVERHEAD_BYTES > settings.max_field_section_bytes:
+            syntax.check_section_size(fields, settings)
+        if not is_plain or len(hosts) != 1 or cookies > 1:
+            return self._decide_by_all(raw, match, fields)
+        length = None if lengths is None else self._content_length(lengths, None, "1.1")
+        head = RequestHead(method, self._scheme, b"", target, fields, "1.1")
+        self._read_host(head, hosts)
+        return HeadReceived(head, True, bool(length), length, False)
 
-    def _received_anew(
-        self,
-        raw: bytes,
-        match: re.Match[bytes],
-        fields: Fields,
-        decided_by: tuple[bytes, ...] | None,
-    ) -> HeadReceived:
-        """Decide a request; keep the decision if it depends on nothing but `decided_by`."""
+    def _learn(self, line: bytes) -> tuple[int, Field]:
+        """The kind and the field of a line that is not known. Raises MalformedMessage."""
+        field = name, value = syntax.field(line)
+        kind = _KINDS.get(name, _PLAIN)
+        if name == b"connection" and value.lower() == b"keep-alive":
+            kind = _PLAIN  # says what is the case anyway, with HTTP/1.1
+        if name not in SELDOM_REPEATED:
+            self._known.remember(line, (kind, field), 2 * len(line))
+        return kind, field
+
+    def _decide_by_all(self, raw: bytes, match: re.Match[bytes], fields: Fields) -> HeadReceived:
+        """Decide a request that is not plain; llhttp has to accept it, too."""
         method, target, version = match.groups()
         if version > _HTTP_1_1:
             # RFC 9110 2.5: a higher minor version is processed as the highest supported one.
@@ -141,14 +145,7 @@ class HeadDecoder:
             raw, version = raw[:start] + _HTTP_1_1 + raw[end:], _HTTP_1_1
         check_head(raw + b"\r\n\r\n", version)
         name = "1.1" if version == _HTTP_1_1 else "1.0"
-        head = RequestHead(method, self._scheme, b"", target, fields, name)
-        event = self._decide(head)
-        has_length = event.has_content or event.content_length is not None
-        is_changed = head.protocol is not None or head.fields is not fields
-        if decided_by is not None and not has_length and not is_changed:
-            self._decided_by, self._section = decided_by, None
-            self._authority, self._keep_alive = head.authority, event.keep_alive
-        return event
+        return self._decide(RequestHead(method, self._scheme, b"", target, fields, name))
 
     def check_size(self, line_end: int, size: int) -> None:
         """Check a header section, complete or not, against the limits in bytes.
@@ -167,7 +164,7 @@ class HeadDecoder:
         """Decide framing and persistence by the fields; each is read from all its lines at once."""
         decisive: dict[bytes, list[bytes]] = {}
         for name, value in head.fields:
-            if name in DECISIVE:
+            if name in _DECISIVE:
                 decisive.setdefault(name, []).append(value)
         coding = length = None
         if b"content-length" in decisive or b"transfer-encoding" in decisive:
@@ -227,7 +224,9 @@ class HeadDecoder:
             if hosts or head.http_version != "1.0":
                 raise MalformedMessage(f"{len(hosts)} Host fields")
             return
-        check_authority(hosts[0])
+        if hosts[0] != self._authority:
+            check_authority(hosts[0])
+            self._authority = hosts[0] if len(hosts[0]) <= MAX_TEXT_BYTES else None
         head.authority = hosts[0]
 
     def _rewrite_target(self, head: RequestHead) -> None:

@@ -13,6 +13,7 @@ from tercel.shared.control_data import (
     parse_scheme,
 )
 from tercel.shared.errors import FieldsTooLarge, MalformedMessage
+from tercel.shared.known_lines import MAX_TEXT_BYTES, SELDOM_REPEATED, KnownLines
 from tercel.shared.messages import (
     Field,
     Fields,
@@ -50,9 +51,7 @@ _LINE = re.compile(
     rb"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?"
 )
 
-# Bytes of field lines that a connection remembers, with what a line takes beside its text. Some
-# forty lines of a browser fit.
-_MOST_KNOWN_BYTES, _MOST_KNOWN_LINE_BYTES, _LINE_OVERHEAD_BYTES = 8192, 1024, 128
+_SELDOM_REPEATED = SELDOM_REPEATED | {b":path"}
 
 _name_of = itemgetter(0)
 
@@ -79,20 +78,15 @@ def check_section_size(fields: Fields, *, max_bytes: int, max_fields: int) -> No
 class HeadReader:
     """Reads the header sections of the requests on one connection.
 
-    A client repeats most of its field lines in every request: user agent, accept, cookies. Lines
-    that were found valid are remembered, and are not checked again. Lines that are only sent once,
-    as a referer may be, push the others out now and then, which then are checked once more.
+    Lines that were found valid are remembered, and are not checked again.
     """
 
-    __slots__ = ("_authority", "_host", "_known", "_room")
+    __slots__ = ("_authority", "_known")
 
     def __init__(self) -> None:
-        self._known: dict[Field, int] = {}
-        self._room = _MOST_KNOWN_BYTES
+        self._known: KnownLines[Field, int] = KnownLines()
         self._authority: bytes | None = None
         """The last valid authority."""
-        self._host: Field = (b"host", b"")
-        """Its line."""
 
     def read(self, section: Fields) -> Request:
         """The request in a decoded header section: its head, Content-Length, and Expect.
@@ -136,7 +130,7 @@ class HeadReader:
         authority = self._read_authority(pseudo, host)
         if host is None:
             # RFC 9114 4.3.1: Host and :authority are the same, and an application gets it as host.
-            fields.insert(0, self._host)
+            fields.insert(0, (b"host", authority))
         return _head(pseudo, authority, fields), length, expects
 
     def _read_authority(self, pseudo: dict[bytes, bytes], host: bytes | None) -> bytes:
@@ -148,24 +142,17 @@ class HeadReader:
             raise MalformedMessage(":authority and Host differ")
         if authority != self._authority:
             check_authority(authority)
-            self._authority, self._host = authority, (b"host", authority)
+            self._authority = authority if len(authority) <= MAX_TEXT_BYTES else None
         return authority
 
     def _kind(self, line: Field) -> int:
         """The kind of a line that is not known. Remembers it if it is valid, and may come again."""
         name, value = line
         kind = _KINDS.get(name, _PLAIN)
-        if name == b":path":
-            return kind
         if kind != _PSEUDO:
             check_line(line)
-        size = len(name) + len(value) + _LINE_OVERHEAD_BYTES
-        if size <= _MOST_KNOWN_LINE_BYTES:
-            self._room -= size
-            if self._room < 0:
-                self._known.clear()
-                self._room = _MOST_KNOWN_BYTES - size
-            self._known[line] = kind
+        if name not in _SELDOM_REPEATED:
+            self._known.remember(line, kind, len(name) + len(value))
         return kind
 
 
