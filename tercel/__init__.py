@@ -42,7 +42,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from tercel.quic.driver import ConnectionProtocol
     from tercel.quic.endpoint import QuicEndpoint
-    from tercel.quic.protocol import Http3Protocol
+    from tercel.quic.http3.protocol import Http3Protocol
 
 __all__ = [
     "HTTP",
@@ -80,7 +80,7 @@ __all__ = [
 # They need aioquic, and version=1 must work without it.
 _LAZY = {
     "ConnectionProtocol": "tercel.quic.driver",
-    "Http3Protocol": "tercel.quic.protocol",
+    "Http3Protocol": "tercel.quic.http3.protocol",
     "QuicEndpoint": "tercel.quic.endpoint",
 }
 

@@ -357,7 +357,7 @@ def _replacements() -> dict[tuple[str, str], Any]:
     }
     try:
         driver = importlib.import_module("tercel.quic.driver")
-        protocol = importlib.import_module("tercel.quic.protocol")
+        protocol = importlib.import_module("tercel.quic.http3.protocol")
     except ImportError:
         return replacements  # without aioquic there is no version 3
     replacements[f"{protocols}.http_protocol", "Http3Protocol"] = protocol.Http3Protocol

@@ -16,7 +16,7 @@ from tercel.binding import Binding, Plan, bind, plan_for, preferred_addresses, u
 from tercel.h1.acceptor import TcpAcceptor
 from tercel.h1.protocol import HttpProtocol
 from tercel.identity import Identity, resolve_identity
-from tercel.quic.tickets import read_key_ring
+from tercel.quic.transport.tokens import read_key_ring
 from tercel.server import AsyncioServer, Lifecycle
 from tercel.shared.apps.failures import running_place
 from tercel.shared.apps.loader import wrap

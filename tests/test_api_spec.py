@@ -21,7 +21,7 @@ HOMES = {
     "try_windows_loop": "tercel.shared.loop",
     "SanicProtocol": "tercel.h1.base",
     "ConnectionProtocol": "tercel.quic.driver",
-    "Http3Protocol": "tercel.quic.protocol",
+    "Http3Protocol": "tercel.quic.http3.protocol",
     "HttpProtocol": "tercel.h1.protocol",
     "HttpProtocolMixin": "tercel.shared.connection",
     "WebSocketProtocol": "tercel.h1.websocket",

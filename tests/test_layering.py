@@ -22,12 +22,16 @@ HEIGHTS = {
     "tercel.binding": 5,
     "tercel.identity": 5,
     "tercel.h1": 4,
-    "tercel.quic": 4,
+    "tercel.quic": 4.3,
+    "tercel.quic.http3": 4.2,
+    "tercel.quic.driver": 4.1,
+    "tercel.quic.transport": 4,
     "tercel.shared.apps": 3,
     "tercel.shared.websocket": 3,
     "tercel.shared.accesslog": 2,
     "tercel.shared.bytestream": 2,
     "tercel.shared.connection": 2,
+    "tercel.shared.connection_info": 2,
     "tercel.shared.content": 2,
     "tercel.shared.flow": 2,
     "tercel.shared.listener": 2,
@@ -59,10 +63,10 @@ THIRD_PARTIES = {
     "click": ("tercel.cli", "tercel.options", "tercel.other_servers"),
     "cryptography": (
         "tercel.certs",
-        "tercel.quic.flight",
-        "tercel.quic.keys",
-        "tercel.quic.protection",
-        "tercel.quic.tickets",
+        "tercel.quic.transport.tls_flight",
+        "tercel.quic.transport.keys",
+        "tercel.quic.transport.protection",
+        "tercel.quic.transport.tokens",
     ),
     "httptools": ("tercel.h1.llhttp",),
     "sanic": ("tercel.shared.apps.sanic",),
@@ -83,16 +87,16 @@ SANS_IO = (
     "tercel.h1.parser",
     "tercel.h1.syntax",
     "tercel.h1.writer",
-    "tercel.quic.errors",
-    "tercel.quic.fields",
-    "tercel.quic.frames",
-    "tercel.quic.h3",
-    "tercel.quic.heads",
-    "tercel.quic.hello",
-    "tercel.quic.protection",
-    "tercel.quic.requests",
-    "tercel.quic.sections",
-    "tercel.quic.unidirectional",
+    "tercel.quic.http3.errors",
+    "tercel.quic.http3.fields",
+    "tercel.quic.http3.frames",
+    "tercel.quic.http3.connection",
+    "tercel.quic.transport.packet_header",
+    "tercel.quic.transport.client_hello",
+    "tercel.quic.transport.protection",
+    "tercel.quic.http3.request_parser",
+    "tercel.quic.http3.qpack",
+    "tercel.quic.http3.control_streams",
     "tercel.shared.content",
     "tercel.shared.control_data",
     "tercel.shared.errors",
@@ -103,32 +107,32 @@ SANS_IO = (
 )
 
 LIBRARY_PRIVATES = (
-    "tercel.quic.arriving",
-    "tercel.quic.brief",
-    "tercel.quic.connection",
-    "tercel.quic.ecn",
-    "tercel.quic.flight",
-    "tercel.quic.guard",
-    "tercel.quic.handshake",
-    "tercel.quic.keys",
-    "tercel.quic.lean",
-    "tercel.quic.pacing",
-    "tercel.quic.packing",
-    "tercel.quic.parameters",
-    "tercel.quic.paths",
-    "tercel.quic.preferred",
-    "tercel.quic.prepared",
-    "tercel.quic.protection",
-    "tercel.quic.probing",
+    "tercel.quic.transport.handshake_receive",
+    "tercel.quic.transport.handshake_send",
+    "tercel.quic.transport.connection",
+    "tercel.quic.transport.ecn",
+    "tercel.quic.transport.tls_flight",
+    "tercel.quic.transport.hardening",
+    "tercel.quic.transport.tls_server",
+    "tercel.quic.transport.keys",
+    "tercel.quic.transport.handshake_state",
+    "tercel.quic.transport.pacing",
+    "tercel.quic.transport.packet_builder",
+    "tercel.quic.transport.parameters",
+    "tercel.quic.transport.migration",
+    "tercel.quic.transport.preferred_address",
+    "tercel.quic.transport.initial_state",
+    "tercel.quic.transport.protection",
+    "tercel.quic.transport.path_mtu_probes",
     "tercel.quic.qlog",
-    "tercel.quic.receiver",
-    "tercel.quic.resumption",
-    "tercel.quic.sent",
-    "tercel.quic.survey",
-    "tercel.quic.warm",
-    "tercel.quic.warm_ack",
-    "tercel.quic.warm_send",
-    "tercel.quic.wear",
+    "tercel.quic.transport.stream_receiver",
+    "tercel.quic.transport.resumption",
+    "tercel.quic.transport.sent_packets",
+    "tercel.quic.transport.send_queue",
+    "tercel.quic.transport.fast_receive",
+    "tercel.quic.transport.fast_ack",
+    "tercel.quic.transport.fast_send",
+    "tercel.quic.transport.key_usage",
 )
 
 
@@ -159,7 +163,7 @@ def within(module: str, prefix: str) -> bool:
     return module == prefix or module.startswith(prefix + ".")
 
 
-def height(module: str) -> int:
+def height(module: str) -> float:
     known = [prefix for prefix in HEIGHTS if module == prefix or prefix != "tercel"]
     return HEIGHTS[max((prefix for prefix in known if within(module, prefix)), key=len)]
 
@@ -193,6 +197,36 @@ def test_h1_and_quic_do_not_know_each_other(module: str) -> None:
         if within(module, own) and within(target, other)
     ]
     assert problems(crossing, module) == []
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """The modules that import one another, in groups; TYPE_CHECKING makes no difference."""
+    reached = {module: {module} for module in imports}
+    for module, found in reached.items():
+        waiting = [module]
+        while waiting:
+            new = imports[waiting.pop()] - found
+            found |= new
+            waiting += new
+    groups = {
+        tuple(sorted(other for other in found if module in reached[other]))
+        for module, found in reached.items()
+    }
+    return sorted(list(group) for group in groups if len(group) > 1)
+
+
+def test_no_modules_import_one_another() -> None:
+    imports = {
+        module: {target for target, _ in imported(tree) if target in MODULES and target != module}
+        for module, tree in TREES.items()
+    }
+    assert circles(imports) == []
+
+
+def test_a_circle_of_imports_is_seen() -> None:
+    chain = {"a": {"b"}, "b": {"c"}, "c": set(), "d": {"a"}}
+    assert circles(chain) == []
+    assert circles(chain | {"c": {"a"}}) == [["a", "b", "c"]]
 
 
 @every_module
@@ -276,5 +310,7 @@ def test_a_module_opens_with_what_it_is(module: str) -> None:
 
 
 def test_the_rules_see_imports_inside_functions() -> None:
-    tree = ast.parse("def late():\n    import aioquic.h3\n    from tercel.quic import protocol\n")
-    assert list(imported(tree)) == [("aioquic.h3", 2), ("tercel.quic.protocol", 3)]
+    tree = ast.parse(
+        "def late():\n    import aioquic.h3\n    from tercel.quic.http3 import protocol\n"
+    )
+    assert list(imported(tree)) == [("aioquic.h3", 2), ("tercel.quic.http3.protocol", 3)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tercel.quic.budget import EARNED, LIMITS, Flood
+from tercel.quic.transport.abuse_limits import EARNED, LIMITS, Flood
 from tercel.shared.settings import HTTP1, MESSAGES, OVERLOAD, QUIC, WEBSOCKET, Settings
 
 

@@ -10,14 +10,14 @@ from typing import Any, Self
 
 from aioquic.quic import events
 
-from tercel.quic.ecn import MarkedConnection
+from tercel.quic.transport.ecn import EcnConnection
 from tercel.quic.udp import Path, UdpSocket
 
 _BUFFER_BYTES = 1 << 20
 _BATCH = 64
 
 
-class ClientConnection(MarkedConnection):
+class ClientConnection(EcnConnection):
     """A connection that probes twice when a time-out of its handshake has passed.
 
     RFC 9002 6.2.4 leaves one or two to the sender, and aioquic sends one: with a few losses in a

@@ -10,8 +10,8 @@ from typing import BinaryIO
 from aioquic.quic import events
 
 from interop.endpoint.contract import HQ_ALPN
-from tercel.quic.connection import QuicServerConnection
-from tercel.quic.protocol import Http3Protocol
+from tercel.quic.http3.protocol import Http3Protocol
+from tercel.quic.transport.connection import QuicServerConnection
 
 _MAX_REQUEST_BYTES = 4096
 # Enough to keep a connection busy between two acknowledgements.

@@ -17,7 +17,7 @@ from interop.endpoint.hq import HqProtocol
 from tercel.certs.load import load_credential
 from tercel.options import settings_from, settings_options
 from tercel.quic.endpoint import QuicEndpoint
-from tercel.quic.protocol import H3_ALPN
+from tercel.quic.http3.protocol import H3_ALPN
 from tercel.server import AsyncioServer, Lifecycle
 from tercel.shared.apps.loader import wrap
 from tercel.shared.connection import ServerContext

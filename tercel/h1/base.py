@@ -13,7 +13,8 @@ from tercel.h1.tls import tls_extension
 from tercel.h1.transfer import SUPPORTED, past_transport
 from tercel.shared.apps.loader import wrap
 from tercel.shared.bytestream import ByteStream
-from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.shared.connection import ServerContext
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.errors import ConfigurationError, ConnectionClosed, StreamAborted
 from tercel.shared.flow import Wakeup, WriteGate
 from tercel.shared.settings import Settings

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from tercel.h1.events import HeadReceived
 from tercel.h1.writer import Framing, ResponseWriter
-from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.shared.connection import ServerContext
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.content import NO_CONTENT, ContentBuffer
 from tercel.shared.errors import LocalProtocolError, ResetReason, StreamAborted
 from tercel.shared.flow import WriteGate

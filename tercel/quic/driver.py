@@ -4,18 +4,15 @@ Knows no HTTP. The endpoint owns the sockets and timers of the operating system.
 """
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
-from tercel.quic.connection import QuicServerConnection
-from tercel.quic.errors import ErrorCode
-from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.quic.transport.connection import QuicServerConnection
+from tercel.shared.connection import ServerContext
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.logs import logger
-
-if TYPE_CHECKING:
-    from tercel.quic.endpoint import QuicEndpoint
 
 log = logger("tercel.quic")
 
@@ -26,6 +23,38 @@ _LOOK_SECONDS = 0.1
 
 # What is used less of a budget is not worth a word.
 _LEAST_PEAK = 0.01
+
+
+class Endpoint(Protocol):
+    """What a connection asks of the endpoint that owns its socket."""
+
+    @property
+    def behind_at(self) -> float:
+        """Time of the last full receive batch."""
+
+    def add_connection_id(self, cid: bytes, connection: Any) -> None:
+        """Route datagrams for `cid` to `connection`."""
+
+    def remove_connection_id(self, cid: bytes) -> None:
+        """Stop routing datagrams for `cid`."""
+
+    def connection_terminated(self, connection: Any) -> None:
+        """Forget a connection."""
+
+    def connection_drains(self, connection: Any, until: float) -> None:
+        """Drop, unanswered, datagrams for a connection that is about to be forgotten."""
+
+    def drained_soon(self, connection: Any) -> None:
+        """Check again whether shutdown has to wait."""
+
+    def flush_soon(self, connection: Any) -> None:
+        """Let `connection` transmit at the end of this loop iteration."""
+
+    def give_up(self, connection: Any, error: Exception) -> None:
+        """Forget a connection after a defect of the server or a shortage of memory."""
+
+    def send(self, datagrams: list[tuple[bytes, Any]], mark: int = 0) -> bool:
+        """Send datagrams with their paths; returns whether `mark` can be set as their ECN field."""
 
 
 class ConnectionProtocol:
@@ -39,7 +68,7 @@ class ConnectionProtocol:
         self,
         quic: QuicServerConnection,
         *,
-        endpoint: "QuicEndpoint",
+        endpoint: Endpoint,
         context: ServerContext,
         info: ConnectionInfo,
     ) -> None:
@@ -106,7 +135,7 @@ class ConnectionProtocol:
                 self.process_events()
         self._set_timer(now)
 
-    def close(self, code: int = ErrorCode.NO_ERROR, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Send CONNECTION_CLOSE with an application error code (RFC 9000 19.19)."""
         self.quic.close(error_code=code, reason_phrase=reason)
         self.endpoint.flush_soon(self)
@@ -128,7 +157,7 @@ class ConnectionProtocol:
         """Forget the connection without notifying the peer."""
         if not self.terminated:
             self.quic_event_received(
-                events.ConnectionTerminated(ErrorCode.NO_ERROR, None, "abandoned")
+                events.ConnectionTerminated(QuicErrorCode.NO_ERROR, None, "abandoned")
             )
             self.quic.abandon()
             self._terminate()

@@ -24,18 +24,19 @@ from aioquic.quic.packet import (
 
 from tercel.certs.context import quic_identities
 from tercel.certs.load import Credential
-from tercel.quic.connection import QuicServerConnection
-from tercel.quic.departed import DepartedIds
-from tercel.quic.entrance import Admission, Entrance
-from tercel.quic.errors import ErrorCode
-from tercel.quic.heads import connection_ids
-from tercel.quic.preferred import encode_preferred_address
-from tercel.quic.protocol import H3_ALPN, Http3Protocol
+from tercel.quic.admission import Admission, AdmissionControl
+from tercel.quic.draining_ids import DrainingConnectionIds
+from tercel.quic.http3.errors import ErrorCode
+from tercel.quic.http3.protocol import H3_ALPN, Http3Protocol
 from tercel.quic.qlog import QlogDirectory
-from tercel.quic.resumption import Sessions
-from tercel.quic.tickets import Tokens, read_key_ring
+from tercel.quic.transport.connection import QuicServerConnection
+from tercel.quic.transport.packet_header import connection_ids
+from tercel.quic.transport.preferred_address import encode_preferred_address
+from tercel.quic.transport.resumption import Sessions
+from tercel.quic.transport.tokens import Tokens, read_key_ring
 from tercel.quic.udp import Datagram, Path, UdpSocket
-from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.shared.connection import ServerContext
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.listener import Listener
 from tercel.shared.logs import logger
 from tercel.shared.private_files import append_private
@@ -94,10 +95,10 @@ class QuicEndpoint(Listener):
             context.wall_clock,
             early_data=context.settings.early_data,
         )
-        self._entrance = Entrance(context, self._ring, cid_bytes=_CID_BYTES)
+        self._entrance = AdmissionControl(context, self._ring, cid_bytes=_CID_BYTES)
         self._by_cid: dict[bytes, Http3Protocol] = {}
         self._connections: dict[Http3Protocol, set[bytes]] = {}
-        self._departed = DepartedIds()
+        self._departed = DrainingConnectionIds()
         self._half_open: dict[Http3Protocol, Admission] = {}
         self._to_flush: dict[Http3Protocol, None] = {}
         self._reading = False

@@ -2,10 +2,10 @@
 
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
 
-from tercel.quic.heads import connection_ids
-from tercel.quic.keys import KeyPair
-from tercel.quic.protection import NUMBER_BYTES, TAG_BYTES, seal_any
-from tercel.quic.varint import encode_varint
+from tercel.quic.transport.keys import KeyPair
+from tercel.quic.transport.packet_header import connection_ids
+from tercel.quic.transport.protection import NUMBER_BYTES, TAG_BYTES, seal_any
+from tercel.quic.transport.varint import encode_varint
 
 # RFC 9000 17.2.2, RFC 9369 3.2: the first byte of an Initial before its protection.
 _FIRST_BYTES = {

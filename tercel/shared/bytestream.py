@@ -6,7 +6,7 @@ serves both.
 
 from abc import ABC, abstractmethod
 
-from tercel.shared.connection import ConnectionInfo
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.errors import ServerError
 
 
@@ -91,4 +91,22 @@ class ByteStream(ABC):
 
         `connection_lost` follows in a later loop iteration, as it does for `close`. HTTP/3 resets
         the stream with H3_REQUEST_CANCELLED.
+        """
+
+
+class UpgradedExchange(ByteStream):
+    """The byte stream that an exchange has become, as its connection sees it."""
+
+    closed: bool
+    """Whether this side has ended the stream."""
+
+    @abstractmethod
+    def pass_on(self, data: bytes) -> bool:
+        """Pass on the next `data`; False if it has to wait in the exchange's content."""
+
+    @abstractmethod
+    def lost(self, error: ServerError | None) -> str:
+        """The exchange is over; `error` says why if neither side ended it. Called once.
+
+        Returns how it ended, for the access log.
         """

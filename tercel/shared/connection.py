@@ -2,76 +2,22 @@
 
 import asyncio
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tercel.shared import accesslog
-from tercel.shared.buffered import Account
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.errors import RemoteProtocolError, ResetReason
 from tercel.shared.limits import Limits
 from tercel.shared.messages import ResponseHead
 from tercel.shared.response_fields import ResponseFields
 from tercel.shared.settings import Settings
+from tercel.shared.stream import Application, RequestStream
 from tercel.shared.tasks import TaskSet
 from tercel.shared.token_bucket import TokenBucket
 
-if TYPE_CHECKING:
-    from tercel.shared.stream import Application, RequestStream
-
-Address = tuple[str, int]
-
 # RFC 9110 10.2.3, in seconds: overload is a matter of moments.
 _RETRY_AFTER = (b"retry-after", b"1")
-
-
-@dataclass(slots=True, kw_only=True)
-class ConnectionInfo:
-    """Facts about one connection that an application may ask for."""
-
-    client: Address | None = None
-    """The peer's IP address and port; None on a unix socket."""
-    server: tuple[str, int | None] | None = None
-    """The local IP address and port, or the path of a unix socket and None."""
-    secure: bool = False
-    """Whether TLS protects the connection."""
-    server_name: str = ""
-    """The host name that the client asked for in its TLS handshake (RFC 6066 3), if any."""
-    tls: dict[str, Any] | None = None
-    """The ASGI `tls` extension of a secure connection."""
-    transport: asyncio.BaseTransport | None = None
-    """The TCP transport; None for QUIC."""
-    adapter: Any = None
-    """State of the application's adapter for the connection."""
-    ctx: SimpleNamespace = field(default_factory=SimpleNamespace)
-    """State of the application for the connection."""
-    account: Account = field(default_factory=Account)
-    """The account of the bytes that the connection makes the server hold."""
-    _protocol: weakref.ref[Any] | None = None
-
-    @property
-    def protocol(self) -> Any:
-        """The connection itself, `HttpProtocol` or `Http3Protocol`.
-
-        None for other types, and for a connection that has ended and is no longer referenced.
-        """
-        # Weakly: the connection knows its facts, and in a ring with them it would stay until the
-        # garbage collector comes, and with it all that TLS holds for it.
-        return None if self._protocol is None else self._protocol()
-
-    @protocol.setter
-    def protocol(self, protocol: Any) -> None:
-        self._protocol = weakref.ref(protocol)
-
-    @property
-    def client_name(self) -> str:
-        """The peer as `address:port`, for logs."""
-        if self.client is None:
-            return "unix"
-        host, port = self.client
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class ServerContext:
@@ -82,7 +28,7 @@ class ServerContext:
         *,
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
-        application: "Application",
+        application: Application,
         response_fields: ResponseFields | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -112,7 +58,7 @@ class HttpProtocolMixin:
 
     context: ServerContext
     info: ConnectionInfo
-    streams: "dict[int, RequestStream]"
+    streams: dict[int, RequestStream]
     _request_rate: TokenBucket | None = None
     _stopping: bool
 
@@ -141,7 +87,7 @@ class HttpProtocolMixin:
         """
         return await request.stream.websocket_handshake(subprotocols)
 
-    def _begin(self, stream_id: int, stream: "RequestStream") -> None:
+    def _begin(self, stream_id: int, stream: RequestStream) -> None:
         """Add `stream` to the table and pass it to the application."""
         self.streams[stream_id] = stream
         stream.opened_at = self.context.clock()
@@ -163,7 +109,7 @@ class HttpProtocolMixin:
             # Else the exchange is over already, and nobody would take them apart again.
             stream.handler = handler
 
-    def _overload(self, stream: "RequestStream") -> int:
+    def _overload(self, stream: RequestStream) -> int:
         """The status to refuse a request with, 0 to serve it."""
         most = self.context.settings.max_request_rate
         if most:

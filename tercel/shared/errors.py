@@ -1,6 +1,6 @@
 """The error tree: the type says who is at fault, `scope` and `status` how far it reaches.
 
-Knows nothing about wire codes: `tercel.quic.errors` maps these types to HTTP/3 error codes.
+Knows nothing about wire codes: `tercel.quic.http3.errors` maps these types to HTTP/3 error codes.
 """
 
 from enum import Enum

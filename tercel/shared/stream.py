@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from tercel.shared.connection import ConnectionInfo
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.content import ContentBuffer
 from tercel.shared.errors import LocalProtocolError, ResetReason, ServerError, StreamAborted
 from tercel.shared.messages import (
@@ -18,10 +18,10 @@ from tercel.shared.messages import (
     RequestHead,
     ResponseHead,
 )
+from tercel.shared.settings import Settings
 
 if TYPE_CHECKING:
-    from tercel.shared.settings import Settings
-    from tercel.shared.upgrade import UpgradedStream
+    from tercel.shared.bytestream import UpgradedExchange
 
 
 class SendState(Enum):
@@ -91,7 +91,7 @@ class Application(ABC):
         tasks.
         """
 
-    def configure(self, settings: "Settings") -> "Settings":
+    def configure(self, settings: Settings) -> Settings:
         """The settings to serve with: `settings`, completed by the application's own."""
         return settings
 
@@ -165,7 +165,7 @@ class RequestStream(ABC):
         """The limit that kept the application from being called, for the access log."""
         self._content_left: int | None = None
         self._suppress_content = False
-        self.upgraded: UpgradedStream | None = None
+        self.upgraded: UpgradedExchange | None = None
         """The protocol stream of an upgraded exchange."""
 
     # -- the application's side -------------------------------------------------------------

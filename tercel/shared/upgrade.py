@@ -7,7 +7,7 @@ the receiver, and its write gate holds writers back.
 import asyncio
 from typing import Final
 
-from tercel.shared.bytestream import ByteReceiver, ByteStream
+from tercel.shared.bytestream import ByteReceiver, ByteStream, UpgradedExchange
 from tercel.shared.errors import ResetReason, ServerError
 from tercel.shared.messages import Fields
 from tercel.shared.stream import RequestHandler, RequestStream, SendState
@@ -30,7 +30,7 @@ def upgrade(stream: RequestStream, fields: Fields, receiver: ByteReceiver) -> By
     return upgraded
 
 
-class UpgradedStream(ByteStream, RequestHandler):
+class UpgradedStream(UpgradedExchange, RequestHandler):
     """The handler of an exchange after its upgrade: passes bytes, in order, to `receiver`."""
 
     def __init__(self, stream: RequestStream, receiver: ByteReceiver) -> None:
@@ -40,7 +40,6 @@ class UpgradedStream(ByteStream, RequestHandler):
         self._paused = False
         self._eof_passed_on = False
         self.closed = False
-        """Whether this side has ended the stream."""
         self._lost = False
 
     # -- ByteStream -----------------------------------------------------------------------------
@@ -102,7 +101,6 @@ class UpgradedStream(ByteStream, RequestHandler):
     # -- the connection's side --------------------------------------------------------------------
 
     def pass_on(self, data: bytes) -> bool:
-        """Pass on the next `data`; False if it has to wait in the exchange's content."""
         if self._paused or self._stream.content.size:
             return False
         self._receiver.data_received(data)
@@ -124,10 +122,6 @@ class UpgradedStream(ByteStream, RequestHandler):
             self._pass_on_eof()
 
     def lost(self, error: ServerError | None) -> str:
-        """The exchange is over; `error` says why if neither side ended it. Called once.
-
-        Returns how it ended, for the access log.
-        """
         self._lost = True
         # It knows this stream: a ring, which would stay until the garbage collector comes.
         receiver, self._receiver = self._receiver, _NOBODY

@@ -19,9 +19,10 @@ from aioquic.quic.events import StreamDataReceived
 
 import tercel
 from tercel.h1.protocol import HttpProtocol
-from tercel.quic.protocol import Http3Protocol
+from tercel.quic.http3.protocol import Http3Protocol
 from tercel.shared.apps.asgi import AsgiApplication
-from tercel.shared.connection import ConnectionInfo, ServerContext
+from tercel.shared.connection import ServerContext
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.settings import Settings
 from tercel.shared.tasks import TaskSet
 from tests.quic.pair import CLIENT, DEFAULTS, SERVER, Pair

@@ -6,14 +6,14 @@ from aioquic.quic.packet import QuicStreamFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercel.quic.budget import MAX_FRAGMENTS, Budgets
-from tercel.quic.errors import H3ConnectionError
-from tercel.quic.fields import HeadReader, trailers
-from tercel.quic.qpack import TableSizes
-from tercel.quic.receiver import Receiver
-from tercel.quic.requests import ContentReceived, MessageFailed, SectionReceived
+from tercel.quic.http3.errors import H3ConnectionError
+from tercel.quic.http3.fields import HeadReader, trailers
+from tercel.quic.http3.qpack_sizes import DynamicTableSizes
+from tercel.quic.http3.request_parser import ContentReceived, MessageFailed, SectionReceived
+from tercel.quic.transport.abuse_limits import MAX_FRAGMENTS, Budgets
+from tercel.quic.transport.stream_receiver import Receiver
 from tercel.shared.errors import MalformedMessage
-from tests.quic.test_h3 import GREASE, Peer, insert, merged, told
+from tests.quic.http3.test_connection import GREASE, Peer, insert, merged, told
 from tests.support.h3_client import frame, headers, section
 
 DATA, HEADERS, SETTINGS, GOAWAY, MAX_PUSH_ID = 0x00, 0x01, 0x04, 0x07, 0x0D
@@ -150,7 +150,7 @@ LINES = st.lists(
 @given(st.lists(LINES, min_size=1, max_size=6))
 def test_sections_are_measured_as_they_decode(sections):
     encoder = pylsqpack.Encoder()
-    table = TableSizes(4096, Budgets())
+    table = DynamicTableSizes(4096, Budgets())
     decoder = pylsqpack.Decoder(4096, 16)
     instructions = encoder.apply_settings(4096, 16)
     for number, lines in enumerate(sections):
@@ -167,7 +167,7 @@ def test_sections_are_measured_as_they_decode(sections):
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_measuring_anything_ends_in_a_measure_or_an_error_of_the_connection(instructions, encoded):
-    table = TableSizes(4096, Budgets())
+    table = DynamicTableSizes(4096, Budgets())
     try:
         table.receive(instructions)
     except H3ConnectionError:

@@ -9,7 +9,7 @@ import random
 import pytest
 from aioquic.buffer import encode_uint_var
 
-from tercel.quic.errors import ErrorCode
+from tercel.quic.http3.errors import ErrorCode
 from tercel.shared.errors import ResetReason
 from tercel.shared.messages import ResponseHead
 from tests.fuzz.conftest import FACTOR

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from tercel.h1.events import HeadReceived, MessageFailed
 from tercel.h1.parser import RequestParser
 from tercel.h1.writer import ResponseWriter
-from tercel.quic.fields import HeadReader
-from tercel.quic.stream import check_served
+from tercel.quic.http3.fields import HeadReader
+from tercel.quic.http3.stream import check_served
 from tercel.shared.errors import MalformedMessage, RemoteProtocolError
 from tercel.shared.messages import Fields, RequestHead, ResponseHead
 from tercel.shared.request_fields import takes_trailers
 from tercel.shared.response_fields import ResponseFields
 from tercel.shared.settings import Settings
 from tercel.shared.websocket.negotiation import Handshake, HandshakeRefused
-from tests.quic.test_fields import section
+from tests.quic.http3.test_fields import section
 
 SETTINGS = Settings()
 MALFORMED = 400

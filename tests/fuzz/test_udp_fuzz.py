@@ -6,7 +6,7 @@ import random
 import pytest
 from aioquic.buffer import encode_uint_var
 
-from tercel.quic import entrance
+from tercel.quic import admission
 from tests.fuzz.conftest import FACTOR
 from tests.quic.served import echo, serving
 from tests.quic.test_endpoint import RawClient, first_flight, initial, long_header, next_flight
@@ -56,7 +56,7 @@ async def corpus(server, raw):
 async def test_datagrams_of_any_bytes_raise_nothing_and_leave_nothing(
     seed, retry, caplog, monkeypatch
 ):
-    monkeypatch.setattr(entrance, "_INITIAL_RATE", 1_000_000)  # else most would be shed unseen
+    monkeypatch.setattr(admission, "_INITIAL_RATE", 1_000_000)  # else most would be shed unseen
     chance = random.Random(seed)
     async with serving(retry=retry) as server:
         with RawClient(server.port) as raw:

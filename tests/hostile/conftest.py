@@ -2,11 +2,11 @@
 
 import pytest
 
-from tercel.quic.budget import LIMITS
+from tercel.quic.transport.abuse_limits import LIMITS
 
 
 @pytest.fixture(autouse=True)
 def budgets_are_not_refilled(monkeypatch):
-    """What is left of a budget is what was not spent; tests/quic/test_budget.py has the rates."""
+    """What is left of a budget is what was not spent; test_abuse_limits.py has the rates."""
     for flood, (burst, _) in LIMITS.items():
         monkeypatch.setitem(LIMITS, flood, (burst, 0.0))

@@ -21,18 +21,19 @@ from websockets.server import ServerProtocol
 from tercel.h1 import chunked
 from tercel.h1.events import HeadReceived, MessageComplete, MessageFailed
 from tercel.h1.parser import RequestParser
-from tercel.quic import receiver, unidirectional
-from tercel.quic.budget import LIMITS, Budgets, Flood
-from tercel.quic.h3 import H3Connection
-from tercel.quic.qpack import TableSizes
-from tercel.quic.receiver import Receiver
-from tercel.quic.requests import MessageFailed as H3MessageFailed
+from tercel.quic.http3 import control_streams
+from tercel.quic.http3.connection import H3Connection
+from tercel.quic.http3.qpack_sizes import DynamicTableSizes
+from tercel.quic.http3.request_parser import MessageFailed as H3MessageFailed
+from tercel.quic.transport import stream_receiver
+from tercel.quic.transport.abuse_limits import LIMITS, Budgets, Flood
+from tercel.quic.transport.stream_receiver import Receiver
 from tercel.shared.content import ContentBuffer
 from tercel.shared.settings import Settings
 from tercel.shared.websocket.frame import WebsocketFrameAssembler
 from tercel.shared.websocket.input import FrameInput
+from tests.quic.http3.test_connection import FakeQuic, insert, varint7
 from tests.quic.pair import CLIENT, Pair
-from tests.quic.test_h3 import FakeQuic, insert, varint7
 from tests.support.h3_client import CONTROL, DATA, ENCODER, HEADERS, SETTINGS, frame, headers
 from tests.support.raw_quic import PADDING, PING, crypto, initial_packet, numbers, short_packet
 
@@ -51,8 +52,8 @@ TRIES = 5
 def no_limits(monkeypatch):
     """Of what would end the work before it costs anything."""
     monkeypatch.setattr(chunked, "MAX_EXTENSION_BYTES", 1 << 26)
-    monkeypatch.setattr(unidirectional, "_MAX_CONTROL_FRAME_BYTES", 1 << 26)
-    monkeypatch.setattr(receiver, "MAX_FRAGMENTS", 1 << 26)
+    monkeypatch.setattr(control_streams, "_MAX_CONTROL_FRAME_BYTES", 1 << 26)
+    monkeypatch.setattr(stream_receiver, "MAX_FRAGMENTS", 1 << 26)
     for flood in Flood:
         monkeypatch.setitem(LIMITS, flood, (1 << 40, 0.0))
 
@@ -246,7 +247,7 @@ def encoder_instructions(size):
 
 
 def an_encoder_instruction(size):
-    table = TableSizes(1 << 26, Budgets())
+    table = DynamicTableSizes(1 << 26, Budgets())
     parts = pieces(b"\x41a\x7f" + varint7(size - 127) + b"x" * size)
 
     def run():

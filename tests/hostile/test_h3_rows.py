@@ -7,14 +7,14 @@ import tracemalloc
 import pytest
 from aioquic.buffer import encode_uint_var
 
-from tercel.quic.budget import LIMITS, Flood
-from tercel.quic.errors import ErrorCode
-from tercel.quic.h3 import H3Connection
-from tercel.quic.requests import MessageFailed
+from tercel.quic.http3.connection import H3Connection
+from tercel.quic.http3.errors import ErrorCode
+from tercel.quic.http3.request_parser import MessageFailed
+from tercel.quic.transport.abuse_limits import LIMITS, Flood
 from tercel.shared.messages import ResponseHead
 from tercel.shared.settings import Settings
+from tests.quic.http3.test_connection import ENCODER_STREAM, FakeQuic, insert, varint7
 from tests.quic.served import echo, serving
-from tests.quic.test_h3 import ENCODER_STREAM, FakeQuic, insert, varint7
 from tests.support.asynchronous import asynctest, turns
 from tests.support.h3_client import (
     CONTROL,

@@ -14,10 +14,11 @@ from aioquic.quic.connection import QuicConnectionId
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_header
 from aioquic.tls import Epoch
 
-from tercel.quic import endpoint, entrance, wear
-from tercel.quic.budget import LIMITS, Flood
-from tercel.quic.errors import ErrorCode
-from tercel.quic.lean import MOST_CONNECTION_IDS
+from tercel.quic import admission, endpoint
+from tercel.quic.http3.errors import ErrorCode
+from tercel.quic.transport import key_usage
+from tercel.quic.transport.abuse_limits import LIMITS, Flood
+from tercel.quic.transport.handshake_state import MOST_CONNECTION_IDS
 from tests.quic.served import echo, serving
 from tests.quic.test_endpoint import RawClient, first_flight, initial, next_flight
 from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, turns
@@ -453,7 +454,7 @@ async def test_retry_begins_by_itself_above_a_rate_of_initials_and_ends_with_it(
 
 @asynctest
 async def test_a_flood_of_initials_is_shed_but_for_those_with_a_token(monkeypatch):
-    monkeypatch.setattr(entrance, "_INITIAL_RATE", 200)
+    monkeypatch.setattr(admission, "_INITIAL_RATE", 200)
     tokens = []
     async with serving(retry="always") as server:
         client = H3Client(server.port)
@@ -499,7 +500,7 @@ class StrangersInitials:
 
 @asynctest
 async def test_of_a_flood_of_initials_as_many_as_the_limit_are_answered(monkeypatch):
-    monkeypatch.setattr(entrance, "_INITIAL_RATE", 100)
+    monkeypatch.setattr(admission, "_INITIAL_RATE", 100)
     async with serving(retry="always") as server:
         with RawClient(server.port) as raw:
             flood = StrangersInitials(server, raw)
@@ -511,7 +512,7 @@ async def test_of_a_flood_of_initials_as_many_as_the_limit_are_answered(monkeypa
 
 @asynctest
 async def test_a_flood_of_initials_keeps_no_honest_client_out(monkeypatch):
-    monkeypatch.setattr(entrance, "_INITIAL_RATE", 100)
+    monkeypatch.setattr(admission, "_INITIAL_RATE", 100)
     async with serving(retry="always") as server:
         with RawClient(server.port) as raw:
             flood = StrangersInitials(server, raw)
@@ -656,7 +657,7 @@ async def test_one_address_does_not_take_all_places_of_handshakes():
 @pytest.mark.parametrize("token", [b"made up", b"\x02made up"])
 @asynctest
 async def test_made_up_tokens_spare_nobody_the_limit_of_a_flood(token, monkeypatch):
-    monkeypatch.setattr(entrance, "_INITIAL_RATE", 50)
+    monkeypatch.setattr(admission, "_INITIAL_RATE", 50)
     async with serving(retry="always") as server:
         now = server.endpoint.context.clock() + 10
         server.endpoint.context.clock = lambda: now
@@ -668,7 +669,7 @@ async def test_made_up_tokens_spare_nobody_the_limit_of_a_flood(token, monkeypat
 
 @asynctest
 async def test_version_negotiation_is_held_to_the_limit_of_a_flood(monkeypatch):
-    monkeypatch.setattr(entrance, "_INITIAL_RATE", 50)
+    monkeypatch.setattr(admission, "_INITIAL_RATE", 50)
     async with serving() as server:
         now = server.endpoint.context.clock() + 10
         server.endpoint.context.clock = lambda: now
@@ -787,7 +788,7 @@ async def test_of_a_flood_of_stray_packets_as_many_as_the_limit_get_a_stateless_
 
 @asynctest
 async def test_keys_are_updated_long_before_they_are_worn_out(monkeypatch):
-    monkeypatch.setattr(wear, "KEY_UPDATE_AFTER", 40)
+    monkeypatch.setattr(key_usage, "KEY_UPDATE_AFTER", 40)
     async with serving(echo) as server, H3Client(server.port) as client:
         (connection,) = server.connections
         keys = connection.quic._cryptos[Epoch.ONE_RTT]
@@ -801,8 +802,8 @@ async def test_keys_are_updated_long_before_they_are_worn_out(monkeypatch):
 
 
 def test_a_key_protects_no_more_packets_than_rfc_9001_6_6_allows():
-    assert wear.KEY_UPDATE_AFTER < wear.CONFIDENTIALITY_LIMIT == 2**23
-    assert (wear.INTEGRITY_LIMIT, wear.INTEGRITY_LIMIT_CHACHA20) == (2**52, 2**36)
+    assert key_usage.KEY_UPDATE_AFTER < key_usage.CONFIDENTIALITY_LIMIT == 2**23
+    assert (key_usage.INTEGRITY_LIMIT, key_usage.INTEGRITY_LIMIT_CHACHA20) == (2**52, 2**36)
 
 
 @asynctest
@@ -852,8 +853,8 @@ async def test_key_updates_of_a_client_in_earnest_disturb_nobody(packet_path):
 
 @asynctest
 async def test_too_many_forged_packets_end_in_aead_limit_reached(monkeypatch):
-    monkeypatch.setattr(wear, "INTEGRITY_LIMIT", 20)
-    monkeypatch.setattr(wear, "INTEGRITY_LIMIT_CHACHA20", 20)
+    monkeypatch.setattr(key_usage, "INTEGRITY_LIMIT", 20)
+    monkeypatch.setattr(key_usage, "INTEGRITY_LIMIT_CHACHA20", 20)
     async with serving() as server, H3Client(server.port) as client:
         await client.settled()
         for number in range(25):

@@ -13,8 +13,8 @@ from aioquic.buffer import encode_uint_var
 import tercel
 from tests.h1.serving import echo
 from tests.h1.serving import serving as serving_h1
+from tests.quic.http3.test_connection import insert
 from tests.quic.served import serving as serving_h3
-from tests.quic.test_h3 import insert
 from tests.support.asynchronous import asynctest
 from tests.support.h3_client import HEADERS, SETTINGS, H3Client, frame, headers, section
 
@@ -208,21 +208,21 @@ async def test_what_clients_wrote_is_not_kept_in_caches_when_they_have_gone() ->
 BOUNDED = {
     "h1/heads.py:_NO_LINES": "nothing: it stays empty",
     "h1/tls.py:_suites": "names of OpenSSL's",
-    "quic/errors.py:code_name": "64 numbers",
-    "quic/flight.py:_beginning": "nothing of a client's",
-    "quic/flight.py:_certificate": "this server's certificates",
-    "quic/flight.py:_algorithms": "this server's keys",
-    "quic/flight.py:_parameters": "algorithms of this server's keys",
-    "quic/frames.py:encode_settings": "this server's settings",
-    "quic/keys.py:_label_head": "constants",
-    "quic/keys.py:_constants": "cipher suites",
-    "quic/keys.py:_suite": "cipher suites and versions",
-    "quic/parameters.py:_read_around": "64 times 512 bytes",
-    "quic/parameters.py:_versions": "this server's versions",
-    "quic/parameters.py:_constant": "this server's settings",
-    "quic/prepared.py:_beginning": "nothing of a client's",
-    "quic/resumption.py:_digest": "16 texts of this server's",
-    "quic/tickets.py:_packed": "4096 IP addresses",
+    "quic/http3/errors.py:code_name": "64 numbers",
+    "quic/transport/tls_flight.py:_beginning": "nothing of a client's",
+    "quic/transport/tls_flight.py:_certificate": "this server's certificates",
+    "quic/transport/tls_flight.py:_algorithms": "this server's keys",
+    "quic/transport/tls_flight.py:_parameters": "algorithms of this server's keys",
+    "quic/http3/frames.py:encode_settings": "this server's settings",
+    "quic/transport/keys.py:_label_head": "constants",
+    "quic/transport/keys.py:_constants": "cipher suites",
+    "quic/transport/keys.py:_suite": "cipher suites and versions",
+    "quic/transport/parameters.py:_read_around": "64 times 512 bytes",
+    "quic/transport/parameters.py:_versions": "this server's versions",
+    "quic/transport/parameters.py:_constant": "this server's settings",
+    "quic/transport/initial_state.py:_beginning": "nothing of a client's",
+    "quic/transport/resumption.py:_digest": "16 texts of this server's",
+    "quic/transport/tokens.py:_packed": "4096 IP addresses",
     "h1/writer.py:_special_names": "fields that this server adds",
     "shared/messages.py:_NAMES": "1024 names of 64 bytes",
     "shared/response_fields.py:_names": "fields that this server adds",

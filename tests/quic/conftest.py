@@ -1,4 +1,4 @@
-"""Every test of a connection runs with the warm path and without it."""
+"""Every test of a connection runs with the fast path and without it."""
 
 import pytest
 

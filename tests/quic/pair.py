@@ -8,7 +8,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.logger import QuicLogger
 
 from tercel.certs.context import quic_identity
-from tercel.quic.connection import QuicServerConnection
+from tercel.quic.transport.connection import QuicServerConnection
 from tercel.shared.settings import Settings
 from tests.support.credentials import credential
 from tests.support.h3_client import ClientConnection, client_configuration

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from tercel.quic.endpoint import QuicEndpoint
-from tercel.quic.protocol import Http3Protocol
+from tercel.quic.http3.protocol import Http3Protocol
 from tercel.shared.connection import ServerContext
 from tercel.shared.errors import ServerError, StreamAborted
 from tercel.shared.messages import ResponseHead

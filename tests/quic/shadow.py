@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
-from tercel.quic import flight
-from tercel.quic.connection import QuicServerConnection
-from tercel.quic.resumption import Sessions
-from tercel.quic.tickets import KeyRing, Tokens
+from tercel.quic.transport import tls_flight
+from tercel.quic.transport.connection import QuicServerConnection
+from tercel.quic.transport.resumption import Sessions
+from tercel.quic.transport.tokens import KeyRing, Tokens
 from tests.quic.pair import CLIENT, SERVER, Pair
 from tests.quic.twin import chance, differences, state
 from tests.support.h3_client import ClientConnection, client_configuration
@@ -37,7 +37,7 @@ def certain(seed: object) -> Iterator[None]:
         chance(seed),
         mock.patch.object(ec, "generate_private_key", return_value=_P256_KEY),
         mock.patch.object(tls.x25519, "X25519PrivateKey", _Exchange),
-        mock.patch.object(flight, "X25519PrivateKey", _Exchange),
+        mock.patch.object(tls_flight, "X25519PrivateKey", _Exchange),
     ):
         yield
 
@@ -55,7 +55,7 @@ def identity() -> tuple[x509.Certificate, ed25519.Ed25519PrivateKey]:
 
 
 class Unarmed(QuicServerConnection):
-    """Never on the warm path."""
+    """Never on the fast path."""
 
     def _arm(self) -> None:
         pass

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tercel.quic.budget import LIMITS, Flood
+from tercel.quic.transport.abuse_limits import LIMITS, Flood
+from tests.quic.http3.test_connection import insert
 from tests.quic.served import echo, hello, serving
-from tests.quic.test_h3 import insert
 from tests.support.asynchronous import asynctest
 from tests.support.h3_client import DATA, H3Client, frame, headers
 from tests.support.raw_quic import ack, numbers, stream

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
 
-from tercel.quic import endpoint, entrance
+from tercel.quic import admission, endpoint
 from tercel.quic.refusal import refusal
 from tests.hostile.test_quic_rows import answers_to
 from tests.quic.served import hello, serving
@@ -161,7 +161,7 @@ async def test_what_opens_no_connection_is_not_refused_either(data):
 
 @asynctest
 async def test_of_a_flood_as_many_as_the_limit_are_refused(monkeypatch):
-    monkeypatch.setattr(entrance, "_REFUSAL_RATE", 20)
+    monkeypatch.setattr(admission, "_REFUSAL_RATE", 20)
     async with serving(hello) as server:
         server.endpoint.stop_accepting()
         server.endpoint.context.clock = lambda: 1000.0

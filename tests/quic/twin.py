@@ -13,9 +13,9 @@ from aioquic._crypto import AEAD, HeaderProtection
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
 
-from tercel.quic.connection import QuicServerConnection
+from tercel.quic.transport.connection import QuicServerConnection
 
-# What the warm path keeps for itself, and what is only a cache or looks different for no reason.
+# What the fast path keeps for itself, and what is only a cache or looks different for no reason.
 _APART = frozenset(
     (
         "_acknowledged_in",
@@ -122,7 +122,7 @@ def plain(value: Any, seen: set[int]) -> Any:
         name: plain(member, seen) for name, member in attributes(value).items() if name != "_logger"
     }
     if hasattr(value, "delivery_handlers"):
-        # aioquic's QuicSentPacket or the warm path's: what counts is who hears of it, and when.
+        # aioquic's QuicSentPacket or the fast path's: what counts is who hears of it, and when.
         members = {name: getattr(value, name) for name in _PACKET}
     return members
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tercel.shared.apps.asgi import AsgiApplication, AsgiHandler
-from tercel.shared.connection import ConnectionInfo
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.content import ContentBuffer
 from tercel.shared.errors import ResetReason, ServerError, StreamAborted
 from tercel.shared.flow import WriteGate

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tercel.shared.apps.scope import REQUEST_TRAILERS, MountPoint, http_scope
-from tercel.shared.connection import ConnectionInfo
+from tercel.shared.connection_info import ConnectionInfo
 from tests.support.memory_stream import MemoryStream, request_head
 
 

@@ -9,12 +9,12 @@ from tercel.shared.logs import printable
 if TYPE_CHECKING:
     from sanic.response import BaseHTTPResponse
 
-    from tercel.shared.apps.sanic.exchange import SanicExchange
 
+def log_response(request: Any, response: "BaseHTTPResponse", seconds: float) -> None:
+    """Log one line when a response begins: who asked for what, its status and its size.
 
-def log_response(exchange: "SanicExchange", response: "BaseHTTPResponse") -> None:
-    """Log one line when a response begins: who asked for what, its status and its size."""
-    request: Any = exchange.request
+    `request` is Sanic's, `seconds` the time since it began.
+    """
     host = f"{request.client_ip}:{request.port}" if request.client_ip else "unix"
     access_logger.info(
         "",
@@ -24,6 +24,6 @@ def log_response(exchange: "SanicExchange", response: "BaseHTTPResponse") -> Non
             "host": host,
             # Sanic's format takes it as it is, and a URL may have whatever UTF-8 has.
             "request": printable(f"{request.method} {request.url}"),
-            "duration": f" {1000 * exchange.seconds:.1f}ms",
+            "duration": f" {1000 * seconds:.1f}ms",
         },
     )

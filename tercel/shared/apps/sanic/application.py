@@ -19,7 +19,7 @@ from tercel.shared.apps.sanic.connection import SanicConnection
 from tercel.shared.apps.sanic.handler import SanicHandler
 from tercel.shared.apps.sanic.service import Service
 from tercel.shared.apps.sanic.types import SanicApp
-from tercel.shared.connection import ConnectionInfo
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.events import run_events
 from tercel.shared.logs import logger
 from tercel.shared.settings import Settings

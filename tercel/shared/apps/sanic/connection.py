@@ -9,7 +9,7 @@ from typing import Any
 from sanic.models.server_types import ConnInfo
 
 from tercel.shared.apps.sanic.types import SanicApp, SanicTransport
-from tercel.shared.connection import ConnectionInfo
+from tercel.shared.connection_info import ConnectionInfo
 
 
 class SanicConnection:

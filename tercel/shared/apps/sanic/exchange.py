@@ -217,7 +217,7 @@ class SanicExchange(Stream):
             raw = format_http1_response(head.status, head.fields)
             await self._service.signals.dispatch("send", data=raw + data)
         if self._service.access_log:
-            accesslog.log_response(self, response)
+            accesslog.log_response(self.request, response, self.seconds)
         try:
             if end_stream:
                 self._stream.send_response(head, data)

@@ -12,7 +12,7 @@ import pytest
 from tercel.shared.apps import demo
 from tercel.shared.apps.demo.pattern import BLOCK, pattern, pattern_sha256
 from tercel.shared.apps.lifespan import Lifespan
-from tercel.shared.connection import ConnectionInfo
+from tercel.shared.connection_info import ConnectionInfo
 from tercel.shared.errors import ConnectionClosed
 from tercel.shared.messages import Fields, field_value
 from tercel.shared.settings import Settings
