@@ -31,7 +31,7 @@ from tercel.shared.memory import MemoryWatch
 from tercel.shared.messages import Field, is_field_value
 from tercel.shared.private_files import append_private, is_private
 from tercel.shared.process import prepare_process
-from tercel.shared.requirements import missing_package
+from tercel.shared.requirements import missing_package, unfit_aioquic
 from tercel.shared.response_fields import ResponseFields, parse_added_field
 from tercel.shared.settings import Settings
 from tercel.shared.signals import Signal, require_main_thread
@@ -232,7 +232,7 @@ def compose(
             log.warning("%s", warning)
     _check_settings(settings)
     added_fields = tuple(map(parse_added_field, settings.header))
-    endpoint = _quic_endpoint() if plan.has_quic else None
+    endpoint = _quic_endpoint(identity) if plan.has_quic else None
     bindings = bind(plan)
     limits = Limits(settings, calls=tasks)
     parts = _Parts(
@@ -459,15 +459,21 @@ def _check_settings(settings: Settings) -> None:
             ) from error
 
 
-def _quic_endpoint() -> "type[QuicEndpoint]":
+def _quic_endpoint(identity: Identity | None) -> "type[QuicEndpoint]":
     # Only here: version=1 works without aioquic.
     try:
+        from tercel.quic.compatibility import check_aioquic
         from tercel.quic.endpoint import QuicEndpoint
     except ImportError as error:
-        if missing_package(error) not in ("aioquic", "pylsqpack"):
+        package = missing_package(error)
+        if package is None and (error.name or "").partition(".")[0] == "aioquic":
+            raise unfit_aioquic(error) from error  # it lacks a name that is imported from it
+        if package not in ("aioquic", "pylsqpack"):
             raise
         raise ServerError(
             "cannot serve HTTP/3 without aioquic: pip install aioquic, or serve HTTP/1.1 alone by "
             "--http 1 (version=1 in a program)"
         ) from error
+    if identity is not None:
+        check_aioquic(identity.credentials[0])
     return QuicEndpoint

@@ -107,6 +107,7 @@ SANS_IO = (
 )
 
 LIBRARY_PRIVATES = (
+    "tercel.quic.compatibility",
     "tercel.quic.transport.handshake_receive",
     "tercel.quic.transport.handshake_send",
     "tercel.quic.transport.connection",
