@@ -5,7 +5,7 @@ so a script may also send what no client sends. TLS and packet protection are ai
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ INITIAL, ZERO_RTT, HANDSHAKE, ONE_RTT = PacketType
 
 # RFC 9000 14.1: every datagram with an Initial packet has this size at least.
 LEAST_INITIAL_BYTES = 1200
-# Enough behind the packet number for the sample of header protection (RFC 9001 5.4.2).
-_LEAST_PAYLOAD_BYTES = 4
+# Where the sample of header protection begins, behind the packet number's start (RFC 9001 5.4.2).
+_SAMPLE_OFFSET = 4
 _TLS_BUFFER_BYTES = 16_384
 
 _EPOCHS = {
@@ -134,6 +134,8 @@ class ScriptedClient:
         """The packet numbers of the server's that were not lost."""
         self.observed: dict[PacketType, set[int]] = {kind: set() for kind in PacketType}
         """Those of all packets that it sent."""
+        self.sent: dict[PacketType, set[int]] = {kind: set() for kind in PacketType}
+        """The numbers of the packets that were built."""
         self.owes_ack: set[PacketType] = set()
         self.server_parameters: dict[str, Any] = {}
         self.out: dict[PacketType, bytes] = dict.fromkeys(PacketType, b"")
@@ -175,20 +177,27 @@ class ScriptedClient:
         reserved: int = 0,
         key_phase: int | None = None,
         size: int = 0,
+        number_bytes: int = NUMBER_BYTES,
     ) -> bytes:
         """A packet of frames, with PADDING behind them up to `size` bytes."""
         space = ONE_RTT if kind is ZERO_RTT else kind
         if number is None:
             number = self._numbers[space]
         self._numbers[space] = max(self._numbers[space], number + 1)
+        self.sent[space].add(number)
         payload = b"".join(content)
-        if payload:
-            payload = payload.ljust(_LEAST_PAYLOAD_BYTES, b"\0")
+        payload = payload.ljust(_SAMPLE_OFFSET - number_bytes, b"\0")
         destination = self.destination if destination is None else destination
         send = self.keys[kind].send
         if kind is ONE_RTT:
             phase = send.key_phase if key_phase is None else key_phase
-            header = short_header(destination, number, key_phase=phase, reserved=reserved)
+            header = short_header(
+                destination,
+                number,
+                key_phase=phase,
+                reserved=reserved,
+                number_bytes=number_bytes,
+            )
             payload = payload.ljust(size - len(header) - TAG_BYTES, b"\0")
             return send.encrypt_packet(header, payload, number)
 
@@ -202,6 +211,7 @@ class ScriptedClient:
                 payload_bytes=payload_bytes,
                 token=token,
                 reserved=reserved,
+                number_bytes=number_bytes,
             )
 
         payload = payload.ljust(size - len(header_for(0)) - TAG_BYTES, b"\0")
@@ -281,18 +291,30 @@ class ScriptedClient:
     def _open(self, data: bytes, kind: PacketType, at: int) -> tuple[bytes, bytes, int]:
         keys = self.keys[kind]
         expected = max(self.observed[kind], default=-1) + 1
-        try:
-            plain, payload, number, is_next = keys.recv.decrypt_packet(data, at, expected)
-        except CryptoError:
-            if self._previous is None:
-                raise
-            plain, payload, number, _ = self._previous.decrypt_packet(data, at, expected)
-            is_next = False
-        if is_next:
-            self._previous, keys.recv = keys.recv, updated(keys.recv)
-            if keys.send.key_phase != keys.recv.key_phase:
-                self.update_keys()
-        return plain, payload, number
+        for known in self._candidates(keys.recv, kind):
+            try:
+                plain, payload, number, is_next = known.decrypt_packet(data, at, expected)
+            except CryptoError:
+                continue
+            if known is self._previous:
+                return plain, payload, number
+            if is_next:
+                known = updated(known)
+            if known is not keys.recv:
+                self._previous, keys.recv = keys.recv, known
+                # The server's own update, which is followed (RFC 9001 6.2), or ours confirmed.
+                if is_next and keys.send.key_phase != known.key_phase:
+                    self.update_keys()
+            return plain, payload, number
+        raise AssertionError("a packet that cannot be decrypted")
+
+    def _candidates(self, current: CryptoContext, kind: PacketType) -> Iterator[CryptoContext]:
+        """Keys to try; each opens packets of the next ones, too."""
+        yield current
+        if kind is ONE_RTT:
+            if self._previous is not None:
+                yield self._previous
+            yield updated(updated(current))
 
     def _take(self, space: PacketType, frame: Frame, *, lost: bool) -> None:
         if frame.name == "CRYPTO":

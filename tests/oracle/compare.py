@@ -4,20 +4,23 @@ Two steps are equal if they are once the rules of `differences.py` have taken ou
 The comparison tells which rules it needed, so that a rule that nothing needs can be dropped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.oracle.client import DEFAULTS, LEAST_INITIAL_BYTES
+from tests.oracle.client import LEAST_INITIAL_BYTES
 from tests.oracle.conversation import Conversation, Step
-from tests.oracle.differences import DIVERGENCES, NORMALISERS, View
+from tests.oracle.frames import Frame
+from tests.oracle.differences import DIVERGENCES, NORMALISERS, Normaliser, View, closes, numbers_in
 from tests.oracle.packets import PacketType
-from tests.oracle.servers import SERVERS
+from tests.oracle.servers import CONNECTION_WINDOW_BYTES, SERVERS, STREAM_WINDOW_BYTES
 
 Script = Callable[[Conversation], None]
 
 # RFC 9000 8.1.
 _AMPLIFICATION = 3
+_FLOW_CONTROL_ERROR, _STREAM_LIMIT_ERROR = 0x03, 0x04
+_STREAM_LIMITS = ("MAX_STREAM_DATA", "STREAM_DATA_BLOCKED")
 
 
 @dataclass(slots=True)
@@ -41,7 +44,7 @@ def play(script: Script, **client: Any) -> tuple[Conversation, Conversation]:
     for server in SERVERS:
         conversation = Conversation(server, **client)
         script(conversation)
-        check(conversation, client.get("parameters") or {})
+        check(conversation)
         conversations.append(conversation)
     stock, tercel = conversations
     return stock, tercel
@@ -50,8 +53,9 @@ def play(script: Script, **client: Any) -> tuple[Conversation, Conversation]:
 def compare(stock: Conversation, tercel: Conversation) -> Comparison:
     """The differences of two conversations, step by step."""
     result = Comparison()
+    views = _views(stock), _views(tercel)
     for number, (one, other) in enumerate(zip(stock.steps, tercel.steps, strict=False)):
-        needed = _needed(one, other)
+        needed = _needed(next(views[0]), next(views[1]))
         if needed is not None:
             result.rules |= needed
             continue
@@ -70,7 +74,16 @@ def compare(stock: Conversation, tercel: Conversation) -> Comparison:
     return result
 
 
-def _needed(one: Step, other: Step) -> set[str] | None:
+def _views(conversation: Conversation) -> Iterator[View]:
+    acknowledged: dict[PacketType, frozenset[int]] = {kind: frozenset() for kind in PacketType}
+    for step in conversation.steps:
+        yield View(tuple(step.packets), tuple(step.events), dict(acknowledged))
+        for kind, frame in frames_of(step):
+            if frame.name == "ACK":
+                acknowledged[kind] |= numbers_in(frame)
+
+
+def _needed(one: View, other: View) -> set[str] | None:
     """The fewest rules that make two steps equal, None if all of them do not."""
     rules = list(NORMALISERS)
     if not _are_equal(one, other, rules):
@@ -82,8 +95,8 @@ def _needed(one: Step, other: Step) -> set[str] | None:
     return {rule.name for rule in rules}
 
 
-def _are_equal(one: Step, other: Step, rules: Sequence[Any]) -> bool:
-    views = [View(tuple(step.packets), tuple(step.events)) for step in (one, other)]
+def _are_equal(one: View, other: View, rules: Sequence[Normaliser]) -> bool:
+    views = [one, other]
     for rule in rules:
         if views[0] == views[1]:
             return True
@@ -94,13 +107,23 @@ def _are_equal(one: Step, other: Step, rules: Sequence[Any]) -> bool:
 # -- what RFC 9000 demands of every server, whatever its client does ------------------------------
 
 
-def check(conversation: Conversation, parameters: dict[str, Any]) -> None:
+def check(conversation: Conversation) -> None:
     """Raises AssertionError if the server has broken a rule that holds for every script."""
+    _check_acknowledgements(conversation)
     _check_amplification(conversation)
     _check_sizes(conversation)
-    _check_streams(conversation, DEFAULTS | parameters)
+    _check_streams(conversation)
     _check_limits(conversation)
+    _check_limit_errors(conversation)
     _check_close(conversation)
+
+
+def _check_acknowledgements(conversation: Conversation) -> None:
+    """RFC 9000 13.1: only what the client has sent."""
+    for step in conversation.steps:
+        for kind, frame in frames_of(step):
+            if frame.name == "ACK":
+                assert numbers_in(frame) <= conversation.client.sent[kind], f"{frame}: 13.1"
 
 
 def _check_amplification(conversation: Conversation) -> None:
@@ -113,7 +136,7 @@ def _check_amplification(conversation: Conversation) -> None:
             received[address] = received.get(address, 0) + size
             # What a script says in these it has from datagrams that came to its address.
             kinds = {kind for kind, _ in step.said}
-            names = {frame.name for _, content in step.said for frame in content if _is_read(frame)}
+            names = {frame.name for frame in said_in(step)}
             if PacketType.HANDSHAKE in kinds or "PATH_RESPONSE" in names:
                 validated.add(address)
         for address, size, _ in step.datagrams:
@@ -137,16 +160,15 @@ def _check_sizes(conversation: Conversation) -> None:
             assert is_full or not elicits, f"{step.label}: RFC 9000 14.1"
 
 
-def _check_streams(conversation: Conversation, parameters: dict[str, Any]) -> None:
+def _check_streams(conversation: Conversation) -> None:
     """RFC 9000 2.2, 4.1, 4.5: the same data at the same offset, one end, no more than allowed."""
-    limits = _Limits(parameters)
+    limits = _Limits(conversation.parameters)
     data: dict[int, bytearray] = {}
     ends: dict[int, int] = {}
     for step in conversation.steps:
-        for _, content in step.said:
-            for frame in filter(_is_read, content):
-                limits.raise_by(frame)
-        for frame in (frame for packet in step.packets for frame in packet.frames):
+        for frame in said_in(step):
+            limits.raise_by(frame)
+        for _, frame in frames_of(step):
             if frame.name == "STREAM":
                 stream_id, offset, part = frame["stream_id"], frame["offset"], frame["data"]
                 known = data.setdefault(stream_id, bytearray())
@@ -165,17 +187,20 @@ def _check_streams(conversation: Conversation, parameters: dict[str, Any]) -> No
 
 
 class _Limits:
-    """What the server may send, by what its client has said."""
+    """What one side may send, by what the other has said."""
 
     def __init__(self, parameters: dict[str, Any]) -> None:
-        self.data = parameters["initial_max_data"] or 0
+        self.data = parameters.get("initial_max_data") or 0
+        self.streams = {
+            kind: parameters.get(f"initial_max_streams_{kind}") or 0 for kind in ("bidi", "uni")
+        }
         self._parameters = parameters
         self._streams: dict[int, int] = {}
 
-    def of(self, stream_id: int) -> int:
-        """The limit of a stream."""
-        kind = "uni" if stream_id & 2 else "bidi_remote" if stream_id & 1 else "bidi_local"
-        initial = self._parameters[f"initial_max_stream_data_{kind}"] or 0
+    def of(self, stream_id: int, *, own: bool = False) -> int:
+        """The limit of a stream; `own` is one that the side that is limited has opened."""
+        kind = "uni" if stream_id & 2 else "bidi_remote" if own else "bidi_local"
+        initial = self._parameters.get(f"initial_max_stream_data_{kind}") or 0
         return max(self._streams.get(stream_id, 0), initial)
 
     def raise_by(self, frame: Any) -> None:
@@ -185,17 +210,60 @@ class _Limits:
         elif frame.name == "MAX_STREAM_DATA":
             before = self._streams.get(frame["stream_id"], 0)
             self._streams[frame["stream_id"]] = max(before, frame["maximum"])
+        elif frame.name.startswith("MAX_STREAMS_"):
+            kind = frame.name.removeprefix("MAX_STREAMS_").lower()
+            self.streams[kind] = max(self.streams[kind], frame["maximum"])
 
 
 def _check_limits(conversation: Conversation) -> None:
     """RFC 9000 4.1, 4.6: limits that are announced do not become less."""
     highest: dict[tuple[Any, ...], int] = {}
-    for packet in (packet for step in conversation.steps for packet in step.packets):
-        for frame in packet.frames:
+    for step in conversation.steps:
+        for _, frame in frames_of(step):
             if frame.name.startswith("MAX_"):
                 key = frame.name, *frame.fields[:-1]
                 assert frame["maximum"] >= highest.get(key, 0), f"RFC 9000 4.1: {frame}"
                 highest[key] = frame["maximum"]
+
+
+def _check_limit_errors(conversation: Conversation) -> None:
+    """RFC 9000 4.1, 4.6: an error needs a limit that was announced and exceeded."""
+    limits = _Limits(conversation.client.server_parameters)
+    highest: dict[int, int] = {}
+    for step in conversation.steps:
+        opened = []
+        for frame in said_in(step):
+            if frame.name in ("STREAM", "RESET_STREAM", "STOP_SENDING", *_STREAM_LIMITS):
+                opened.append(frame["stream_id"])
+            if frame.name in ("STREAM", "RESET_STREAM"):
+                fields = dict(frame.fields)
+                end = fields.get("final_size", fields.get("offset", 0) + len(fields.get("data", b"")))
+                highest[frame["stream_id"]] = max(highest.get(frame["stream_id"], 0), end)
+        code = (closes(step) or (0,))[0]
+        if code == _FLOW_CONTROL_ERROR:
+            assert sum(highest.values()) > limits.data or any(
+                end > limits.of(stream_id, own=not stream_id & 1)
+                for stream_id, end in highest.items()
+            ), f"{step.label}: FLOW_CONTROL_ERROR within the limits"
+        if code == _STREAM_LIMIT_ERROR:
+            assert any(
+                stream_id >> 2 >= limits.streams["uni" if stream_id & 2 else "bidi"]
+                for stream_id in opened
+            ), f"{step.label}: STREAM_LIMIT_ERROR within the limits"
+        for _, frame in frames_of(step):
+            limits.raise_by(frame)
+
+
+def check_credit(conversation: Conversation) -> None:
+    """What tercel announces: a window beyond what was consumed, at the most (RFC 9000 4.2)."""
+    for step in conversation.steps:
+        for _, frame in frames_of(step):
+            if frame.name == "MAX_DATA":
+                consumed = sum(conversation.consumed.values())
+                assert frame["maximum"] <= consumed + CONNECTION_WINDOW_BYTES
+            elif frame.name == "MAX_STREAM_DATA":
+                consumed = conversation.consumed.get(frame["stream_id"], 0)
+                assert frame["maximum"] <= consumed + STREAM_WINDOW_BYTES
 
 
 def _check_close(conversation: Conversation) -> None:
@@ -209,5 +277,16 @@ def _check_close(conversation: Conversation) -> None:
             closed |= closes
 
 
-def _is_read(frame: Any) -> bool:
-    return not isinstance(frame, bytes)
+def frames_of(step: Step) -> Iterator[tuple[PacketType, Frame]]:
+    """The frames that the server sent in a step, each with the type of its packet."""
+    for packet in step.packets:
+        for frame in packet.frames:
+            yield packet.type, frame
+
+
+def said_in(step: Step) -> Iterator[Frame]:
+    """The frames of the client in a step that could be read."""
+    for _, content in step.said:
+        for frame in content:
+            if not isinstance(frame, bytes):
+                yield frame

@@ -11,8 +11,8 @@ from typing import Any
 from aioquic.quic import events
 
 from tests.oracle import frames
-from tests.oracle.client import INITIAL, ONE_RTT, Received, ScriptedClient
-from tests.oracle.frames import Frame, FrameError
+from tests.oracle.client import DEFAULTS, INITIAL, ONE_RTT, Received, ScriptedClient
+from tests.oracle.frames import Frame, FrameError, shown
 from tests.oracle.packets import PacketType
 from tests.oracle.servers import SERVERS
 
@@ -52,6 +52,10 @@ class Step:
     """The client's packets; a frame that cannot be read is bytes."""
     observed: dict[PacketType, frozenset[int]]
     """The numbers of the packets that the server had sent before."""
+    parameters: dict[str, Any]
+    """The client's transport parameters."""
+    handshake_completed: bool
+    """Whether the server's handshake was complete before."""
     packets: list[Sent] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     datagrams: list[tuple[Any, int, tuple[Received, ...]]] = field(default_factory=list)
@@ -62,7 +66,7 @@ class Step:
     def __str__(self) -> str:
         said = [f"    > {kind.value}: {'; '.join(map(str, parts))}" for kind, parts in self.said]
         packets = [f"    < {packet}" for packet in self.packets]
-        happened = [f"    * {event}" for event in self.events]
+        happened = [f"    * {' '.join(map(shown, event))}" for event in self.events]
         return "\n".join([f"  {self.label}", *said, *packets, *happened])
 
 
@@ -73,6 +77,7 @@ class Conversation:
         """`client` are ScriptedClient's options."""
         self.now = 1000.0
         self.client = ScriptedClient(**client)
+        self.parameters = DEFAULTS | (client.get("parameters") or {})
         self.server = SERVERS[server](self.client.destination)
         self.steps: list[Step] = []
         self.address: Any = HOME
@@ -81,6 +86,8 @@ class Conversation:
         """Whether the server's datagram of this number, from 0 in each step, gets lost."""
         self.reads = True
         """Whether the server's application consumes what arrives at once."""
+        self.consumed: dict[int, int] = {}
+        """Bytes that the server's application has consumed, by stream."""
         self.is_over = False
         """Whether the server has ended the connection, or its client has."""
         self._said: list[tuple[PacketType, tuple[Frame | bytes, ...]]] = []
@@ -144,6 +151,17 @@ class Conversation:
         step.received_bytes[address] = sum(map(len, datagrams))
         self._pass(step, wait)
 
+    def acknowledge(self, seconds: float) -> None:
+        """A step: the client acknowledges what has come, again and again."""
+        step = self._begin(f"{seconds} s of acknowledgements")
+        end = self.now + seconds
+        while self.now < end:
+            if ONE_RTT in self.client.owes_ack:
+                datagram = self.packet(self.client.ack())
+                self.server.receive_datagram(datagram, self.address, self.now)
+            self._pass(step, STEP_SECONDS)
+        step.said, self._said = self._said, []
+
     def wait(self, seconds: float) -> None:
         """A step: nothing is said."""
         self.deliver(wait=seconds, label=f"{seconds} s pass")
@@ -172,7 +190,7 @@ class Conversation:
 
     def consume(self, stream_id: int, size: int) -> None:
         """A step: the application consumes what it has left so far, if `reads` is False."""
-        self.act(lambda server: server.grant(stream_id, size), label=f"consume of {stream_id}")
+        self.act(lambda _: self._consume(stream_id, size), label=f"{size} bytes of {stream_id} read")
 
     def act(
         self, action: Callable[[Any], None], *, label: str, wait: float = STEP_SECONDS
@@ -181,6 +199,10 @@ class Conversation:
         step = self._begin(label)
         action(self.server)
         self._pass(step, wait)
+
+    def _consume(self, stream_id: int, size: int) -> None:
+        self.consumed[stream_id] = self.consumed.get(stream_id, 0) + size
+        self.server.grant(stream_id, size)
 
     # -- what is said -------------------------------------------------------------------------
 
@@ -207,7 +229,8 @@ class Conversation:
 
     def _begin(self, label: str) -> Step:
         observed = {kind: frozenset(numbers) for kind, numbers in self.client.observed.items()}
-        step = Step(label, self._said, observed)
+        completed = bool(self.happened("handshake completed"))
+        step = Step(label, self._said, observed, self.parameters, completed)
         self._said = []
         self.steps.append(step)
         return step
@@ -250,7 +273,7 @@ class Conversation:
                         step.events.pop()
                     step.events.append(("data", stream_id, data, fin))
                     if self.reads:
-                        self.server.grant(stream_id, len(event.data))
+                        self._consume(stream_id, len(event.data))
                     continue
                 case events.StreamReset(code, stream_id):
                     self.server.release(stream_id)

@@ -5,12 +5,13 @@ server. A `Divergence` is one answer to one input: it says what both servers do 
 where the connection is another one afterwards, the comparison ends with it.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.oracle.conversation import Sent, Step
+from tests.oracle.conversation import HOME, Sent, Step
 from tests.oracle.frames import Frame, ranges_of
+from tests.oracle.packets import PacketType
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class View:
 
     packets: tuple[Sent, ...]
     events: tuple[Any, ...]
+    acknowledged: Mapping[PacketType, frozenset[int]] = field(default_factory=dict, compare=False)
+    """The client's packets that were acknowledged before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,27 @@ def _untimed(view: View) -> View:
     return replace(view, packets=tuple(replace(packet, time=0) for packet in view.packets))
 
 
+def numbers_in(frame: Frame) -> frozenset[int]:
+    """The packet numbers that an ACK acknowledges."""
+    runs = (range(first, last + 1) for first, last in frame["ranges"])
+    return frozenset(number for run in runs for number in run)
+
+
+def _newly(view: View) -> View:
+    """Acknowledgements without what was acknowledged before."""
+    packets = []
+    for packet in view.packets:
+        known = view.acknowledged[packet.type]
+        changed = tuple(
+            replace(frame, fields=(("ranges", ranges_of(numbers_in(frame) - known)), *frame.fields[1:]))
+            if frame.name == "ACK"
+            else frame
+            for frame in packet.frames
+        )
+        packets.append(replace(packet, frames=changed))
+    return replace(view, packets=tuple(packets))
+
+
 def _repacked(view: View) -> View:
     """One packet for each way that packets went, with all that they had."""
     ways: dict[tuple[Any, ...], list[Frame]] = {}
@@ -96,14 +120,13 @@ def _repacked(view: View) -> View:
 def _merged(content: Iterable[Frame]) -> tuple[Frame, ...]:
     """Frames in a fixed order, with the data of a stream and acknowledgements joined."""
     others = set()
-    acknowledged: set[int] = set()
+    acknowledged: set[int] | None = None
     ecn = None
     data: dict[tuple[str, int], dict[int, Any]] = {}
     ends = set()
     for frame in content:
         if frame.name == "ACK":
-            for first, last in frame["ranges"]:
-                acknowledged.update(range(first, last + 1))
+            acknowledged = (acknowledged or set()) | numbers_in(frame)
             ecn = dict(frame.fields).get("ecn") or ecn
         elif frame.name in ("STREAM", "CRYPTO"):
             fields = dict(frame.fields)
@@ -114,7 +137,7 @@ def _merged(content: Iterable[Frame]) -> tuple[Frame, ...]:
         else:
             others.add(frame)
     merged = list(others)
-    if acknowledged:
+    if acknowledged is not None:
         merged.append(Frame("ACK", (("ranges", ranges_of(acknowledged)), ("ecn", ecn))))
     for (name, stream_id), known in data.items():
         content_of = bytes(known[offset] for offset in sorted(known))
@@ -177,6 +200,12 @@ NORMALISERS = (
         _dropping("MAX_DATA", "MAX_STREAM_DATA"),
     ),
     Normaliser(
+        "acknowledged before",
+        "13.2.3, 13.2.4",
+        "how long an ACK repeats ranges depends on when the client has acknowledged ACKs",
+        _newly,
+    ),
+    Normaliser(
         "packets",
         "12.2, 13",
         "how frames are divided among the packets of a step, and their order",
@@ -192,6 +221,10 @@ NORMALISERS = (
 
 
 # -- answers that differ --------------------------------------------------------------------------
+
+
+FLOW_CONTROL_ERROR, FRAME_ENCODING_ERROR, CONNECTION_ID_LIMIT_ERROR = 0x03, 0x07, 0x09
+PROTOCOL_VIOLATION, CRYPTO_BUFFER_EXCEEDED, KEY_UPDATE_ERROR = 0x0A, 0x0D, 0x0E
 
 
 def closes(step: Step) -> tuple[int, ...] | None:
@@ -215,4 +248,99 @@ def said(step: Step, *names: str) -> list[Frame]:
     ]
 
 
-DIVERGENCES: tuple[Divergence, ...] = ()
+def _acknowledges_unsent(stock: Step, tercel: Step) -> bool:
+    return closes(stock) is None and any(
+        numbers_in(frame) - tercel.observed[kind]
+        for kind, content in tercel.said
+        for frame in content
+        if not isinstance(frame, bytes) and frame.name == "ACK"
+    ) and (closes(tercel) or ())[:1] == (PROTOCOL_VIOLATION,)
+
+
+def _idle_time_out_of_0(stock: Step, tercel: Step) -> bool:
+    return (
+        tercel.parameters["max_idle_timeout"] == 0
+        and [event[0] for event in stock.events] == ["terminated"]
+        and not tercel.events
+    )
+
+
+def _moves_in_the_handshake(stock: Step, tercel: Step) -> bool:
+    moved = any(address != HOME for address in tercel.received_bytes)
+    return moved and not tercel.handshake_completed and not (tercel.packets or tercel.events)
+
+
+DIVERGENCES = (
+    Divergence(
+        "acknowledgement of what was not sent",
+        "13.1",
+        "tercel",
+        "SHOULD be a PROTOCOL_VIOLATION if it is detected; aioquic ignores it",
+        _acknowledges_unsent,
+    ),
+    Divergence(
+        "largest offset of CRYPTO",
+        "19.6",
+        "both",
+        "beyond 2^62-1, FRAME_ENCODING_ERROR and CRYPTO_BUFFER_EXCEEDED are both right",
+        lambda stock, tercel: (
+            closes(stock) == (FRAME_ENCODING_ERROR, 0x06)
+            and closes(tercel) == (CRYPTO_BUFFER_EXCEEDED, 0x06)
+            and any(frame["offset"] + len(frame["data"]) >= 1 << 62 for frame in said(tercel, "CRYPTO"))
+        ),
+    ),
+    Divergence(
+        "size of the CRYPTO buffer",
+        "7.5",
+        "both",
+        "at least 4096 bytes; tercel keeps 64 KiB, aioquic 512 KiB of each level",
+        lambda stock, tercel: (
+            closes(stock) is None
+            and closes(tercel) == (CRYPTO_BUFFER_EXCEEDED, 0x06)
+            and any(frame["offset"] + len(frame["data"]) > 65_536 for frame in said(tercel, "CRYPTO"))
+        ),
+    ),
+    Divergence(
+        "credit for what was not consumed",
+        "4.2",
+        "both",
+        "aioquic has announced more by then; every FLOW_CONTROL_ERROR is checked against what its "
+        "server announced",
+        lambda stock, tercel: (
+            closes(stock) is None and (closes(tercel) or ())[:1] == (FLOW_CONTROL_ERROR,)
+        ),
+    ),
+    Divergence(
+        "two key updates in a row",
+        "RFC 9001 6.2",
+        "both",
+        "MAY be a KEY_UPDATE_ERROR before the first was answered",
+        lambda stock, tercel: closes(stock) is None and closes(tercel) == (KEY_UPDATE_ERROR, 0),
+    ),
+    Divergence(
+        "number of connection IDs",
+        "5.1.1",
+        "both",
+        "tercel announces that it keeps 4, aioquic 8",
+        lambda stock, tercel: (
+            closes(stock) is None
+            and closes(tercel) == (CONNECTION_ID_LIMIT_ERROR, 0x18)
+            and bool(said(tercel, "NEW_CONNECTION_ID"))
+        ),
+    ),
+    Divergence(
+        "idle time-out of 0",
+        "18.2",
+        "tercel",
+        "0 means that the client has none; aioquic takes it for the shortest",
+        _idle_time_out_of_0,
+    ),
+    Divergence(
+        "another address during the handshake",
+        "9",
+        "tercel",
+        "no migration before the handshake is confirmed; aioquic takes Handshake packets for a proof "
+        "of the new address, though its Handshake keys were sent to another one",
+        _moves_in_the_handshake,
+    ),
+)

@@ -79,7 +79,7 @@ class Frame:
         return dict(self.fields)[field]
 
     def __str__(self) -> str:
-        return " ".join([self.name, *(f"{name}={_shown(value)}" for name, value in self.fields)])
+        return " ".join([self.name, *(f"{name}={shown(value)}" for name, value in self.fields)])
 
     @property
     def is_ack_eliciting(self) -> bool:
@@ -87,7 +87,8 @@ class Frame:
         return self.name not in _NOT_ACK_ELICITING
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """`value`, or its size if it is long."""
     return f"{len(value)} bytes" if isinstance(value, bytes) and len(value) > 8 else repr(value)
 
 

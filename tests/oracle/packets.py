@@ -71,24 +71,30 @@ def long_header(
     payload_bytes: int,
     token: bytes = b"",
     reserved: int = 0,
+    number_bytes: int = NUMBER_BYTES,
 ) -> bytes:
     """A long header in plain (RFC 9000 17.2), for a payload that will have its tag."""
     bits = _LONG_TYPES[version].index(kind)
-    first = 0xC0 | bits << 4 | reserved << 2 | NUMBER_BYTES - 1
+    first = 0xC0 | bits << 4 | reserved << 2 | number_bytes - 1
     parts = [bytes([first]), version.to_bytes(4, "big")]
     parts += [bytes([len(cid)]) + cid for cid in (destination, source)]
     if kind is PacketType.INITIAL:
         parts += [integer(len(token)), token]
-    parts.append(integer(NUMBER_BYTES + payload_bytes + TAG_BYTES, 2))
-    return b"".join(parts) + _truncated(number)
+    parts.append(integer(number_bytes + payload_bytes + TAG_BYTES, 2))
+    return b"".join(parts) + _truncated(number, number_bytes)
 
 
 def short_header(
-    destination: bytes, number: int, *, key_phase: int = 0, reserved: int = 0, spin: int = 0
+    destination: bytes,
+    number: int,
+    *,
+    key_phase: int = 0,
+    reserved: int = 0,
+    number_bytes: int = NUMBER_BYTES,
 ) -> bytes:
     """A short header in plain (RFC 9000 17.3.1)."""
-    first = 0x40 | spin << 5 | reserved << 3 | key_phase << 2 | NUMBER_BYTES - 1
-    return bytes([first]) + destination + _truncated(number)
+    first = 0x40 | reserved << 3 | key_phase << 2 | number_bytes - 1
+    return bytes([first]) + destination + _truncated(number, number_bytes)
 
 
 def initial_keys(destination: bytes, version: int) -> CryptoPair:
@@ -105,5 +111,5 @@ def updated(keys: CryptoContext) -> CryptoContext:
     return following
 
 
-def _truncated(number: int) -> bytes:
-    return (number & ((1 << 8 * NUMBER_BYTES) - 1)).to_bytes(NUMBER_BYTES, "big")
+def _truncated(number: int, size: int) -> bytes:
+    return (number & ((1 << 8 * size) - 1)).to_bytes(size, "big")
