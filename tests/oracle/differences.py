@@ -107,6 +107,16 @@ def _newly(view: View) -> View:
     return replace(view, packets=tuple(packets))
 
 
+def _without_ping_of_a_challenge(view: View) -> View:
+    packets = tuple(
+        replace(packet, frames=tuple(frame for frame in packet.frames if frame.name != "PING"))
+        if any(frame.name == "PATH_CHALLENGE" for frame in packet.frames)
+        else packet
+        for packet in view.packets
+    )
+    return replace(view, packets=packets)
+
+
 def _repacked(view: View) -> View:
     """One packet for each way that packets went, with all that they had."""
     ways: dict[tuple[Any, ...], list[Frame]] = {}
@@ -206,6 +216,12 @@ NORMALISERS = (
         _newly,
     ),
     Normaliser(
+        "PING with a challenge",
+        "8.2.1",
+        "tercel lets a challenge go beyond the congestion window as a probe, which has a PING",
+        _without_ping_of_a_challenge,
+    ),
+    Normaliser(
         "packets",
         "12.2, 13",
         "how frames are divided among the packets of a step, and their order",
@@ -224,6 +240,7 @@ NORMALISERS = (
 
 
 FLOW_CONTROL_ERROR, FRAME_ENCODING_ERROR, CONNECTION_ID_LIMIT_ERROR = 0x03, 0x07, 0x09
+TRANSPORT_PARAMETER_ERROR = 0x08
 PROTOCOL_VIOLATION, CRYPTO_BUFFER_EXCEEDED, KEY_UPDATE_ERROR = 0x0A, 0x0D, 0x0E
 
 
@@ -326,6 +343,31 @@ DIVERGENCES = (
             closes(stock) is None
             and closes(tercel) == (CONNECTION_ID_LIMIT_ERROR, 0x18)
             and bool(said(tercel, "NEW_CONNECTION_ID"))
+        ),
+    ),
+    Divergence(
+        "transport parameter twice",
+        "7.4",
+        "tercel",
+        "SHOULD be a TRANSPORT_PARAMETER_ERROR; aioquic takes the last one",
+        lambda stock, tercel: (
+            not tercel.handshake_completed
+            and closes(stock) is None
+            and closes(tercel) == (TRANSPORT_PARAMETER_ERROR, 0x06)
+        ),
+    ),
+    Divergence(
+        "Retire Prior To beyond its own sequence number",
+        "19.15",
+        "tercel",
+        "MUST be a FRAME_ENCODING_ERROR; aioquic says PROTOCOL_VIOLATION",
+        lambda stock, tercel: (
+            closes(stock) == (PROTOCOL_VIOLATION, 0x18)
+            and closes(tercel) == (FRAME_ENCODING_ERROR, 0x18)
+            and any(
+                frame["retire_prior_to"] > frame["sequence"]
+                for frame in said(tercel, "NEW_CONNECTION_ID")
+            )
         ),
     ),
     Divergence(

@@ -312,7 +312,7 @@ def crypto_far_beyond_what_is_buffered(c):
     c.deliver(c.initial(frames.crypto(b"x", offset=MEGABYTES)))
 
 
-@script("19.6", (FRAME_ENCODING, frames.CRYPTO))
+@script("19.6", (CRYPTO_BUFFER_EXCEEDED, frames.CRYPTO))
 def crypto_beyond_the_largest_offset(c):
     c.connect()
     c.say(frames.encode(frames.CRYPTO, (1 << 62) - 1, frames.sized(b"xx")))
