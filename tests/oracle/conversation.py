@@ -60,6 +60,8 @@ class Step:
     events: list[Event] = field(default_factory=list)
     datagrams: list[tuple[Any, int, tuple[Received, ...]]] = field(default_factory=list)
     """Address, size and packets of each datagram of the server's."""
+    arrived: int = 0
+    """Datagrams that were sent to the server."""
     received_bytes: dict[Any, int] = field(default_factory=dict)
     """Bytes that were sent to the server, by address."""
 
@@ -148,6 +150,7 @@ class Conversation:
         for datagram in datagrams:
             self.server.receive_datagram(datagram, address, self.now)
             self._hear(step)
+        step.arrived = len(datagrams)
         step.received_bytes[address] = sum(map(len, datagrams))
         self._pass(step, wait)
 
@@ -203,6 +206,19 @@ class Conversation:
     def _consume(self, stream_id: int, size: int) -> None:
         self.consumed[stream_id] = self.consumed.get(stream_id, 0) + size
         self.server.grant(stream_id, size)
+
+    def _release(self, stream_id: int) -> None:
+        # RFC 9000 4.5: all of it counts as consumed.
+        said = [frame for step in self.steps for _, content in step.said for frame in content]
+        resets = [
+            frame["final_size"]
+            for frame in said
+            if isinstance(frame, Frame)
+            and frame.name == "RESET_STREAM"
+            and frame["stream_id"] == stream_id
+        ]
+        self.consumed[stream_id] = max(resets, default=0)
+        self.server.release(stream_id)
 
     # -- what is said -------------------------------------------------------------------------
 
@@ -276,7 +292,7 @@ class Conversation:
                         self._consume(stream_id, len(event.data))
                     continue
                 case events.StreamReset(code, stream_id):
-                    self.server.release(stream_id)
+                    self._release(stream_id)
                     step.events.append(("reset", stream_id, code))
                 case events.StopSendingReceived(code, stream_id):
                     step.events.append(("stop", stream_id, code))

@@ -287,7 +287,19 @@ def _moves_in_the_handshake(stock: Step, tercel: Step) -> bool:
     return moved and not tercel.handshake_completed and not (tercel.packets or tercel.events)
 
 
+def _goes_on_after_an_error(stock: Step, tercel: Step) -> bool:
+    same = closes(stock) == closes(tercel) is not None
+    return same and tercel.arrived > 1 and stock.events[: len(tercel.events)] == tercel.events
+
+
 DIVERGENCES = (
+    Divergence(
+        "datagrams behind an error",
+        "10.2",
+        "both",
+        "aioquic reads on until it has sent CONNECTION_CLOSE, tercel drops what comes after the error",
+        _goes_on_after_an_error,
+    ),
     Divergence(
         "acknowledgement of what was not sent",
         "13.1",
