@@ -136,6 +136,8 @@ class ScriptedClient:
         """Those of all packets that it sent."""
         self.sent: dict[PacketType, set[int]] = {kind: set() for kind in PacketType}
         """The numbers of the packets that were built."""
+        self.payload = b""
+        """That of the last packet that was built."""
         self.owes_ack: set[PacketType] = set()
         self.server_parameters: dict[str, Any] = {}
         self.out: dict[PacketType, bytes] = dict.fromkeys(PacketType, b"")
@@ -198,7 +200,7 @@ class ScriptedClient:
                 reserved=reserved,
                 number_bytes=number_bytes,
             )
-            payload = payload.ljust(size - len(header) - TAG_BYTES, b"\0")
+            payload = self.payload = payload.ljust(size - len(header) - TAG_BYTES, b"\0")
             return send.encrypt_packet(header, payload, number)
 
         def header_for(payload_bytes: int) -> bytes:
@@ -215,6 +217,7 @@ class ScriptedClient:
             )
 
         payload = payload.ljust(size - len(header_for(0)) - TAG_BYTES, b"\0")
+        self.payload = payload
         return send.encrypt_packet(header_for(len(payload)), payload, number)
 
     def initial(self, *content: bytes, size: int = LEAST_INITIAL_BYTES, **options: Any) -> bytes:

@@ -5,13 +5,21 @@ The comparison tells which rules it needed, so that a rule that nothing needs ca
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.oracle.client import LEAST_INITIAL_BYTES
 from tests.oracle.conversation import Conversation, Step
 from tests.oracle.frames import Frame
-from tests.oracle.differences import DIVERGENCES, NORMALISERS, Normaliser, View, closes, numbers_in
+from tests.oracle.differences import (
+    CREDIT,
+    DIVERGENCES,
+    NORMALISERS,
+    Normaliser,
+    View,
+    closes,
+    numbers_in,
+)
 from tests.oracle.packets import PacketType
 from tests.oracle.servers import CONNECTION_WINDOW_BYTES, SERVERS, STREAM_WINDOW_BYTES
 
@@ -55,7 +63,9 @@ def compare(stock: Conversation, tercel: Conversation) -> Comparison:
     result = Comparison()
     views = _views(stock), _views(tercel)
     for number, (one, other) in enumerate(zip(stock.steps, tercel.steps, strict=False)):
-        needed = _needed(next(views[0]), next(views[1]))
+        pair = [next(each) for each in views]
+        credited = any(view.credited for view in pair)
+        needed = _needed(*(replace(view, credited=credited) for view in pair))
         if needed is not None:
             result.rules |= needed
             continue
@@ -76,8 +86,10 @@ def compare(stock: Conversation, tercel: Conversation) -> Comparison:
 
 def _views(conversation: Conversation) -> Iterator[View]:
     acknowledged: dict[PacketType, frozenset[int]] = {kind: frozenset() for kind in PacketType}
+    credited = False
     for step in conversation.steps:
-        yield View(tuple(step.packets), tuple(step.events), dict(acknowledged))
+        credited |= any(frame.name in CREDIT for _, frame in frames_of(step))
+        yield View(tuple(step.packets), tuple(step.events), dict(acknowledged), credited)
         for kind, frame in frames_of(step):
             if frame.name == "ACK":
                 acknowledged[kind] |= numbers_in(frame)

@@ -130,6 +130,19 @@ def read(payload: bytes) -> list[Frame]:
     return found
 
 
+def read_as_far_as_possible(payload: bytes) -> list[Frame | bytes]:
+    """The frames of a packet, up to one that is wrong: from there on it is bytes."""
+    reader = Reader(payload)
+    found: list[Frame | bytes] = []
+    while not reader.is_at_end:
+        begin = reader.position
+        try:
+            found.append(_read_one(reader))
+        except FrameError:
+            return [*found, payload[begin:]]
+    return found
+
+
 def _read_one(reader: Reader) -> Frame:
     kind = reader.integer()
     if kind == PADDING:
