@@ -10,7 +10,6 @@ from typing import Any
 
 from tests.oracle.client import LEAST_INITIAL_BYTES
 from tests.oracle.conversation import Conversation, Step
-from tests.oracle.frames import Frame
 from tests.oracle.differences import (
     CREDIT,
     DIVERGENCES,
@@ -20,6 +19,7 @@ from tests.oracle.differences import (
     closes,
     numbers_in,
 )
+from tests.oracle.frames import Frame
 from tests.oracle.packets import PacketType
 from tests.oracle.servers import CONNECTION_WINDOW_BYTES, SERVERS, STREAM_WINDOW_BYTES
 
@@ -249,7 +249,9 @@ def _check_limit_errors(conversation: Conversation) -> None:
                 opened.append(frame["stream_id"])
             if frame.name in ("STREAM", "RESET_STREAM"):
                 fields = dict(frame.fields)
-                end = fields.get("final_size", fields.get("offset", 0) + len(fields.get("data", b"")))
+                end = fields.get(
+                    "final_size", fields.get("offset", 0) + len(fields.get("data", b""))
+                )
                 highest[frame["stream_id"]] = max(highest.get(frame["stream_id"], 0), end)
         code = (closes(step) or (0,))[0]
         if code == _FLOW_CONTROL_ERROR:
@@ -267,15 +269,32 @@ def _check_limit_errors(conversation: Conversation) -> None:
 
 
 def check_credit(conversation: Conversation) -> None:
-    """What tercel announces: a window beyond what was consumed, at the most (RFC 9000 4.2)."""
+    """What tercel announces: a window beyond what was consumed at the most (RFC 9000 4.2).
+
+    Half of one is announced before the end, so that nobody waits.
+    """
+    announced: dict[Any, int] = {}
     for step in conversation.steps:
         for _, frame in frames_of(step):
             if frame.name == "MAX_DATA":
                 consumed = sum(conversation.consumed.values())
                 assert frame["maximum"] <= consumed + CONNECTION_WINDOW_BYTES
+                announced["connection"] = frame["maximum"]
             elif frame.name == "MAX_STREAM_DATA":
                 consumed = conversation.consumed.get(frame["stream_id"], 0)
                 assert frame["maximum"] <= consumed + STREAM_WINDOW_BYTES
+                announced[frame["stream_id"]] = frame["maximum"]
+    if conversation.is_over:
+        return
+    ended = {event[1] for event in conversation.happened("reset")}
+    ended |= {event[1] for event in conversation.happened("data") if event[3]}
+    for stream_id, consumed in conversation.consumed.items():
+        left = announced.get(stream_id, STREAM_WINDOW_BYTES) - consumed
+        assert left >= STREAM_WINDOW_BYTES // 2 or stream_id in ended, f"no credit for {stream_id}"
+    left = announced.get("connection", CONNECTION_WINDOW_BYTES) - sum(
+        conversation.consumed.values()
+    )
+    assert left >= CONNECTION_WINDOW_BYTES // 2, "no credit for the connection"
 
 
 def _check_close(conversation: Conversation) -> None:

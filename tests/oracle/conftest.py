@@ -1,4 +1,4 @@
-"""aioquic warns of everything that a script does wrong; a report of thousands of lines helps nobody."""
+"""Keeps aioquic quiet, which warns of everything that a script does wrong."""
 
 import logging
 from collections.abc import Iterator

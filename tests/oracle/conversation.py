@@ -129,7 +129,7 @@ class Conversation:
         label: str = "",
         **options: Any,
     ) -> None:
-        """A step: a datagram with one 1-RTT packet, which acknowledges what came unless told not to.
+        """A step: a datagram with one 1-RTT packet, with an ACK if one is owed and `ack` is True.
 
         Without content it has an ACK; if there is nothing to acknowledge, nothing is sent.
         """
@@ -194,11 +194,11 @@ class Conversation:
 
     def consume(self, stream_id: int, size: int) -> None:
         """A step: the application consumes what it has left so far, if `reads` is False."""
-        self.act(lambda _: self._consume(stream_id, size), label=f"{size} bytes of {stream_id} read")
+        self.act(
+            lambda _: self._consume(stream_id, size), label=f"{size} bytes of {stream_id} read"
+        )
 
-    def act(
-        self, action: Callable[[Any], None], *, label: str, wait: float = STEP_SECONDS
-    ) -> None:
+    def act(self, action: Callable[[Any], None], *, label: str, wait: float = STEP_SECONDS) -> None:
         """A step: the application calls the server."""
         step = self._begin(label)
         action(self.server)

@@ -100,13 +100,25 @@ def _newly(view: View) -> View:
     for packet in view.packets:
         known = view.acknowledged[packet.type]
         changed = tuple(
-            replace(frame, fields=(("ranges", ranges_of(numbers_in(frame) - known)), *frame.fields[1:]))
+            replace(
+                frame, fields=(("ranges", ranges_of(numbers_in(frame) - known)), *frame.fields[1:])
+            )
             if frame.name == "ACK"
             else frame
             for frame in packet.frames
         )
         packets.append(replace(packet, frames=changed))
     return replace(view, packets=tuple(packets))
+
+
+def _without_ping_of_an_ack(view: View) -> View:
+    packets = tuple(
+        replace(packet, frames=packet.frames[:1])
+        if [frame.name for frame in packet.frames] == ["ACK", "PING"]
+        else packet
+        for packet in view.packets
+    )
+    return replace(view, packets=packets)
 
 
 def _without_ping_of_a_challenge(view: View) -> View:
@@ -226,6 +238,13 @@ NORMALISERS = (
         _newly,
     ),
     Normaliser(
+        "PING with an ACK",
+        "13.2.4",
+        "when an ACK elicits one for itself is the server's choice: aioquic asks by the packet's "
+        "number, tercel also after many packets that were not answered",
+        _without_ping_of_an_ack,
+    ),
+    Normaliser(
         "PING with a challenge",
         "8.2.1",
         "tercel lets a challenge go beyond the congestion window as a probe, which has a PING",
@@ -307,7 +326,7 @@ DIVERGENCES = (
         "datagrams behind an error",
         "10.2",
         "both",
-        "aioquic reads on until it has sent CONNECTION_CLOSE, tercel drops what comes after the error",
+        "aioquic reads on until it has sent CONNECTION_CLOSE, tercel drops what is behind",
         _goes_on_after_an_error,
     ),
     Divergence(
@@ -325,7 +344,9 @@ DIVERGENCES = (
         lambda stock, tercel: (
             closes(stock) == (FRAME_ENCODING_ERROR, 0x06)
             and closes(tercel) == (CRYPTO_BUFFER_EXCEEDED, 0x06)
-            and any(frame["offset"] + len(frame["data"]) >= 1 << 62 for frame in said(tercel, "CRYPTO"))
+            and any(
+                frame["offset"] + len(frame["data"]) >= 1 << 62 for frame in said(tercel, "CRYPTO")
+            )
         ),
     ),
     Divergence(
@@ -336,7 +357,9 @@ DIVERGENCES = (
         lambda stock, tercel: (
             closes(stock) is None
             and closes(tercel) == (CRYPTO_BUFFER_EXCEEDED, 0x06)
-            and any(frame["offset"] + len(frame["data"]) > 65_536 for frame in said(tercel, "CRYPTO"))
+            and any(
+                frame["offset"] + len(frame["data"]) > 65_536 for frame in said(tercel, "CRYPTO")
+            )
         ),
     ),
     Divergence(
@@ -403,8 +426,8 @@ DIVERGENCES = (
         "another address during the handshake",
         "9",
         "tercel",
-        "no migration before the handshake is confirmed; aioquic takes Handshake packets for a proof "
-        "of the new address, though its Handshake keys were sent to another one",
+        "no migration before the handshake is confirmed; aioquic takes Handshake packets for a "
+        "proof of the new address, though what their keys come from went to another one",
         _moves_in_the_handshake,
     ),
 )

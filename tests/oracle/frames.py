@@ -189,7 +189,12 @@ def _read_stream(reader: Reader, kind: int) -> Frame:
     offset = reader.integer() if kind & _OFFSET else 0
     size = reader.integer() if kind & _LENGTH else len(reader.data) - reader.position
     data = reader.take(size)
-    fields = ("stream_id", stream_id), ("offset", offset), ("data", data), ("fin", bool(kind & _FIN))
+    fields = (
+        ("stream_id", stream_id),
+        ("offset", offset),
+        ("data", data),
+        ("fin", bool(kind & _FIN)),
+    )
     return Frame("STREAM", fields)
 
 

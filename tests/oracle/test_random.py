@@ -1,4 +1,4 @@
-"""Scripts that nobody wrote: whatever a client sends, both servers do the same, or what a rule says.
+"""Scripts that nobody wrote: both servers do the same, or what a rule says.
 
 A script is a list of steps: frames in 1-RTT packets, valid and invalid ones, packets that are lost,
 repeated, corrupted or out of order, time that passes, and an application that does something.
