@@ -271,30 +271,28 @@ def _check_limit_errors(conversation: Conversation) -> None:
 def check_credit(conversation: Conversation) -> None:
     """What tercel announces: a window beyond what was consumed at the most (RFC 9000 4.2).
 
-    Half of one is announced before the end, so that nobody waits.
+    At the end of a step at least half of one is left, so that nobody waits for credit.
     """
-    announced: dict[Any, int] = {}
+    most = {"connection": CONNECTION_WINDOW_BYTES}
+    ended = set()
     for step in conversation.steps:
+        total = sum(step.consumed.values())
         for _, frame in frames_of(step):
             if frame.name == "MAX_DATA":
-                consumed = sum(conversation.consumed.values())
-                assert frame["maximum"] <= consumed + CONNECTION_WINDOW_BYTES
-                announced["connection"] = frame["maximum"]
+                assert frame["maximum"] <= total + CONNECTION_WINDOW_BYTES
+                most["connection"] = frame["maximum"]
             elif frame.name == "MAX_STREAM_DATA":
-                consumed = conversation.consumed.get(frame["stream_id"], 0)
-                assert frame["maximum"] <= consumed + STREAM_WINDOW_BYTES
-                announced[frame["stream_id"]] = frame["maximum"]
-    if conversation.is_over:
-        return
-    ended = {event[1] for event in conversation.happened("reset")}
-    ended |= {event[1] for event in conversation.happened("data") if event[3]}
-    for stream_id, consumed in conversation.consumed.items():
-        left = announced.get(stream_id, STREAM_WINDOW_BYTES) - consumed
-        assert left >= STREAM_WINDOW_BYTES // 2 or stream_id in ended, f"no credit for {stream_id}"
-    left = announced.get("connection", CONNECTION_WINDOW_BYTES) - sum(
-        conversation.consumed.values()
-    )
-    assert left >= CONNECTION_WINDOW_BYTES // 2, "no credit for the connection"
+                stream_id = frame["stream_id"]
+                assert frame["maximum"] <= step.consumed.get(stream_id, 0) + STREAM_WINDOW_BYTES
+                most[stream_id] = frame["maximum"]
+        ended |= {event[1] for event in step.events if event[0] == "reset"}
+        ended |= {event[1] for event in step.events if event[0] == "data" and event[3]}
+        if closes(step) or ("terminated" in {event[0] for event in step.events}):
+            return
+        assert most["connection"] - total >= CONNECTION_WINDOW_BYTES // 2, step.label
+        for stream_id in step.consumed.keys() - ended:
+            left = most.get(stream_id, STREAM_WINDOW_BYTES) - step.consumed[stream_id]
+            assert left >= STREAM_WINDOW_BYTES // 2, f"{step.label}: stream {stream_id}"
 
 
 def _check_close(conversation: Conversation) -> None:

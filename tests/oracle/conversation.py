@@ -60,6 +60,8 @@ class Step:
     events: list[Event] = field(default_factory=list)
     datagrams: list[tuple[Any, int, tuple[Received, ...]]] = field(default_factory=list)
     """Address, size and packets of each datagram of the server's."""
+    consumed: dict[int, int] = field(default_factory=dict)
+    """Bytes that the application had consumed in the end, by stream."""
     arrived: int = 0
     """Datagrams that were sent to the server."""
     received_bytes: dict[Any, int] = field(default_factory=dict)
@@ -253,6 +255,7 @@ class Conversation:
             due = self.server.get_timer()
             if due is None or due > end:
                 self.now = end
+                step.consumed = dict(self.consumed)
                 return
             self.now = max(self.now, due)
             self.server.handle_timer(self.now)

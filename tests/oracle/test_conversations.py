@@ -590,6 +590,16 @@ def data_beyond_the_limit_of_the_connection(c):
     c.say(frames.stream(1000 // 4 * 2 & ~3, b"x", offset=1), ack=False)
 
 
+@script("4.1", (FLOW_CONTROL, 0x0A), differs="credit for what was not consumed")
+def beginnings_of_requests_count_for_the_connection(c):
+    c.reads = False
+    c.connect()
+    for number in range(4):
+        c.say(frames.stream(4 * number, bytes(1000)))
+        c.say(frames.stream(4 * number, b"x", offset=STREAM_WINDOW_BYTES - 1))
+    c.say(frames.stream(16, b"x"))
+
+
 @script("4.5, 4.1", (FLOW_CONTROL, frames.RESET_STREAM))
 def final_size_beyond_the_limit_of_its_stream(c):
     c.connect()
