@@ -88,6 +88,8 @@ class Conversation:
         """Where the client is."""
         self.lose: Callable[[int], bool] = lambda _: False
         """Whether the server's datagram of this number, from 0 in each step, gets lost."""
+        self.mark = 0
+        """The ECN field of the client's datagrams."""
         self.reads = True
         """Whether the server's application consumes what arrives at once."""
         self.consumed: dict[int, int] = {}
@@ -150,6 +152,7 @@ class Conversation:
         """A step: datagrams come in from `address`, all of them before the server may send."""
         address = self.address if address is None else address
         step = self._begin(label or ("datagrams" if datagrams else "time passes"))
+        self.server.arrives_with(self.mark)
         for datagram in datagrams:
             self.server.receive_datagram(datagram, address, self.now)
             self._hear(step)

@@ -62,6 +62,9 @@ class Server(Protocol):
     def release(self, stream_id: int) -> None:
         """The application has heard that a stream was reset."""
 
+    def arrives_with(self, mark: int) -> None:
+        """The next datagrams have this ECN field (RFC 3168 5)."""
+
 
 class StockServer:
     """aioquic's, whose windows grow by themselves."""
@@ -86,6 +89,9 @@ class StockServer:
         """Nothing."""
 
     def release(self, stream_id: int) -> None:
+        """Nothing."""
+
+    def arrives_with(self, mark: int) -> None:
         """Nothing."""
 
 
@@ -113,6 +119,10 @@ class TercelServer(StockServer):
     def release(self, stream_id: int) -> None:
         """Give credit for what a reset stream used."""
         self._quic.release(stream_id)
+
+    def arrives_with(self, mark: int) -> None:
+        """Count a mark."""
+        self._quic.arriving_mark = mark
 
 
 SERVERS: dict[str, type[StockServer]] = {"aioquic": StockServer, "tercel": TercelServer}

@@ -3,6 +3,7 @@
 A script is a function of a conversation; its name is what the client does.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,9 @@ from aioquic.tls import CipherSuite
 
 from tests.oracle import frames
 from tests.oracle.client import HANDSHAKE, INITIAL, ONE_RTT, ZERO_RTT, corrupted
-from tests.oracle.compare import check_credit, compare, play
+from tests.oracle.compare import Comparison, check_credit, compare, play
 from tests.oracle.conversation import HOME, Conversation
+from tests.oracle.differences import DIVERGENCES, NORMALISERS
 from tests.oracle.packets import VERSION_1, VERSION_2
 from tests.oracle.servers import STREAM_WINDOW_BYTES
 
@@ -655,6 +657,13 @@ def response_in_single_bytes_waits_for_the_limit_of_the_connection(c):
     c.say(frames.encode(frames.MAX_DATA, 1000))
 
 
+@script("4.1, RFC 9002 6.2")
+def gap_after_which_nothing_is_acknowledged(c):
+    c.connect()
+    c.say(frames.stream(0, b"x", offset=40_000))
+    c.wait(1)
+
+
 @script("4.1, 4.2")
 def upload_that_is_not_read(c):
     c.reads = False
@@ -1005,6 +1014,16 @@ def acknowledgement_with_ecn_counts_of_nothing_marked(c):
     c.connect()
     c.say(frames.ack(frames.ranges_of(c.client.received[ONE_RTT]), ecn=(0, 0, 0)), ack=False)
     c.say(frames.stream(0, b"x", fin=True))
+
+
+@script("13.4.1")
+def packets_with_ecn_marks(c):
+    c.connect()
+    c.mark = 2  # ECT(0)
+    c.say(frames.ping())
+    c.say(frames.ping())
+    c.mark = 3  # CE
+    c.say(frames.stream(0, b"x"))
 
 
 @script("13.3, RFC 9002 6.1")
@@ -1363,11 +1382,17 @@ def idle_time_out_of_0_is_none_of_the_clients(c):
 # -- the tests ------------------------------------------------------------------------------------
 
 
+@functools.cache
+def played(name: str) -> tuple[Comparison, Conversation]:
+    """How the conversations of a script differ, and tercel's."""
+    stock, tercel = play(SCRIPTS[name].play, **SCRIPTS[name].client)
+    return compare(stock, tercel), tercel
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_both_servers_answer_alike_or_as_a_rule_says(name):
     known = SCRIPTS[name]
-    stock, tercel = play(known.play, **known.client)
-    result = compare(stock, tercel)
+    result, tercel = played(name)
     assert not result.found, "\n".join(result.found)
     assert result.diverged == known.differs
     codes = [
@@ -1376,3 +1401,28 @@ def test_both_servers_answer_alike_or_as_a_rule_says(name):
     ]
     assert codes[:1] == ([known.closes] if known.closes else [])
     check_credit(tercel)
+
+
+def test_every_rule_is_needed_by_a_script():
+    needed = set().union(*(played(name)[0].rules for name in SCRIPTS))
+    assert needed == {rule.name for rule in (*NORMALISERS, *DIVERGENCES)}
+
+
+def test_marked_packets_are_counted():
+    _, tercel = played("packets_with_ecn_marks")
+    assert tercel.sent("ACK")[-1]["ecn"] == (2, 0, 1)
+
+
+def test_servers_announce_the_same_except_for_two_limits():
+    stock, tercel = play(lambda conversation: conversation.connect())
+    one, other = (conversation.client.server_parameters for conversation in (stock, tercel))
+    assert one.keys() == other.keys()
+    differences = {name: (one[name], other[name]) for name in one if one[name] != other[name]}
+    for random in ("initial_source_connection_id", "stateless_reset_token"):
+        theirs, mine = differences.pop(random)
+        assert len(theirs) == len(mine)
+    # RFC 9000 4.6: HTTP/3 needs three. 5.1.1: two are enough, and each takes memory.
+    assert differences == {
+        "initial_max_streams_uni": (128, 16),
+        "active_connection_id_limit": (8, 4),
+    }
