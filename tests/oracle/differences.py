@@ -269,7 +269,7 @@ NORMALISERS = (
 
 
 FLOW_CONTROL_ERROR, FRAME_ENCODING_ERROR, CONNECTION_ID_LIMIT_ERROR = 0x03, 0x07, 0x09
-TRANSPORT_PARAMETER_ERROR = 0x08
+STREAM_LIMIT_ERROR, STREAM_STATE_ERROR, TRANSPORT_PARAMETER_ERROR = 0x04, 0x05, 0x08
 PROTOCOL_VIOLATION, CRYPTO_BUFFER_EXCEEDED, KEY_UPDATE_ERROR = 0x0A, 0x0D, 0x0E
 
 
@@ -346,6 +346,19 @@ DIVERGENCES = (
             and closes(tercel) == (CRYPTO_BUFFER_EXCEEDED, 0x06)
             and any(
                 frame["offset"] + len(frame["data"]) >= 1 << 62 for frame in said(tercel, "CRYPTO")
+            )
+        ),
+    ),
+    Divergence(
+        "two errors in one STREAM frame",
+        "11, 19.8",
+        "both",
+        "which error counts when the stream is wrong and the offset is beyond 2^62-1, too, is open",
+        lambda stock, tercel: (
+            (closes(stock) or ())[:1] == (FRAME_ENCODING_ERROR,)
+            and (closes(tercel) or ())[:1] in ((STREAM_LIMIT_ERROR,), (STREAM_STATE_ERROR,))
+            and any(
+                frame["offset"] + len(frame["data"]) >= 1 << 62 for frame in said(tercel, "STREAM")
             )
         ),
     ),

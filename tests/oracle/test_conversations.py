@@ -831,6 +831,13 @@ def data_beyond_the_largest_offset(c):
     c.say(frames.encode(0x0E, 0, (1 << 62) - 1, frames.sized(b"xx")))
 
 
+@script("11, 19.8", (STREAM_LIMIT, 0x0E), differs="two errors in one STREAM frame")
+def data_beyond_the_largest_offset_on_a_stream_beyond_the_limit(c):
+    c.connect()
+    stream_id = 4 * limit(c, "initial_max_streams_bidi")
+    c.say(frames.encode(0x0E, stream_id, (1 << 62) - 1, frames.sized(b"xx")))
+
+
 # -- 12, 19: frames -------------------------------------------------------------------------------
 
 
