@@ -77,12 +77,12 @@ class Step:
 class Conversation:
     """A client, a server of the kind called `server`, and what they said so far."""
 
-    def __init__(self, server: str, **client: Any) -> None:
-        """`client` are ScriptedClient's options."""
+    def __init__(self, server: str, *, chain: int = 0, **client: Any) -> None:
+        """`chain` is how long the server's chain is; `client` are ScriptedClient's options."""
         self.now = 1000.0
         self.client = ScriptedClient(**client)
         self.parameters = DEFAULTS | (client.get("parameters") or {})
-        self.server = SERVERS[server](self.client.destination)
+        self.server = SERVERS[server](self.client.destination, chain=chain)
         self.steps: list[Step] = []
         self.address: Any = HOME
         """Where the client is."""
@@ -170,6 +170,11 @@ class Conversation:
                 self.server.receive_datagram(datagram, self.address, self.now)
             self._pass(step, STEP_SECONDS)
         step.said, self._said = self._said, []
+
+    def watch(self, seconds: float, each: float = 0.05) -> None:
+        """Many short steps in which nothing is said: so times count, too."""
+        for _ in range(round(seconds / each)):
+            self.wait(each)
 
     def wait(self, seconds: float) -> None:
         """A step: nothing is said."""

@@ -128,7 +128,8 @@ class TercelServer(StockServer):
 SERVERS: dict[str, type[StockServer]] = {"aioquic": StockServer, "tercel": TercelServer}
 
 
-def _configuration(**options: Any) -> QuicConfiguration:
+def _configuration(*, chain: int = 0, **options: Any) -> QuicConfiguration:
+    """`chain` is the number of certificates behind the server's own."""
     configuration = QuicConfiguration(
         is_client=False,
         alpn_protocols=["h3"],
@@ -140,7 +141,7 @@ def _configuration(**options: Any) -> QuicConfiguration:
         **options,
     )
     configuration.certificate, configuration.private_key = _identity()
-    configuration.certificate_chain = []
+    configuration.certificate_chain = chain * [configuration.certificate]
     return configuration
 
 

@@ -170,6 +170,83 @@ def handshake_done_is_lost(c):
     c.say()
 
 
+@script("8.1", chain=14)
+def servers_flight_is_larger_than_the_anti_amplification_limit(c):
+    c.deliver(c.initial())
+    c.watch(1)
+    c.deliver(c.initial(frames.ping()))
+    c.deliver(c.initial(frames.ping()))
+    c.deliver(c.finish())
+    c.say()
+
+
+@script("8.1, RFC 9002 6.2.2.1", chain=14)
+def anti_amplification_limit_ends_with_a_handshake_packet(c):
+    c.deliver(c.initial(), wait=0.1)
+    c.deliver(c.initial(c.client.ack(INITIAL)), wait=0.1)
+    c.deliver(c.packet(frames.ping(), kind=HANDSHAKE))
+    c.watch(0.5)
+    c.deliver(c.finish())
+    c.say()
+
+
+@script("RFC 9002 6.2")
+def probe_time_outs_of_the_handshake(c):
+    c.deliver(c.initial())
+    c.watch(3)
+
+
+@script("10.1")
+def client_that_takes_its_time_for_the_handshake(c):
+    c.deliver(c.initial())
+    for _ in range(3):
+        c.wait(15)
+        c.deliver(c.initial(frames.ping()))
+    c.wait(30)
+
+
+@script("17.1, RFC 9000 A.3")
+def large_gaps_between_the_numbers_of_initials(c):
+    c.deliver(c.initial())
+    for _ in range(4):
+        c.client.skip_numbers(30_000, INITIAL)
+        c.deliver(c.initial(frames.ping()))
+
+
+@script("17.1, RFC 9000 A.3")
+def large_gaps_between_packet_numbers(c):
+    c.connect()
+    for _ in range(4):
+        c.client.skip_numbers(30_000)
+        c.say(frames.ping())
+
+
+@script("17.2.3, 5.2.2")
+def early_data_before_the_client_hello(c):
+    c.client.keys[ZERO_RTT] = c.client.keys[INITIAL]
+    c.deliver(c.packet(frames.stream(0, b"x"), kind=ZERO_RTT, size=1200))
+    c.deliver(c.initial())
+
+
+@script("5.2.2")
+def handshake_packet_before_the_client_hello(c):
+    keys, c.client.keys[HANDSHAKE] = c.client.keys[HANDSHAKE], c.client.keys[INITIAL]
+    c.deliver(c.packet(frames.ping(), kind=HANDSHAKE, size=1200))
+    c.client.keys[HANDSHAKE] = keys
+    c.deliver(c.initial())
+
+
+@script("RFC 9001 5.7, 4.1", parameters={"initial_max_data": 100})
+def server_sends_before_the_handshake_is_complete(c):
+    c.deliver(c.initial())
+    c.write(3, bytes(60))
+    c.write(3, bytes(60))
+    c.deliver(c.finish())
+    c.write(3, bytes(60))
+    c.say(frames.encode(frames.MAX_DATA, 150))
+    c.say()
+
+
 @script("14.1")
 def initial_in_a_short_datagram_is_dropped(c):
     c.deliver(c.initial(size=1199))
@@ -1046,6 +1123,50 @@ def one_packet_of_a_response_is_lost(c):
     c.wait(1)
 
 
+@script("RFC 9002 6.1.2")
+def loss_by_time(c):
+    c.connect()
+    for number in range(3):
+        c.say(frames.stream(4 * number, b"request", fin=True))
+        c.write(4 * number, b"response", True)
+        c.say()
+    c.say(frames.stream(12, b"request", fin=True))
+    c.lose = lambda number: number == 0
+    c.write(12, bytes(2000), True, wait=0.01)
+    c.lose = lambda _: False
+    c.say(wait=0.002)
+    c.watch(0.2, 0.005)
+
+
+@script("RFC 9002 6.2")
+def probe_time_outs_start_again_after_an_acknowledgement(c):
+    c.connect()
+    c.say(frames.stream(0, b"request", fin=True))
+    c.lose = lambda _: True
+    c.write(0, b"first")
+    c.watch(1)
+    c.lose = lambda _: False
+    c.wait(1)
+    c.say()
+    c.lose = lambda _: True
+    c.write(0, b"second", True)
+    c.watch(1)
+
+
+@script("13.3")
+def fin_is_lost_before_the_data_is_acknowledged(c):
+    c.connect()
+    c.say(frames.stream(0, b"request", fin=True))
+    c.write(0, b"response", wait=0.003)
+    c.lose = lambda _: True
+    c.write(0, b"", True, wait=0.003)
+    c.lose = lambda _: False
+    c.say()
+    c.wait(1)
+    c.say()
+    c.wait(1)
+
+
 @script("13.3, RFC 9002 6.2")
 def whole_response_is_lost(c):
     c.connect()
@@ -1304,6 +1425,16 @@ def path_is_probed_first(c):
     c.say(frames.ping())
 
 
+@script("9.3")
+def late_packet_of_the_old_path(c):
+    c.connect()
+    c.say(c.client.new_connection_id(1))
+    late = c.packet(frames.stream(0, b"late"))
+    c.say(frames.stream(0, b"first", offset=4), address=ELSEWHERE, size=1200)
+    c.deliver(late)
+    c.say(address=ELSEWHERE)
+
+
 @script("9.3.2")
 def new_path_is_never_validated(c):
     c.connect()
@@ -1366,6 +1497,15 @@ def client_goes_on_after_the_close(c):
 def idle_connection(c):
     c.connect()
     c.wait(60)
+
+
+@script("10.1")
+def idle_time_begins_again_with_what_the_server_sends(c):
+    c.connect()
+    c.say(frames.stream(0, b"request", fin=True))
+    c.wait(15)
+    c.write(0, b"response", True)
+    c.watch(25, 1.0)
 
 
 @script("10.1", parameters={"max_idle_timeout": 3000})
