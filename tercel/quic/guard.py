@@ -303,6 +303,17 @@ class GuardedConnection(MovingConnection):
         buf.seek(position)
         super()._handle_new_connection_id_frame(context, frame_type, buf)
 
+    def _handle_path_response_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        if context.epoch is Epoch.ZERO_RTT:
+            # RFC 9000 12.4, Table 3: no challenge can have been answered yet. aioquic takes it.
+            raise QuicConnectionError(
+                QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "PATH_RESPONSE in 0-RTT"
+            )
+        self.budgets.spend(Flood.CONTROL_FRAMES)
+        super()._handle_path_response_frame(context, frame_type, buf)
+
     def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
         if not stream_id & 1:
             limit = self._stream_limit(stream_id)
@@ -450,7 +461,6 @@ _SPENT_ON = {
     "streams_blocked": Flood.CONTROL_FRAMES,
     "max_streams_bidi": Flood.CONTROL_FRAMES,
     "max_streams_uni": Flood.CONTROL_FRAMES,
-    "path_response": Flood.CONTROL_FRAMES,
     "reset_stream": Flood.CONTROL_FRAMES,
     "retire_connection_id": Flood.CONNECTION_IDS,
     "path_challenge": Flood.PATHS,

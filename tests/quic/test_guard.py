@@ -7,7 +7,8 @@ import inspect
 import logging
 
 import pytest
-from aioquic.quic.connection import QuicConnection
+from aioquic.buffer import Buffer
+from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicReceiveContext
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver
@@ -121,6 +122,15 @@ def test_retire_prior_to_beyond_its_own_id_is_an_encoding_error():
     pair.server.receive_datagram(short_packet(pair.client, payload), CLIENT, pair.now)
     closed = pair.server.close_event
     assert (closed.error_code, closed.frame_type) == (QuicErrorCode.FRAME_ENCODING_ERROR, 0x18)
+
+
+def test_an_answer_to_a_challenge_in_0_rtt_is_a_violation():
+    """RFC 9000 12.4: there was no challenge yet."""
+    server = Pair().server
+    context = QuicReceiveContext(Epoch.ZERO_RTT, b"", server.network_paths[0], None, 0.0, 1)
+    with pytest.raises(QuicConnectionError) as caught:
+        server._handle_path_response_frame(context, 0x1B, Buffer(data=bytes(8)))
+    assert caught.value.error_code == QuicErrorCode.PROTOCOL_VIOLATION
 
 
 def test_what_peers_do_is_no_warning(caplog):
