@@ -120,6 +120,8 @@ class ScriptedClient:
         more_parameters: bytes = b"",
         cipher_suites: list[tls.CipherSuite] | None = None,
         transport_parameters: bool = True,
+        session_ticket: tls.SessionTicket | None = None,
+        keeps_tickets: bool = False,
     ) -> None:
         self.version = version
         self.source = b"client-0"
@@ -159,6 +161,11 @@ class ScriptedClient:
             verify_mode=ssl.CERT_NONE,
         )
         self._tls.update_traffic_key_cb = self._set_key
+        self._tls.session_ticket = session_ticket
+        self.tickets: list[tls.SessionTicket] = []
+        """Those that came, if it keeps any."""
+        if keeps_tickets:
+            self._tls.new_session_ticket_cb = self.tickets.append
         if transport_parameters:
             own = {"initial_source_connection_id": self.source, **DEFAULTS, **(parameters or {})}
             extension = encode_parameters(own) + more_parameters

@@ -43,14 +43,21 @@ class Comparison:
     """The rule that says why the two were not compared to the end."""
 
 
-def play(script: Script, **client: Any) -> tuple[Conversation, Conversation]:
+def play(
+    script: Script, *, resumes: bool = False, **options: Any
+) -> tuple[Conversation, Conversation]:
     """The conversation of `script` with aioquic's server, and with tercel's.
 
-    `client` are ScriptedClient's options.
+    It `resumes` another one, or not; `options` are Conversation's.
     """
     conversations = []
-    for server in SERVERS:
-        conversation = Conversation(server, **client)
+    for server, kind in SERVERS.items():
+        if resumes:
+            tickets = kind.ticket_store()
+            earlier = Conversation(server, tickets=tickets, keeps_tickets=True)
+            earlier.connect()
+            options |= {"tickets": tickets, "session_ticket": earlier.client.tickets[0]}
+        conversation = Conversation(server, **options)
         script(conversation)
         check(conversation)
         conversations.append(conversation)

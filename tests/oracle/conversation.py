@@ -77,12 +77,15 @@ class Step:
 class Conversation:
     """A client, a server of the kind called `server`, and what they said so far."""
 
-    def __init__(self, server: str, *, chain: int = 0, **client: Any) -> None:
-        """`chain` is how long the server's chain is; `client` are ScriptedClient's options."""
+    def __init__(self, server: str, *, chain: int = 0, tickets: Any = None, **client: Any) -> None:
+        """The server has a `chain` of certificates, and `tickets` of earlier connections.
+
+        `client` are ScriptedClient's options.
+        """
         self.now = 1000.0
         self.client = ScriptedClient(**client)
         self.parameters = DEFAULTS | (client.get("parameters") or {})
-        self.server = SERVERS[server](self.client.destination, chain=chain)
+        self.server = SERVERS[server](self.client.destination, chain=chain, tickets=tickets)
         self.steps: list[Step] = []
         self.address: Any = HOME
         """Where the client is."""

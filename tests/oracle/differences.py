@@ -404,6 +404,17 @@ DIVERGENCES = (
         ),
     ),
     Divergence(
+        "PATH_RESPONSE in 0-RTT",
+        "12.4",
+        "tercel",
+        "MUST be a PROTOCOL_VIOLATION by Table 3; aioquic ignores it",
+        lambda stock, tercel: (
+            closes(stock) is None
+            and closes(tercel) == (PROTOCOL_VIOLATION, 0x1B)
+            and any(kind is PacketType.ZERO_RTT for kind, _ in tercel.said)
+        ),
+    ),
+    Divergence(
         "transport parameter twice",
         "7.4",
         "tercel",

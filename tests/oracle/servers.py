@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from tercel.quic.connection import QuicServerConnection
+from tercel.quic.resumption import Sessions
+from tercel.quic.tickets import Tokens
 from tercel.shared.settings import Settings
 
 CONNECTION_WINDOW_BYTES = 256 * 1024
@@ -23,7 +25,8 @@ MAX_REQUEST_STREAMS = 128
 """aioquic's own limit, which cannot be set."""
 IDLE_TIMEOUT = 20.0
 CONNECTION_ID_BYTES = 8
-MAX_DATAGRAM_FRAME_BYTES = 65_536
+# The time for tickets, which does not pass.
+_NOW = 1e9
 
 
 class Server(Protocol):
@@ -69,11 +72,22 @@ class Server(Protocol):
 class StockServer:
     """aioquic's, whose windows grow by themselves."""
 
-    def __init__(self, original_destination: bytes, **options: Any) -> None:
+    def __init__(self, original_destination: bytes, *, tickets: Any = None, **options: Any) -> None:
+        """`tickets` is a `ticket_store`; `options` are those of the configuration."""
+        stores = {}
+        if tickets is not None:
+            stores["session_ticket_fetcher"] = tickets.get
+            stores["session_ticket_handler"] = lambda new: tickets.update({new.ticket: new})
         self._quic: Any = QuicConnection(
             configuration=_configuration(**options),
             original_destination_connection_id=original_destination,
+            **stores,
         )
+
+    @staticmethod
+    def ticket_store() -> Any:
+        """What a server needs to recognise the tickets that it has issued on other connections."""
+        return {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._quic, name)
@@ -98,8 +112,9 @@ class StockServer:
 class TercelServer(StockServer):
     """tercel's, whose windows follow consumption."""
 
-    def __init__(self, original_destination: bytes, **options: Any) -> None:
+    def __init__(self, original_destination: bytes, *, tickets: Any = None, **options: Any) -> None:
         settings = Settings(
+            early_data=tickets is not None,
             congestion_control="reno",
             connection_window_bytes=CONNECTION_WINDOW_BYTES,
             max_concurrent_streams=MAX_REQUEST_STREAMS,
@@ -110,7 +125,13 @@ class TercelServer(StockServer):
             configuration=_configuration(**options),
             settings=settings,
             original_destination_connection_id=original_destination,
+            sessions=tickets,
         )
+
+    @staticmethod
+    def ticket_store() -> Sessions:
+        """Sessions of one server."""
+        return Sessions(Tokens(lambda: _NOW), lambda: _NOW, early_data=True)
 
     def grant(self, stream_id: int, size: int) -> None:
         """Give credit for consumed data."""

@@ -126,6 +126,71 @@ def client_hello_in_pieces_of_one_packet(c):
     c.say()
 
 
+@script("RFC 9001 4.5", resumes=True)
+def resumption(c):
+    c.connect()
+    c.say(frames.stream(0, b"request", fin=True))
+    c.write(0, b"response", True)
+
+
+@script("RFC 9001 4.5", resumes=True, keeps_tickets=True)
+def resumption_by_a_client_that_wants_another_ticket(c):
+    c.connect()
+
+
+@script("RFC 9001 4.6", resumes=True)
+def early_data(c):
+    c.deliver(c.initial(), c.packet(frames.stream(0, b"request", fin=True), kind=ZERO_RTT))
+    c.write(0, b"response", True)
+    c.deliver(c.finish())
+    c.say()
+
+
+@script("RFC 9001 4.6, 5.7", resumes=True)
+def early_data_in_the_wrong_order(c):
+    early = c.packet(frames.stream(0, b"request", fin=True), kind=ZERO_RTT)
+    c.deliver(early, c.initial())
+    c.deliver(early)
+    c.deliver(c.finish())
+    c.deliver(early)
+
+
+@script("RFC 9001 4.9.3", resumes=True)
+def early_data_after_the_handshake_is_dropped(c):
+    c.connect()
+    c.deliver(c.packet(frames.stream(0, b"x"), kind=ZERO_RTT))
+    c.say(frames.ping())
+
+
+@script("12.4, 12.5", (PROTOCOL_VIOLATION, frames.ACK), resumes=True)
+def acknowledgement_in_early_data(c):
+    c.deliver(c.initial())
+    c.deliver(c.packet(frames.ack([(0, 0)]), kind=ZERO_RTT))
+
+
+@script("12.4, 12.5", (PROTOCOL_VIOLATION, frames.CRYPTO), resumes=True)
+def crypto_in_early_data(c):
+    c.deliver(c.initial())
+    c.deliver(c.packet(frames.crypto(b"x"), kind=ZERO_RTT))
+
+
+@script("12.4, 12.5", (PROTOCOL_VIOLATION, frames.RETIRE_CONNECTION_ID), resumes=True)
+def retirement_in_early_data(c):
+    c.deliver(c.initial())
+    c.deliver(c.packet(frames.encode(frames.RETIRE_CONNECTION_ID, 0), kind=ZERO_RTT))
+
+
+@script(
+    "12.4, 12.5",
+    (PROTOCOL_VIOLATION, frames.PATH_RESPONSE),
+    differs="PATH_RESPONSE in 0-RTT",
+    resumes=True,
+)
+def path_response_in_early_data(c):
+    c.deliver(c.initial())
+    c.deliver(c.packet(frames.encode(frames.PATH_RESPONSE, bytes(8)), kind=ZERO_RTT))
+
+
 @script("13.3")
 def client_hello_twice(c):
     c.deliver(c.initial())
