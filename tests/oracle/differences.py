@@ -1,8 +1,8 @@
 """The differences between aioquic's server and tercel's that are allowed, each with its reason.
 
 Two kinds. A `Normaliser` takes something out of both transcripts that RFC 9000 leaves to each
-server. A `Divergence` is one answer to one input: it says what both servers do and who is right;
-where the connection is another one afterwards, the comparison ends with it.
+server. A `Divergence` is one answer to one input: it says what both servers do and who is right.
+The connections are others afterwards, so the comparison ends with it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -47,8 +47,6 @@ class Divergence:
     reason: str
     explains: Callable[[Step, Step], bool]
     """Whether this is what happened, given aioquic's step and tercel's."""
-    ends: bool = True
-    """Whether the connections are too different afterwards to be compared."""
 
 
 # -- what is left to each server ------------------------------------------------------------------
