@@ -66,7 +66,7 @@ autobahn: $(VENV)/.serve
 
 # What the normal suite looks for in a minute, sixty times as long.
 fuzz: $(VENV)/.test
-	TERCEL_FUZZ=60 $(BIN)/python -m pytest tests/fuzz --timeout 0 $(ARGS)
+	TERCEL_FUZZ=60 $(BIN)/python -m pytest tests/fuzz tests/oracle/test_random.py --timeout 0 $(ARGS)
 
 # A quarter of an hour of everything at once; what the server holds afterwards.
 soak: $(VENV)/.test

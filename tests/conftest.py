@@ -41,6 +41,7 @@ SLOW = (
     "test_what_clients_wrote_is_not_kept_in_caches_when_they_have_gone",
     "tests/interop/test_endpoint.py::test_files_come_identical",
     "tests/interop/test_lab.py",
+    "tests/oracle/test_real_clients.py",
     "tests/quic/transport/test_handshake_receive.py::test_connection_ids_are_kept_as_by_aioquic",
     "tests/quic/transport/test_handshake_receive.py::test_whatever_a_network_does",
     "tests/quic/transport/test_handshake_receive.py::test_whatever_byte_of_a_first_datagram_is_wrong",

@@ -290,6 +290,30 @@ class HardenedConnection(PreferredAddressConnection):
             if stream is None or stream.max_stream_data_remote < limit + _LEAST_RAISE_BYTES:
                 self.budgets.spend(Flood.CONTROL_FRAMES)
 
+    def _handle_new_connection_id_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        self.budgets.spend(Flood.CONNECTION_IDS)
+        position = buf.tell()
+        if buf.pull_uint_var() < buf.pull_uint_var():
+            # RFC 9000 19.15. aioquic calls it a PROTOCOL_VIOLATION.
+            raise QuicConnectionError(
+                QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, "Retire Prior To beyond its ID"
+            )
+        buf.seek(position)
+        super()._handle_new_connection_id_frame(context, frame_type, buf)
+
+    def _handle_path_response_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        if context.epoch is Epoch.ZERO_RTT:
+            # RFC 9000 12.4, Table 3: no challenge can have been answered yet. aioquic takes it.
+            raise QuicConnectionError(
+                QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "PATH_RESPONSE in 0-RTT"
+            )
+        self.budgets.spend(Flood.CONTROL_FRAMES)
+        super()._handle_path_response_frame(context, frame_type, buf)
+
     def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
         if not stream_id & 1:
             limit = self._stream_limit(stream_id)
@@ -437,9 +461,7 @@ _SPENT_ON = {
     "streams_blocked": Flood.CONTROL_FRAMES,
     "max_streams_bidi": Flood.CONTROL_FRAMES,
     "max_streams_uni": Flood.CONTROL_FRAMES,
-    "path_response": Flood.CONTROL_FRAMES,
     "reset_stream": Flood.CONTROL_FRAMES,
-    "new_connection_id": Flood.CONNECTION_IDS,
     "retire_connection_id": Flood.CONNECTION_IDS,
     "path_challenge": Flood.PATHS,
 }

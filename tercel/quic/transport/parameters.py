@@ -4,10 +4,12 @@ Parameters of a client that are unusual or not allowed are left to aioquic, whic
 reject them. Uses private names of aioquic, with canaries in tests/quic/transport.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from struct import unpack
 
-from aioquic.quic.packet import QuicVersionInformation
+from aioquic.quic.connection import QuicConnectionError
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicVersionInformation
 
 from tercel.quic.transport.initial_state import InitialConnection
 from tercel.quic.transport.varint import decode_varint, encode_varint
@@ -122,6 +124,14 @@ class ParameterConnection(InitialConnection):
             most = known[0].get(_MAX_UDP_PAYLOAD_SIZE)
         else:
             super()._parse_transport_parameters(data, from_session_ticket)
+            names = [name for name, _ in _contents(data)]
+            if len(names) != len(set(names)):
+                # RFC 9000 7.4. aioquic takes the last one.
+                raise QuicConnectionError(
+                    QuicErrorCode.TRANSPORT_PARAMETER_ERROR,
+                    QuicFrameType.CRYPTO,
+                    "a transport parameter twice",
+                )
             most = max_udp_payload_size(data)
         if self._remote_max_idle_timeout == 0:
             # RFC 9000 18.2: 0 is no time-out of the peer's. aioquic takes it for the shortest.
@@ -241,14 +251,18 @@ def max_udp_payload_size(parameters: bytes) -> int | None:
 
     `parameters` are well-formed transport parameters.
     """
+    content = dict(_contents(parameters)).get(_MAX_UDP_PAYLOAD_SIZE)
+    return None if content is None else decode_varint(content, 0)[0]
+
+
+def _contents(parameters: bytes) -> Iterator[tuple[int, bytes]]:
+    """Well-formed transport parameters, one after the other."""
     position = 0
     while position < len(parameters):
         name, position = decode_varint(parameters, position)
         length, position = decode_varint(parameters, position)
-        if name == _MAX_UDP_PAYLOAD_SIZE:
-            return decode_varint(parameters, position)[0]
+        yield name, parameters[position : position + length]
         position += length
-    return None
 
 
 def _parameter(name: int, content: bytes) -> bytes:

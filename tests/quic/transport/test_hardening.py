@@ -7,15 +7,18 @@ import inspect
 import logging
 
 import pytest
-from aioquic.quic.connection import QuicConnection
+from aioquic.buffer import Buffer
+from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicReceiveContext
 from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver
 from aioquic.tls import Epoch
 
 from tercel.quic.transport.handshake_state import MOST_CONNECTION_IDS
 from tercel.quic.transport.hardening import HardenedConnection
 from tercel.quic.transport.stream_receiver import Receiver
-from tests.quic.pair import Pair
+from tests.quic.pair import CLIENT, Pair
+from tests.support.raw_quic import numbers, short_packet
 
 REPLACED = [
     name
@@ -110,6 +113,24 @@ def test_canary_reset_tokens_are_set_before_they_are_told():
     ids = pair.client._peer_cid_available
     assert len(ids) == MOST_CONNECTION_IDS - 1
     assert all(one.stateless_reset_token == one.cid * 2 for one in ids)
+
+
+def test_retire_prior_to_beyond_its_own_id_is_an_encoding_error():
+    """RFC 9000 19.15."""
+    pair = Pair()
+    payload = b"\x18" + numbers(5, 6) + b"\x08another1" + bytes(16)
+    pair.server.receive_datagram(short_packet(pair.client, payload), CLIENT, pair.now)
+    closed = pair.server.close_event
+    assert (closed.error_code, closed.frame_type) == (QuicErrorCode.FRAME_ENCODING_ERROR, 0x18)
+
+
+def test_an_answer_to_a_challenge_in_0_rtt_is_a_violation():
+    """RFC 9000 12.4: there was no challenge yet."""
+    server = Pair().server
+    context = QuicReceiveContext(Epoch.ZERO_RTT, b"", server.network_paths[0], None, 0.0, 1)
+    with pytest.raises(QuicConnectionError) as caught:
+        server._handle_path_response_frame(context, 0x1B, Buffer(data=bytes(8)))
+    assert caught.value.error_code == QuicErrorCode.PROTOCOL_VIOLATION
 
 
 def test_what_peers_do_is_no_warning(caplog):

@@ -5,7 +5,13 @@ import random
 import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.connection import QuicConnection, QuicConnectionError
-from aioquic.quic.packet import PARAMS, QuicProtocolVersion, pull_quic_transport_parameters
+from aioquic.quic.packet import (
+    PARAMS,
+    QuicErrorCode,
+    QuicFrameType,
+    QuicProtocolVersion,
+    pull_quic_transport_parameters,
+)
 
 from tercel.quic.transport import parameters
 from tercel.quic.transport.connection import QuicServerConnection
@@ -143,6 +149,16 @@ def test_whatever_is_said_of_a_parameter_is_understood_as_by_aioquic(name, conte
         assert heard(data, fast=True) == heard(data, fast=False)
     alone = parameter(0x0F, CID) + (parameter(name, content) if name != 0x0F else b"")
     assert heard(alone, fast=True) == heard(alone, fast=False)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("name", [0x01, 0x0F, 0x3FFF], ids=hex)
+def test_a_parameter_twice_is_an_error(name, fast):
+    """RFC 9000 7.4; aioquic takes the last one."""
+    content = CID if name == 0x0F else b"\0"
+    data = said() + parameter(name, content) + parameter(name, content)
+    code, frame_type, _ = heard(data, fast=fast)
+    assert (code, frame_type) == (QuicErrorCode.TRANSPORT_PARAMETER_ERROR, QuicFrameType.CRYPTO)
 
 
 def test_canary_aioquic_knows_the_parameters_that_are_known_here():
