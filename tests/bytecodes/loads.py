@@ -9,6 +9,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -326,22 +327,15 @@ async def over_h3(requests: Any, in_flight: int, counter: Counter) -> int:
 # -- what is measured -----------------------------------------------------------------------------
 
 
-def _pages_over_h1(counter: Counter) -> int:
-    with imported("traffic") as traffic:
-        counted = 0
-        for requests in traffic.pages():
-            wire = [whole for whole, _ in zip(requests.http1_requests(), range(48), strict=False)]
-            counted += asyncio.run(over_h1(wire, counter))
-        return counted
+def _over_h1(kind: str) -> Callable[[Counter], int]:
+    def run(counter: Counter) -> int:
+        with imported("traffic") as traffic:
+            return sum(
+                asyncio.run(over_h1(list(islice(requests.http1_requests(), 48)), counter))
+                for requests in getattr(traffic, kind)()
+            )
 
-
-def _posts_over_h1(counter: Counter) -> int:
-    with imported("traffic") as traffic:
-        counted = 0
-        for requests in traffic.json_posts():
-            wire = [whole for whole, _ in zip(requests.http1_requests(), range(48), strict=False)]
-            counted += asyncio.run(over_h1(wire, counter))
-        return counted
+    return run
 
 
 def _over_h3(kind: str, in_flight: int) -> Callable[[Counter], int]:
@@ -364,8 +358,8 @@ LOADS: dict[str, Callable[[Counter], int]] = {
     "HTTP/3: a page of 20 in flight": _over_h3("pages", 20),
     "HTTP/3: pages, one after another": _over_h3("pages", 1),
     "HTTP/3: JSON POST": _over_h3("json_posts", 4),
-    "HTTP/1.1: pages": _pages_over_h1,
-    "HTTP/1.1: JSON POST": _posts_over_h1,
+    "HTTP/1.1: pages": _over_h1("pages"),
+    "HTTP/1.1: JSON POST": _over_h1("json_posts"),
     "HTTP/1.1: WebSocket echo": _messages,
 }
 """What is counted; each runs its requests and returns how many it has counted."""

@@ -6,8 +6,9 @@ timeout of either side (RFC 9000 10.1). PINGs of either side defer that (10.1.2)
 """
 
 import weakref
-from typing import Any, Protocol
+from typing import Protocol
 
+from tercel.quic.http3.check_timer import CheckTimer
 from tercel.quic.http3.errors import ErrorCode
 from tercel.quic.transport.connection import QuicServerConnection
 from tercel.shared.connection import ServerContext
@@ -58,22 +59,20 @@ class KeepAliveLimit:
         # Weakly: it has this, and in a ring the two would wait for the garbage collector.
         self._protocol: Owner = weakref.proxy(protocol)
         self._seconds = seconds
-        self._timer: Any = None
+        self._timer = CheckTimer(protocol.context.loop)
         self._begun = 0
         self._used_at = 0.0
         """When a look has last found the connection in use."""
 
     def start(self) -> None:
         """Start the periodic check."""
-        if self._seconds and self._timer is None:
+        if self._seconds and not self._timer.is_set:
             self._used_at = self._protocol.context.clock()
-            self._set_timer(self._seconds / _LOOKS, self._look)
+            self._timer.set(self._seconds / _LOOKS, self._look)
 
     def stop(self) -> None:
         """Stop the periodic check."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
 
     def _look(self) -> None:
         now = self._protocol.context.clock()
@@ -81,16 +80,13 @@ class KeepAliveLimit:
         if begun != self._begun or self._protocol.quic.requests():
             self._begun, self._used_at = begun, now
         if now - self._used_at < self._seconds:
-            self._set_timer(self._seconds / _LOOKS, self._look)
+            self._timer.set(self._seconds / _LOOKS, self._look)
             return
         self._protocol.stop_accepting()
-        self._set_timer(_GOAWAY_SECONDS, self._close)
+        self._timer.set(_GOAWAY_SECONDS, self._close)
 
     def _close(self) -> None:
         self._protocol.close(ErrorCode.NO_ERROR, "no request for a long time")
-
-    def _set_timer(self, seconds: float, action: Any) -> None:
-        self._timer = self._protocol.context.loop.call_later(seconds, action)
 
 
 class KeepAlivePings:
@@ -106,21 +102,18 @@ class KeepAlivePings:
     def __init__(self, protocol: Owner) -> None:
         # Weakly: it has this, and in a ring the two would wait for the garbage collector.
         self._protocol: Owner = weakref.proxy(protocol)
-        self._timer: Any = None
+        self._timer = CheckTimer(protocol.context.loop)
 
     def watch(self) -> None:
         """Start the periodic check, if it is not running: an exchange is open."""
-        if self._timer is None:
+        if not self._timer.is_set:
             self._set_timer()
 
     def stop(self) -> None:
         """Stop the periodic check."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
 
     def _look(self) -> None:
-        self._timer = None
         protocol = self._protocol
         if not protocol.streams:
             return
@@ -132,7 +125,7 @@ class KeepAlivePings:
     def _set_timer(self) -> None:
         left = self._seconds_left()
         seconds = left if left > 0 else self._quiet_seconds()
-        self._timer = self._protocol.context.loop.call_later(seconds, self._look)
+        self._timer.set(seconds, self._look)
 
     def _seconds_left(self) -> float:
         """The time until a PING is due."""

@@ -8,6 +8,7 @@ checked periodically, which costs nothing per packet. Knows no frames.
 import weakref
 from typing import Any, Protocol
 
+from tercel.quic.http3.check_timer import CheckTimer
 from tercel.quic.http3.errors import ErrorCode
 from tercel.quic.http3.stream import H3RequestStream
 from tercel.quic.transport.connection import QuicServerConnection
@@ -51,24 +52,20 @@ class RequestTimeouts:
         self._settings = settings
         shortest = min(settings.header_timeout, settings.content_timeout, settings.send_timeout)
         self._interval = shortest / _LOOKS
-        self._timer: Any = None
+        self._timer = CheckTimer(protocol.context.loop)
         self._first_seen: dict[int, float] = {}
         self._taken: dict[int, tuple[int, float]] = {}
 
     def watch(self) -> None:
         """Start the periodic check, if it is not running."""
-        if self._timer is None:
-            loop = self._protocol.context.loop
-            self._timer = loop.call_later(self._interval, self._look)
+        if not self._timer.is_set:
+            self._timer.set(self._interval, self._look)
 
     def stop(self) -> None:
         """Stop the periodic check."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
 
     def _look(self) -> None:
-        self._timer = None
         now = self._protocol.context.clock()
         requests = self._protocol.quic.requests()
         self._taken = {

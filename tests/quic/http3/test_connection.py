@@ -8,7 +8,7 @@ import pytest
 
 from tercel.quic.http3.connection import H3Connection
 from tercel.quic.http3.errors import ErrorCode, H3ConnectionError
-from tercel.quic.http3.frames import parse_settings, read_varint
+from tercel.quic.http3.frames import parse_settings
 from tercel.quic.http3.request_parser import ContentReceived, MessageFailed, SectionReceived
 from tercel.shared.errors import FieldsTooLarge, IncompleteMessage, MalformedMessage
 from tercel.shared.settings import Settings
@@ -957,23 +957,3 @@ def test_a_section_that_is_too_large_is_refused_again():
     peer = Peer(max_fields=2)
     for stream_id in (0, 4):
         assert peer.receive(stream_id, HEAD, ended=True) == [("failed", stream_id, FieldsTooLarge)]
-
-
-# -- integers -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("data", "value"),
-    [
-        ("c2197c5eff14e88c", 151_288_809_941_952_652),
-        ("9d7f3e7d", 494_878_333),
-        ("7bbd", 15_293),
-        ("25", 37),
-        ("4025", 37),
-    ],
-)
-def test_the_integers_of_rfc_9000_a_1(data, value):
-    raw = bytes.fromhex(data)
-    assert read_varint(b"\xff" + raw + b"\xff", 1) == (value, 1 + len(raw))
-    for cut in range(len(raw)):
-        assert read_varint(raw[:cut], 0) is None
