@@ -18,7 +18,7 @@ from tercel.h1.events import (
     MessageFailed,
 )
 from tercel.h1.heads import HeadDecoder
-from tercel.shared.errors import IncompleteMessage, RemoteProtocolError
+from tercel.shared.errors import RemoteProtocolError
 from tercel.shared.messages import Fields
 from tercel.shared.settings import Settings
 
@@ -108,13 +108,6 @@ class RequestParser:
             return []
         self._state = _HEAD
         return self._parse(self.unparsed) if self.unparsed else []
-
-    def feed_eof(self) -> list[Event]:
-        """Handle the end of input. It is a fault only inside a message."""
-        if not self.started:
-            return []
-        self._state = _State.FAILED
-        return [MessageFailed(IncompleteMessage("the client closed in the middle of a request"))]
 
     def take_unparsed(self) -> bytes:
         """Return the bytes after the head, which belong to the upgraded protocol, and stop."""

@@ -13,7 +13,6 @@ from tercel.shared.errors import (
     ContentTooLarge,
     ExpectationFailed,
     FieldsTooLarge,
-    IncompleteMessage,
     MalformedMessage,
     MethodNotAllowed,
     MisdirectedRequest,
@@ -715,19 +714,6 @@ def test_parser_is_ready_again_after_every_kind_of_message() -> None:
         assert isinstance(events[-1], MessageComplete if events[0].has_content else HeadReceived)
         assert not parser.started
         assert parser.resume() == []
-
-
-def test_eof_is_a_fault_only_inside_a_message() -> None:
-    for data in (b"GET /", post(b"Content-Length: 1"), chunked(b"5\r\nab")):
-        parser = RequestParser(SETTINGS, scheme=b"http")
-        parser.feed(data)
-        (event,) = parser.feed_eof()
-        assert isinstance(event, MessageFailed)
-        assert isinstance(event.error, IncompleteMessage)
-    assert RequestParser(SETTINGS, scheme=b"http").feed_eof() == []
-    parser = RequestParser(SETTINGS, scheme=b"http")
-    parser.feed(request())
-    assert parser.feed_eof() == []
 
 
 def test_content_left_is_known_where_a_length_was_given() -> None:
