@@ -74,6 +74,20 @@ def test_a_path_or_peer_that_gets_it_wrong_gets_no_more_marks(marked, unmarked, 
     assert validator.is_settled
 
 
+def test_a_path_that_failed_gets_no_more_marks_even_for_right_counts():
+    validator = after_test()
+    validator.acknowledged(DATA, 10, 0, (9, 0, 0), 10)
+    validator.sent(10, 12)
+    assert not validator.acknowledged(DATA, 10, 0, (9, 0, 1), 12)
+    assert validator.state is EcnState.FAILED
+
+
+def test_a_path_that_carries_marks_keeps_them_when_only_unmarked_packets_are_acknowledged():
+    validator = capable()
+    assert not validator.acknowledged(DATA, 0, 1, (10, 0, 0), 12)
+    assert validator.mark is Mark.ECT_0
+
+
 def test_counts_that_go_back_are_not_believed():
     validator = capable()
     validator.sent(10, 12)
