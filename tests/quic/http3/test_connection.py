@@ -802,10 +802,11 @@ def test_a_section_may_be_empty_whatever_its_base(prefix):
     ids=bytes.hex,
 )
 @pytest.mark.parametrize("nameless", [b"", b"\x20\x01x"], ids=["", "after a line without a name"])
-def test_an_undecodable_section_ends_the_connection(payload, nameless):
+@pytest.mark.parametrize("ended", [False, True], ids=["open", "ended"])
+def test_an_undecodable_section_ends_the_connection(payload, nameless, ended):
     payload = payload[:2] + nameless + payload[2:] if len(payload) > 2 else payload
     with expect(ErrorCode.QPACK_DECOMPRESSION_FAILED):
-        Peer().receive(0, frame(HEADERS, payload))
+        Peer().receive(0, frame(HEADERS, payload), ended=ended)
 
 
 NAMELESS = {

@@ -102,6 +102,30 @@ def test_no_credit_is_sent_once_the_end_is_known():
     assert pair.frames("max_stream_data") == []
 
 
+def test_credit_that_was_to_be_sent_is_not_when_the_end_comes_first():
+    pair = Pair(logged=True, stream_window_bytes=WINDOW, connection_window_bytes=WINDOW * 4)
+    pair.client.send_stream_data(0, b"x" * WINDOW)
+    pair.run()
+    assert pair.received() == WINDOW
+    pair.server.grant(0, WINDOW)
+    pair.client.send_stream_data(0, b"", end_stream=True)
+    pair.client_sends()
+    pair.run()
+    assert pair.frames("max_stream_data") == []
+    assert pair.server_events[-1].end_stream
+
+
+def test_a_unidirectional_stream_of_the_server_s_is_forgotten_when_all_of_it_has_arrived():
+    pair = Pair()
+    pair.server.send_stream_data(3, b"x", end_stream=True)
+    pair.run()
+    assert pair.client_events[-1].end_stream
+    pair.client.send_stream_data(0, b"request")
+    pair.run()
+    assert not pair.server.can_send(3)
+    assert pair.server.buffered() == len(b"request")
+
+
 def test_a_grant_for_a_stream_that_is_gone_counts_for_the_connection():
     pair = uploading()
     before = pair.server._local_max_data.value
