@@ -722,13 +722,17 @@ async def test_a_head_that_does_not_come_in_its_time_is_408():
         assert len(server.exchanges) == 1
 
 
+@pytest.mark.parametrize("rate", [0, 500], ids=["any rate", "a least rate"])
 @asynctest
-async def test_content_that_the_application_waits_for_in_vain_is_408():
+async def test_content_that_the_application_waits_for_in_vain_is_408(rate):
     async def app(exchange):
         exchange.stream.want_content()
         await exchange.whole()
 
-    async with serving(app, content_timeout=0.3) as server, H3Client(server.port) as client:
+    async with (
+        serving(app, content_timeout=0.3, min_content_rate=rate) as server,
+        H3Client(server.port) as client,
+    ):
         stream = client.begin("POST", content=b"some", end=False)
         await client.until(lambda: stream.done)
         assert stream.status == 408

@@ -11,7 +11,7 @@ from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import QuicReceiveContext
-from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_ack_frame, push_ack_frame
+from aioquic.quic.packet import QuicFrameType, QuicPacketType, push_ack_frame
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicSentPacket
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
@@ -235,22 +235,13 @@ class EcnConnection(HandshakeSender):
         self.ecn.stop(self._packet_number)
         self.departing_mark = self.ecn.mark
 
-    def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
-        position = buf.tell()
-        try:
-            acknowledged, _ = pull_ack_frame(buf)
-            counts = pull_counts(buf) if frame_type == QuicFrameType.ACK_ECN else None
-        except ValueError:
-            pass  # aioquic says so
-        else:
-            self.judge_marks(context.epoch, list(acknowledged), counts, context.time)
-        buf.seek(position)
-        super()._handle_ack_frame(context, frame_type, buf)
-
     def judge_marks(
         self, epoch: Epoch, acknowledged: list[range], counts: Counts | None, now: float
     ) -> None:
-        """Validate the counts of an ACK with ascending ranges, before recovery handles it."""
+        """Validate the counts of an ACK with ascending ranges.
+
+        A subclass reads the frame, and calls this before recovery handles it.
+        """
         space = self._spaces[epoch]
         if (
             self.ecn.state is EcnState.FAILED

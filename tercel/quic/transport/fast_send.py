@@ -18,7 +18,6 @@ from aioquic.quic.stream import QuicStream, QuicStreamSender
 from tercel.quic.transport.ecn import ACK_OF_ACK_PERIOD, COUNTS_MAX_BYTES, encode_counts, has_marks
 from tercel.quic.transport.pacing import Pacer
 from tercel.quic.transport.protection import (
-    LEAST_PAYLOAD_BYTES,
     NUMBER_BYTES,
     TAG_BYTES,
     first_byte,
@@ -97,7 +96,10 @@ class FastSender(QueuedConnection):
                 space.ack_at = math.nextafter(now, 0.0)
 
     def _build(self, now: float, limits: list[Limit]) -> list[bytes]:
-        """The payloads of the packets that may be sent now, each registered with recovery."""
+        """The payloads of the packets that may be sent now, each registered with recovery.
+
+        None needs padding to be sampled (RFC 9001 5.4.2): no frame has less than two bytes.
+        """
         space, loss, pacer = self._data_space, self._loss, self._pacer
         control, due = loss._cc, self._due
         overhead = 1 + len(self._peer_cid.cid) + NUMBER_BYTES + TAG_BYTES
@@ -127,9 +129,6 @@ class FastSender(QueuedConnection):
             payload = b"".join(parts)
             if not payload:
                 break
-            if len(payload) < LEAST_PAYLOAD_BYTES:
-                payload += bytes(LEAST_PAYLOAD_BYTES - len(payload))
-                packet.in_flight = True
             packet.sent_bytes = overhead + len(payload)
             payloads.append(payload)
             space.sent_packets[packet.packet_number] = packet  # type: ignore[assignment]

@@ -133,11 +133,6 @@ class QueuedConnection(HardenedConnection):
         self._surveyed = False
         super().send_ping(uid)
 
-    def send_datagram_frame(self, data: bytes) -> None:
-        """Send a DATAGRAM frame."""
-        self._surveyed = False
-        super().send_datagram_frame(data)
-
     def handle_timer(self, now: float) -> None:
         """Handle the timers that have expired."""
         if (

@@ -323,6 +323,15 @@ def test_an_announced_section_over_the_limit_fails_before_it_is_stored():
     peer.check_credit()
 
 
+@pytest.mark.parametrize("ended", [False, True], ids=["open", "ended"])
+def test_a_whole_section_over_the_limit_fails_its_message_alone(ended):
+    peer = Peer(max_field_section_bytes=1024)
+    large = frame(HEADERS, section([*REQUEST, (b"x", b"\xff" * 1024)]))
+    assert peer.receive(0, large, ended=ended) == [("failed", 0, FieldsTooLarge)]
+    assert peer.receive(4, HEAD, ended=True) == [head_event(4, ended=True)]
+    peer.check_credit()
+
+
 def test_a_section_is_measured_as_decoded():
     peer = Peer(max_field_section_bytes=1024)
     data = frame(HEADERS, section([*REQUEST, (b"x", b"e" * 1000)]))
@@ -802,10 +811,11 @@ def test_a_section_may_be_empty_whatever_its_base(prefix):
     ids=bytes.hex,
 )
 @pytest.mark.parametrize("nameless", [b"", b"\x20\x01x"], ids=["", "after a line without a name"])
-def test_an_undecodable_section_ends_the_connection(payload, nameless):
+@pytest.mark.parametrize("ended", [False, True], ids=["open", "ended"])
+def test_an_undecodable_section_ends_the_connection(payload, nameless, ended):
     payload = payload[:2] + nameless + payload[2:] if len(payload) > 2 else payload
     with expect(ErrorCode.QPACK_DECOMPRESSION_FAILED):
-        Peer().receive(0, frame(HEADERS, payload))
+        Peer().receive(0, frame(HEADERS, payload), ended=ended)
 
 
 NAMELESS = {

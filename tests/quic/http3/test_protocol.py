@@ -8,8 +8,10 @@ import pytest
 
 from tercel.quic.http3.connection import H3Connection
 from tercel.quic.http3.errors import ErrorCode
+from tercel.shared.bytestream import ByteReceiver
 from tercel.shared.errors import LocalProtocolError, ResetReason
 from tercel.shared.messages import ResponseHead
+from tercel.shared.upgrade import upgrade
 from tests.quic.served import echo, hello, serving
 from tests.support.asynchronous import PATIENCE_SECONDS, asynctest, on_both_loops
 from tests.support.h3_client import (
@@ -852,6 +854,85 @@ async def test_a_client_that_takes_nothing_for_too_long_is_given_up():
         await client.until(lambda: stream.done)
         assert stream.reset_code == ErrorCode.REQUEST_CANCELLED
         assert "took nothing" in str(server.exchanges[0].error)
+
+
+@asynctest
+async def test_a_client_that_takes_nothing_of_a_response_that_was_written_whole_is_given_up():
+    async with (
+        serving(lambda exchange: exchange.respond(200, b"x" * 100_000), send_timeout=0.2) as server,
+        H3Client(server.port, max_stream_data=16_384) as client,
+    ):
+        client.quic.withhold_credit = True
+        stream = client.begin()
+        await client.until(lambda: stream.done)
+        assert stream.reset_code == ErrorCode.REQUEST_CANCELLED
+        assert server.exchanges[0].error is None  # it had ended before
+
+
+@asynctest
+async def test_a_connection_that_is_given_up_twice_for_its_buffers_is_closed_once():
+    async def app(exchange):
+        await exchange.whole()
+
+    async with serving(app) as server, H3Client(server.port) as client:
+        client.begin("POST", content=b"some", end=False)
+        await server.until(lambda: bool(server.exchanges))
+        (connection,) = server.connections
+        connection.give_up_buffers()
+        connection.give_up_buffers()
+        assert await client.close_reason() == ErrorCode.EXCESSIVE_LOAD
+        await server.until(lambda: not server.connections)
+        assert server.exchanges[0].calls.count("aborted") == 1
+
+
+# -- extended CONNECT ---------------------------------------------------------------------------
+
+
+class Receiver(ByteReceiver):
+    """What arrives on a byte stream."""
+
+    def __init__(self):
+        self.data = b""
+        self.ends = []
+
+    def data_received(self, data):
+        self.data += data
+
+    def eof_received(self):
+        self.ends.append("eof")
+
+    def connection_lost(self, error):
+        self.ends.append(error)
+
+    def going_away(self): ...
+
+
+@asynctest
+async def test_a_byte_stream_that_is_closed_ends_after_what_was_written():
+    receiver = Receiver()
+
+    async def app(exchange):
+        streams.append(upgrade(exchange.stream, [], receiver))
+
+    streams = []
+    connect = [
+        (b":method", b"CONNECT"),
+        (b":protocol", b"websocket"),
+        (b":scheme", b"https"),
+        (b":authority", b"localhost"),
+        (b":path", b"/"),
+    ]
+    async with serving(app, reading=False) as server, H3Client(server.port) as client:
+        stream = client.send(client.open(), frame(HEADERS, section(connect)) + frame(DATA, b"hi"))
+        await server.until(lambda: receiver.data == b"hi")
+        streams[0].write(b"good")
+        streams[0].write(b"bye")
+        streams[0].close()
+        streams[0].write(b" for ever")
+        await client.until(lambda: stream.done)
+        assert (stream.status, bytes(stream.content)) == (200, b"goodbye")
+        assert stream.reset_code is None
+        assert receiver.ends == [None]
 
 
 # -- the network --------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from aioquic.quic.connection import QuicConnection, QuicConnectionState
 from aioquic.quic.packet import QuicFrameType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
-from aioquic.tls import Epoch
+from aioquic.tls import CipherSuite, Epoch
 
 from tercel.quic.transport.connection import QuicServerConnection
 from tests.quic.pair import CLIENT, SERVER, Pair
+from tests.support.h3_client import ClientConnection
 
 pytestmark = pytest.mark.usefixtures("either_path")
 
@@ -99,6 +100,30 @@ def test_no_credit_is_sent_once_the_end_is_known():
     pair.run()
     assert pair.received() == 3000
     assert pair.frames("max_stream_data") == []
+
+
+def test_credit_that_was_to_be_sent_is_not_when_the_end_comes_first():
+    pair = Pair(logged=True, stream_window_bytes=WINDOW, connection_window_bytes=WINDOW * 4)
+    pair.client.send_stream_data(0, b"x" * WINDOW)
+    pair.run()
+    assert pair.received() == WINDOW
+    pair.server.grant(0, WINDOW)
+    pair.client.send_stream_data(0, b"", end_stream=True)
+    pair.client_sends()
+    pair.run()
+    assert pair.frames("max_stream_data") == []
+    assert pair.server_events[-1].end_stream
+
+
+def test_a_unidirectional_stream_of_the_server_s_is_forgotten_when_all_of_it_has_arrived():
+    pair = Pair()
+    pair.server.send_stream_data(3, b"x", end_stream=True)
+    pair.run()
+    assert pair.client_events[-1].end_stream
+    pair.client.send_stream_data(0, b"request")
+    pair.run()
+    assert not pair.server.can_send(3)
+    assert pair.server.buffered() == len(b"request")
 
 
 def test_a_grant_for_a_stream_that_is_gone_counts_for_the_connection():
@@ -481,6 +506,71 @@ def test_what_a_client_gets_beforehand_is_a_few_congestion_windows_over_all_its_
 def test_a_stream_that_is_gone_has_no_backlog_and_makes_no_progress():
     pair = Pair()
     assert (pair.server.backlog(0), pair.server.progress(0)) == (0, 0)
+
+
+def test_nothing_is_written_to_a_stream_that_is_gone_and_nothing_kept_of_it():
+    pair = Pair()
+    assert not pair.server.write(0, b"late", True)
+    assert pair.server.kept() == 0
+    assert not pair.server_sends()
+
+
+def test_a_write_of_nothing_sends_nothing_and_leaves_the_stream_open():
+    pair = answering()
+    assert pair.server.write(0, b"", False)
+    assert not pair.server_sends()
+    assert pair.server.write(0, b"response", True)
+    pair.run()
+    assert pair.server.is_delivered()
+    (event,) = (e for e in pair.client_events if isinstance(e, events.StreamDataReceived))
+    assert (event.data, event.end_stream) == (b"response", True)
+
+
+def test_an_end_that_has_no_room_in_a_packet_comes_in_the_next():
+    for size in range(1130, 1170):
+        pair = answering()
+        pair.client.send_stream_data(4, b"request", end_stream=True)
+        pair.run()
+        pair.server.write(0, b"x" * size, False)
+        pair.server.write(4, b"", True)
+        assert pair.server_sends()
+        ended = [e.stream_id for e in pair.client_events if getattr(e, "end_stream", False)]
+        assert ended == [4], size
+
+
+@pytest.mark.parametrize(
+    "suite", [CipherSuite.AES_128_GCM_SHA256, CipherSuite.CHACHA20_POLY1305_SHA256]
+)
+def test_a_long_response_arrives_whole_under_each_kind_of_header_protection(suite):
+    class Client(ClientConnection):
+        def __init__(self, *, configuration):
+            configuration.cipher_suites = [suite]
+            super().__init__(configuration=configuration)
+
+    class Chosen(Pair):
+        client_class = Client
+
+    pair = Chosen()
+    pair.client.send_stream_data(0, b"request", end_stream=True)
+    pair.run()
+    assert pair.server.cipher_suite == suite
+    response = bytes(range(256)) * 400
+    pair.server.send_stream_data(0, response, end_stream=True)
+    pair.run()
+    received = (e.data for e in pair.client_events if isinstance(e, events.StreamDataReceived))
+    assert b"".join(received) == response
+
+
+def test_streams_that_the_client_does_not_allow_yet_hold_no_other_back():
+    pair = answering(logged=True)
+    allowed = pair.server._remote_max_streams_uni
+    for number in range(allowed + 2):
+        pair.server.send_stream_data(4 * number + 3, b"x")
+    pair.server.send_stream_data(0, b"response", end_stream=True)
+    pair.run()
+    heard = {e.stream_id for e in pair.client_events if isinstance(e, events.StreamDataReceived)}
+    assert heard == {0, *range(3, 4 * allowed, 4)}  # RFC 9000 4.6
+    assert pair.frames("streams_blocked")
 
 
 def test_progress_grows_when_something_is_sent_and_when_it_is_acknowledged():

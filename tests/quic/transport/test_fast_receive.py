@@ -4,9 +4,15 @@ import random
 from collections import Counter
 
 import pytest
+from aioquic.buffer import Buffer
 from aioquic.quic import events
+from aioquic.quic.packet import QuicErrorCode, pull_ack_frame
+from aioquic.quic.rangeset import RangeSet
+from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.tls import Epoch
 
+from tercel.quic.transport.fast_send import encode_ack
+from tercel.quic.transport.handshake_receive import add_number
 from tercel.quic.transport.sent_packets import SentPacket, SentPiece
 from tercel.quic.transport.varint import encode_varint as varint
 from tests.quic import twin as twins
@@ -551,3 +557,70 @@ def test_frames_in_any_order_have_the_same_effect(busy_pair, seed):
 def test_only_common_packets_are_taken(how, is_taken):
     pair = busy()
     assert both_receive(pair, frame(0x0A, 0, 3, data=b"abc"), **how)[2] is is_taken
+
+
+@pytest.mark.parametrize(
+    "second",
+    [frame(0x0E, 0, 120, 6, data=b"abcdef"), frame(0x0F, 0, 90, 0), frame(0x0F, 0, 120, 0)],
+    ids=["data beyond it", "a smaller one", "a larger one"],
+)
+def test_another_final_size_ends_the_connection_with_final_size_error(busy_pair, second):
+    # RFC 9000 4.5: of stream 0, 70 bytes have arrived.
+    for side in both_receive(busy_pair, frame(0x0F, 0, 100, 0) + second)[:2]:
+        assert side.close_event.error_code == QuicErrorCode.FINAL_SIZE_ERROR
+
+
+@pytest.mark.parametrize("size", range(1, 30))
+def test_a_packet_that_is_too_short_for_a_sample_is_dropped(size):
+    pair = busy()
+    # RFC 9001 5.4.2
+    short = sealed(pair.client, b"\x01")[:size]
+    pair.server.receive_datagram(short, CLIENT, pair.now)
+    assert pair.server.close_event is None
+    pair.server.receive_datagram(
+        sealed(pair.client, frame(0x0E, 0, 70, 3, data=b"abc")), CLIENT, pair.now
+    )
+    event = pair.server.next_event()
+    assert (event.stream_id, event.data) == (0, b"abc")
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_a_packet_that_is_late_has_its_own_number_though_the_low_bits_began_anew(fast_path):
+    # RFC 9000 A.3: two bytes of the number are sent.
+    pair = busy()
+    pair.server._fast_path = fast_path
+    step = (65_534 - pair.client._packet_number) // 3
+    for _ in range(3):
+        pair.server.receive_datagram(sealed(pair.client, b"\x01", skip=step), CLIENT, pair.now)
+    late = sealed(pair.client, frame(0x0E, 0, 70, 3, data=b"abc"))
+    assert pair.client._packet_number <= 65_536
+    later = sealed(pair.client, frame(0x0E, 0, 73, 3, data=b"def"), skip=5)
+    for packet in (later, late):
+        pair.server.receive_datagram(packet, CLIENT, pair.now)
+    arrived = []
+    while (event := pair.server.next_event()) is not None:
+        arrived.append(event.data)
+    assert b"".join(arrived) == b"abcdef"
+
+
+@pytest.mark.parametrize("room", [20, 50, 100, 1000])
+def test_an_acknowledgement_has_the_newest_ranges_that_there_is_room_for(room):
+    ranges = [range(start, start + 2) for start in range(0, 1000, 10)]
+    encoded, count = encode_ack(ranges, 25, room)
+    assert len(encoded) <= 1 + room
+    buf = Buffer(data=encoded[1:])
+    acknowledged, delay = pull_ack_frame(buf)
+    assert buf.eof()
+    assert (list(acknowledged), delay) == (ranges[-count:], 25)
+    assert count == len(ranges) or 2 * (count + 2) * 2 > room
+
+
+def test_the_ranges_to_be_acknowledged_are_bounded_and_the_oldest_are_left_out():
+    received = RangeSet()
+    for number in range(0, 4 * MAX_ACK_RANGES, 2):
+        add_number(received, number)
+    newest = 4 * MAX_ACK_RANGES - 2
+    assert list(received) == [
+        range(number, number + 1)
+        for number in range(newest - 2 * (MAX_ACK_RANGES - 1), newest + 1, 2)
+    ]

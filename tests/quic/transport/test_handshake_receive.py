@@ -309,6 +309,20 @@ def test_a_client_hello_in_pieces(seed):
     assert pair.server.close_event is not None
 
 
+def test_the_datagrams_of_a_client_hello_may_come_in_reverse():
+    pair = Shadowed()
+    sender = pair.client._crypto_streams[Epoch.INITIAL].sender
+    pair.client.datagrams_to_send(pair.now)
+    data = bytes(sender._buffer)
+    middle = len(data) // 2
+    pieces = [b"\x06\0" + varint(middle) + data[:middle]]
+    pieces += [b"\x06" + varint(middle) + varint(len(data) - middle) + data[middle:]]
+    for number in (1, 0):
+        assert not pair.server_events
+        pair.receive(packet(pair, Epoch.INITIAL, pieces[number], number=number).ljust(FULL, b"\0"))
+    assert pair.server.cipher_suite is not None
+
+
 @pytest.mark.parametrize("repeated", [False, True])
 def test_crypto_data_behind_the_end_of_the_handshake_is_dropped(repeated):
     pair = half_open()

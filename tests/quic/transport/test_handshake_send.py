@@ -8,6 +8,7 @@ import re
 
 import pytest
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import StreamDataReceived
 
 from tercel.quic.transport.connection import QuicServerConnection
 from tercel.quic.transport.resumption import Sessions
@@ -141,6 +142,16 @@ def test_what_is_uncommon_is_sent_by_aioquic():
     pair.run(0.1)
     for name in ("reset_stream", "ping", "stop_sending", "retire_connection_id"):
         assert pair.frames(name), name
+
+
+def test_a_stream_that_the_client_does_not_allow_yet_holds_no_response_back():
+    pair = Twins()
+    stream_id = 4 * pair.server._remote_max_streams_uni + 3
+    pair.server.send_stream_data(stream_id, b"too early")
+    answered(pair, b"r" * 3000)
+    heard = [event for event in pair.client_events if isinstance(event, StreamDataReceived)]
+    assert sum(len(event.data) for event in heard if event.stream_id == 0) == 3000
+    assert stream_id not in {event.stream_id for event in heard}  # RFC 9000 4.6
 
 
 def test_canary_the_loops_of_aioquic_write_what_they_wrote():

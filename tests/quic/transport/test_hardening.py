@@ -14,11 +14,13 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver
 from aioquic.tls import Epoch
 
+from tercel.quic.transport.abuse_limits import LIMITS, Flood
+from tercel.quic.transport.errors import EXCESSIVE_LOAD
 from tercel.quic.transport.handshake_state import MOST_CONNECTION_IDS
 from tercel.quic.transport.hardening import HardenedConnection
 from tercel.quic.transport.stream_receiver import Receiver
 from tests.quic.pair import CLIENT, Pair
-from tests.support.raw_quic import numbers, short_packet
+from tests.support.raw_quic import PING, numbers, short_packet
 
 REPLACED = [
     name
@@ -140,3 +142,24 @@ def test_what_peers_do_is_no_warning(caplog):
     pair.client.send_ping(1)
     pair.run()
     assert [record for record in caplog.records if record.name.startswith("tercel")] == []
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_a_flood_of_pings_ends_in_excessive_load_whichever_code_reads_it(fast_path):
+    pair = Pair(quic_fast_path=fast_path)
+    for _ in range(2 * LIMITS[Flood.CONTROL_FRAMES][0] // 500):
+        pair.server.receive_datagram(short_packet(pair.client, PING * 500), CLIENT, pair.now)
+    assert pair.server.close_event.error_code == EXCESSIVE_LOAD
+    assert pair.server.exceeded == "too many control frames"
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+@pytest.mark.parametrize(
+    "datagram", [b"", b"\x40" + bytes(1199), b"\xc0" + bytes(1199), bytes(1200)], ids=len
+)
+def test_what_is_no_initial_begins_no_connection_and_keeps_none_from_beginning(datagram, fast_path):
+    pair = Pair(handshake=False, quic_fast_path=fast_path)
+    pair.server.receive_datagram(datagram, CLIENT, pair.now)
+    assert pair.server.next_event() is None
+    pair.run()
+    assert pair.server.handshake_completed

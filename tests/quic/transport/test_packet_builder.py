@@ -3,13 +3,19 @@
 import random
 
 import pytest
+from aioquic.quic.connection import QuicConnectionId
 from aioquic.quic.packet import QuicFrameType, QuicPacketType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import CipherSuite
 
 from tercel.quic.transport.keys import KeyPair
-from tercel.quic.transport.packet_builder import PacketBuilder, pack_crypto, pack_stream
+from tercel.quic.transport.packet_builder import (
+    PacketBuilder,
+    pack_connection_id,
+    pack_crypto,
+    pack_stream,
+)
 from tests.quic.pair import Pair
 from tests.quic.twin import plain
 
@@ -145,6 +151,23 @@ def test_what_a_stream_has_is_written_as_by_aioquic(seed, crypto):
             sender.buffer_is_empty = True
         assert plain(mine, set()) == plain(theirs, set())
     assert told(builders[0]) == told(builders[1])
+
+
+def test_a_connection_id_that_has_no_room_is_not_begun():
+    known = QuicConnectionId(cid=bytes(8), sequence_number=1, stateless_reset_token=bytes(16))
+    builder = PacketBuilder(
+        host_cid=b"h" * 8,
+        peer_cid=b"p" * 8,
+        version=QuicProtocolVersion.VERSION_1,
+        is_client=False,
+        max_datagram_size=1200,
+    )
+    builder.max_flight_bytes = 60
+    builder.start_packet(QuicPacketType.ONE_RTT, keys())
+    with pytest.raises(QuicPacketBuilderStop):
+        pack_connection_id(builder, known, lambda *_: None)
+    assert not known.was_sent
+    assert builder.flush() == ([], [])
 
 
 def told(builder):

@@ -2,6 +2,7 @@
 
 import pytest
 from aioquic.quic.packet import QuicStreamFrame
+from aioquic.quic.stream import FinalSizeError
 
 from tercel.quic.transport.abuse_limits import Budgets
 from tercel.quic.transport.stream_receiver import Receiver
@@ -23,6 +24,25 @@ def test_the_end_of_a_stream_may_come_before_its_data(pieces):
     assert events[-1].end_stream
     assert b"".join(event.data for event in events if event is not None) == content
     assert receiver.is_finished
+
+
+@pytest.mark.parametrize(
+    ("offset", "data", "fin"),
+    [(15, b"abcdef", False), (0, b"abc", True), (18, b"abc", True), (6, b"", True)],
+    ids=["data beyond it", "a smaller one", "a larger one", "an empty frame with a smaller one"],
+)
+def test_a_final_size_is_final(offset, data, fin):
+    receiver = Receiver(0, Budgets())
+    receiver.handle_frame(QuicStreamFrame(data=b"", offset=18, fin=True))
+    with pytest.raises(FinalSizeError):  # RFC 9000 4.5
+        receiver.handle_frame(QuicStreamFrame(data=data, offset=offset, fin=fin))
+
+
+def test_a_final_size_below_what_was_received_is_an_error():
+    receiver = Receiver(0, Budgets())
+    receiver.handle_frame(QuicStreamFrame(data=b"abc", offset=15))
+    with pytest.raises(FinalSizeError):
+        receiver.handle_frame(QuicStreamFrame(data=b"", offset=10, fin=True))
 
 
 @pytest.mark.parametrize("fast_path", [True, False])

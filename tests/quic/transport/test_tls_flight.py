@@ -257,6 +257,20 @@ def test_whatever_is_wrong_with_a_client_hello_is_told_as_by_aioquic(resumed):
         assert answer(FastHandshake, changed) == answer(ServerHandshake, changed), position
 
 
+@pytest.mark.parametrize(
+    ("group", "share"),
+    [(Group.X25519, bytes(32)), (Group.SECP256R1, b"\x04" + bytes(64))],
+    ids=["of small order", "not on the curve"],
+)
+def test_a_key_share_that_is_no_public_key_is_an_illegal_parameter(group, share):
+    message = client_hello(group=group)
+    ((_, valid),) = read_client_hello(message).key_shares
+    message = message.replace(valid, share)
+    told = answer(FastHandshake, message)
+    assert told[0] is tls.AlertIllegalParameter  # RFC 8446 4.2.8.2, RFC 7748 6.1
+    assert told == answer(ServerHandshake, message)
+
+
 @pytest.mark.parametrize("resumed", [False, True], ids=["new", "resumed"])
 def test_a_client_hello_that_is_cut_is_told_as_by_aioquic(resumed):
     message = client_hello(resumed=resumed)
