@@ -90,8 +90,8 @@ coverage: $(VENV)/.dev
 	$(BIN)/coverage json -q --data-file=build/.coverage -o build/coverage.json
 	$(BIN)/python tools/coverage_gate.py build/coverage.json
 
-# benchmarks/README.md says what programs these need, and how to spend less than an hour on the
-# first. The second takes less than three minutes.
+# benchmarks/README.md says what programs these need, and how to spend less than two hours on the
+# first. The second takes about six minutes.
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/compare.py $(ARGS)
 
