@@ -29,7 +29,7 @@ PYTHON2 ?=
 serve: $(VENV)/.serve
 	$(BIN)/tercel $(ARGS)
 
-# What is quick: under three minutes on two cores. tests/conftest.py has the list of what is not.
+# What is quick: three to four minutes on two cores. tests/conftest.py has the list of what is not.
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
