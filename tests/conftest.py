@@ -113,7 +113,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if config.args != config.getini("testpaths"):
         return None
     if config.option.markexpr == "not slow":
-        return "the quick tests: three to four minutes on two cores; `make test-all` runs all of them"
+        return "the quick tests: about four minutes on two cores; `make test-all` runs all"
     return "all tests: about twelve minutes on two cores; `make test` runs the quick ones"
 
 
