@@ -2,7 +2,6 @@
 
 import asyncio
 import http.client
-import importlib
 import json
 import os
 import signal
@@ -12,26 +11,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+from tests.support.benchmarks import BENCHMARKS, importing
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def benchmark() -> Iterator[Any]:
     """Imports a module of the benchmarks, and forgets all of them afterwards."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        path = getattr(sys.modules[name], "__file__", None)
-        if path and Path(path).parent == BENCHMARKS:
-            del sys.modules[name]
+    with importing() as module:
+        yield module
 
 
 def results(**cpu_us: list[float] | None) -> dict[str, Any]:

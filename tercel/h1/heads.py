@@ -34,28 +34,20 @@ from tercel.shared.settings import Settings
 # that llhttp knows has 11 characters.
 _REQUEST_LINE_REST_BYTES = 64
 
-# The fields that decide framing, routing and persistence, and those that applications get in one
-# line.
-_DECISIVE = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"cookie",
-        b"early-data",
-        b"expect",
-        b"host",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
 # What a line is. All that may be in a plain request has a kind of its own, so that the request is
 # decided in one pass.
 _PLAIN, _HOST, _LENGTH, _COOKIE, _OTHER = range(5)
+# The fields that decide framing, routing and persistence, and those that applications get in one
+# line. All other fields are plain.
 _KINDS = {
-    **dict.fromkeys(_DECISIVE, _OTHER),
-    b"host": _HOST,
+    b"connection": _OTHER,
     b"content-length": _LENGTH,
     b"cookie": _COOKIE,
+    b"early-data": _OTHER,
+    b"expect": _OTHER,
+    b"host": _HOST,
+    b"transfer-encoding": _OTHER,
+    b"upgrade": _OTHER,
 }
 
 _HTTP_1_1 = b"1.1"
@@ -183,7 +175,7 @@ class HeadDecoder:
         """Decide framing and persistence by the fields; each is read from all its lines at once."""
         decisive: dict[bytes, list[bytes]] = {}
         for name, value in head.fields:
-            if name in _DECISIVE:
+            if name in _KINDS:
                 decisive.setdefault(name, []).append(value)
         coding = length = None
         if b"content-length" in decisive or b"transfer-encoding" in decisive:

@@ -31,7 +31,7 @@ _REQUEST_BYTES, _RESPONSE_BYTES = 5_000, 100_000
 # More than this conversation needs, which is some forty.
 _MOST_ROUND_TRIPS = 300
 _ROUND_TRIP_SECONDS = 0.02
-# One of these datagrams of the server is lost: in the handshake, and amid a response.
+# The datagrams of the server that are lost: one in the handshake, one amid a response.
 _LOST = (1, 20)
 
 

@@ -1,9 +1,9 @@
 """The sans-I/O HTTP/3 state of one connection (RFC 9114, RFC 9204): stream bytes in, events out.
 
 Unaware of applications. aioquic's own HTTP/3 layer is not used, because it ends the connection over
-one malformed message and puts no limit on a field section. Combines `requests`, `unidirectional`
-and `sections`, which read request streams, unidirectional streams and field sections, and opens
-this side's own streams.
+one malformed message and puts no limit on a field section. Combines `request_parser`,
+`control_streams` and `qpack`, which read request streams, unidirectional streams and field
+sections, and opens this side's own streams.
 """
 
 from tercel.quic.http3.control_streams import (

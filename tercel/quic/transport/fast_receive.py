@@ -5,7 +5,7 @@ Uses private names of aioquic, each with a canary in tests/quic/transport.
 A packet with a short header, under the current keys, on the current path, is decrypted here, and
 its ACK, STREAM, PADDING, PING, MAX_DATA, MAX_STREAM_DATA and NEW_CONNECTION_ID frames are applied.
 An uncommon packet is left to aioquic before any state has changed; from the first uncommon frame
-on, aioquic's own handlers process the rest of a packet. The limits of `guard` apply here, too.
+on, aioquic's own handlers process the rest of a packet. `abuse_limits` applies here, too.
 """
 
 import re
